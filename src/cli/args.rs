@@ -17,22 +17,22 @@ pub(crate) struct Global {
     /// Cache directory: distfiles, binary packages [default: `$XDG_CACHE_HOME/gentoomuch`]
     #[arg(long, global = true, value_name = "DIR", env = "GENTOOMUCH_CACHE", hide_env = true)]
     pub(crate) cache: Option<PathBuf>,
-    /// Say more: -v what is done, -vv each step of the sandbox
+    /// Print more: -v shows what is done, -vv each step of the sandbox
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Say nothing but results and errors
+    /// Print only results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Form of what is said on standard error: lines for people, or a JSON object a line
+    /// Format of messages on standard error: text for people, or one JSON object a line
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
-    /// Colour in what is printed; `auto`: on a terminal, unless `NO_COLOR` is set
+    /// When to use colour; `auto`: on a terminal, unless `NO_COLOR` is set
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
     pub(crate) color: Color,
-    /// Fail at once, instead of waiting, when another command holds what this one needs
+    /// Do not wait for other commands: fail at once if one holds a lock that this one needs
     #[arg(long, global = true)]
     pub(crate) no_wait: bool,
-    /// Download nothing, nor let emerge: what is missing is an error
+    /// Do not use the network, also not for emerge: a file that is missing is an error
     #[arg(long, global = true)]
     pub(crate) offline: bool,
 }

@@ -11,13 +11,13 @@ const HEADING: &str = "Limits";
 /// Without an option the line in `env/limits` counts, else a limit that no real build meets.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub(crate) struct LimitArgs {
-    /// Memory of the session: `8G`, or `none` [default: nine tenths of the machine's]
+    /// Memory that the session may use: `8G`, or `none` [default: nine tenths of the machine's memory]
     #[arg(long, help_heading = HEADING, value_name = "SIZE", value_parser = memory)]
     memory: Option<Bound>,
-    /// Processes and threads of the session, or `none` [default: half of what the machine can have, at most 16384]
+    /// Processes and threads that the session may have, or `none` [default: half of what the machine can have, at most 16384]
     #[arg(long, help_heading = HEADING, value_name = "N", value_parser = pids)]
     pids: Option<Bound>,
-    /// Processors that the session runs on, or `none` [default: all]
+    /// Number of processors that the session may use, or `none` [default: all]
     #[arg(long, help_heading = HEADING, value_name = "N", value_parser = cpus)]
     cpus: Option<Bound>,
     /// How long the session may take: `90m`, `6h`, or `none` [default: none]

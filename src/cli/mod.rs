@@ -74,7 +74,7 @@ pub fn main() -> ExitCode {
 
 Exit codes: 0 done, 1 other failure, 2 command line, 3 configuration, 4 verification,
 5 this host cannot sandbox, 6 emerge failed, 7 signing failed, 10 `--check`: a change is
-needed, 70 bug, 125 our own failure around a command of yours, 130 interrupted.")]
+needed, 70 bug, 125 gentoomuch itself failed around your command, 130 interrupted.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

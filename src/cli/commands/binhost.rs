@@ -15,7 +15,7 @@ use crate::cli::report::Failure;
 use crate::cli::screen::Shown as _;
 use crate::cli::table::{count, human_bytes, print, print_json};
 
-/// Hand out the binary packages of a profile, signed
+/// Publish the binary packages of a profile, signed
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
 #[command(after_help = "Example:\n  gentoomuch binhost export /srv/www/gentoo")]
@@ -26,11 +26,11 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write a directory that any web server can hand out
+    /// Write a directory of signed binary packages that any web server can serve
     ///
-    /// The packages that releases on the profile are built from, each signed with the key of `env/sign_key`, with Portage's index, the
-    /// public key, and what a client has to do in `README` and `binrepos.conf`. What is signed already stays as it is; what the pool has no
-    /// more is removed.
+    /// The directory gets the packages that releases on the profile are built from, each signed with the key of `env/sign_key`. It also
+    /// gets Portage's index, the public key, a `README` that says what a client has to do, and a `binrepos.conf` for the client. A second
+    /// export keeps packages that are signed already, and removes those that the pool no longer has.
     #[command(after_help = "Example:\n  gentoomuch binhost export --uri https://gentoo.example.org/server /srv/www/gentoo/server")]
     Export {
         /// A new or empty directory, or one that was exported before
@@ -38,7 +38,7 @@ enum Command {
         /// The profile [default: the default one]
         #[arg(long)]
         profile: Option<String>,
-        /// Where clients will find it, for `binrepos.conf`
+        /// The address where clients find the directory, for `binrepos.conf`
         #[arg(long, value_name = "URI")]
         uri: Option<String>,
         /// Print the result as JSON

@@ -13,11 +13,11 @@ use crate::cli::limits::LimitArgs;
 use crate::cli::opened::Opened;
 use crate::cli::report::Failure;
 
-/// Verify and import a stage3, and rebuild it as a profile's builder
+/// Verify and import a stage3, and rebuild it as the builder of a profile
 ///
-/// The stage3 definition `gentoomuch/builder` of the configuration decides what the builder becomes. Interrupted or failed, the same
-/// command goes on at the package where it stopped. Given the name of a variant instead of a file, the latest is fetched first (as by
-/// `gentoomuch stage3 fetch`).
+/// The stage3 definition `gentoomuch/builder` of the configuration decides what the builder becomes. If the build fails or you interrupt
+/// it, the same command goes on at the package where it stopped. If you give the name of a variant instead of a file, its latest stage3 is
+/// fetched first (as by `gentoomuch stage3 fetch`).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch bootstrap server stage3-amd64-openrc-20260811T083102Z.tar.xz
@@ -28,16 +28,16 @@ pub(crate) struct Args {
     profile: String,
     /// The tarball, with its `.asc`, `.DIGESTS` and `.sha256` beside it; or a variant to fetch, such as amd64-openrc
     stage3: PathBuf,
-    /// Stop after the import: no builder
+    /// Stop after the import, without a builder
     #[arg(long)]
     no_rebuild: bool,
-    /// Take a tarball without a trusted signature; the reason is recorded for ever
+    /// Accept a tarball without a trusted signature, for this reason; the reason is recorded for good
     #[arg(long, value_name = "REASON")]
     allow_unsigned: Option<String>,
-    /// Accept a good signature by a key that has expired since
+    /// Accept a good signature even if its key has expired since then
     #[arg(long)]
     allow_expired: bool,
-    /// Packages and make jobs at the same time [default: number of processors, or `env/jobs`]
+    /// Packages and make jobs to run at the same time [default: `env/jobs` of the configuration, or the number of processors]
     #[arg(short, long, value_name = "N")]
     jobs: Option<u32>,
     #[command(flatten)]

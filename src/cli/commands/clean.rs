@@ -21,14 +21,14 @@ use crate::cli::table::{Table, count, human_bytes, print, print_json};
 /// So many lines a reason are shown; `-v` shows all.
 const LINES: usize = 12;
 
-/// Free the space of what nothing needs any more
+/// Delete data that is no longer needed
 ///
-/// Shows first what would go, how much that is and why nothing needs it; then asks. Without a limit only that goes to which nothing leads:
-/// states and layers without a name, tree snapshots without a name that no kept state was built with, binary packages that are installed in
-/// no state and have no use for the next build, distfiles that no Manifest names, and logs older than 30 days. Names below `kept/` and
-/// `tag/` keep what they name.
+/// It first shows what it would delete, how much space that takes and why it is not needed; then it asks you. Without a limit it deletes
+/// only data that nothing refers to: states and layers without a name, tree snapshots without a name that no kept state was built with,
+/// binary packages that no state has installed and the next build cannot use, distfiles that no Manifest names, and logs older than 30
+/// days. States that you kept or tagged (`kept/`, `tag/`) stay.
 ///
-/// Waits until no other command uses the store. Killed at any moment, it has removed less, and the next command finishes what it began.
+/// It waits until no other command uses the store. You can kill it at any time: the next command finishes what it began.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch clean --dry-run
@@ -38,31 +38,31 @@ const LINES: usize = 12;
   gentoomuch clean --everything
 
 Sizes are powers of 1024 (K, M, G, T). Durations are hours, days, weeks, months of 30 days, or years: 12h, 30d, 2w, 6m, 1y.
-Without a terminal nothing is removed unless `--yes` is given.")]
+Without a terminal, nothing is removed unless you give `--yes`.")]
 #[expect(clippy::struct_excessive_bools, reason = "switches of a command line, each on its own")]
 pub(crate) struct Args {
-    /// Only these [default: all]
+    /// What to clean [default: all]
     #[arg(value_parser = what(), value_name = "WHAT")]
     what: Vec<What>,
-    /// Only show what would go
+    /// Only show what would be removed
     #[arg(short = 'n', long, visible_alias = "plan")]
     dry_run: bool,
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
-    /// Suspended sessions too, although they could go on
+    /// Also remove suspended sessions that could still go on
     #[arg(long)]
     sessions: bool,
-    /// Of each name and each stage4 keep the N newest, and let earlier ones go
+    /// Keep the N newest states of each name and the N newest artifacts of each stage4, and remove earlier ones
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
-    /// Let earlier states go that were replaced so long ago, and artifacts and logs that old; with `--keep`, both must hold
+    /// Remove states that were replaced this long ago, and artifacts and logs this old; with `--keep`, only what both options name
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     older_than: Option<i64>,
-    /// Then let the least recently used go until all of it takes no more than this
+    /// Then remove what was not used for the longest time, until the rest takes no more than this
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_size: Option<u64>,
-    /// Remove the whole store, artifacts, logs, distfiles and binary packages; the configuration stays
+    /// Remove the whole store, all artifacts, logs, distfiles and binary packages; the configuration stays
     #[arg(long, conflicts_with_all = ["what", "sessions", "keep", "older_than", "max_size"])]
     everything: bool,
     /// Print as JSON
@@ -106,7 +106,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
             print("nothing was removed\n")?;
             Ok(ExitCode::SUCCESS)
         } else {
-            Err(Failure::message(Kind::Usage, "nothing was removed: there is no terminal to ask on")
+            Err(Failure::message(Kind::Usage, "nothing was removed: there is no terminal to ask you on")
                 .hint("`--yes` removes what is shown, `--dry-run` only shows it"))
         };
     }
@@ -203,7 +203,7 @@ fn render(plan: &CleanPlan, all: bool) -> String {
         let left = total.saturating_sub(plan.bytes);
         text.push_str(&format!("takes    {} now, {} then\n", human_bytes(total), human_bytes(left)));
         if let Some(max) = plan.max_size_bytes.filter(|max| left > *max) {
-            text.push_str(&format!("note     more than the {} asked for: the rest is in use\n", human_bytes(max)));
+            text.push_str(&format!("note     more than the {} that you asked for: the rest is in use\n", human_bytes(max)));
         }
     }
     for note in &plan.notes {

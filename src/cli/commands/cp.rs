@@ -27,10 +27,10 @@ const LINE_LIMIT_BYTES: u64 = 64 * 1024;
 
 /// Copy files or directories out of a build state
 ///
-/// The copy belongs to you. Modes and times stay as they are, but for set-id bits; owners, extended attributes, devices, pipes and
-/// sockets stay behind, and so do git repositories, since git runs what their configuration names. A link that PATH leads through is
-/// followed within the state, links below it are copied as links. Nothing is overwritten. On a terminal, `-` shows control characters
-/// instead of sending them.
+/// The copy belongs to you. It keeps modes and times, but no set-id bits, owners or extended attributes. Devices, pipes and sockets are not
+/// copied, and neither are git repositories, since git runs programs that their configuration names. Links on the way to PATH are followed
+/// within the state; links below PATH are copied as links. No file is overwritten. On a terminal, `-` shows control characters instead of
+/// sending them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch cp stage4/web:/etc/nginx .
@@ -38,10 +38,10 @@ const LINE_LIMIT_BYTES: u64 = 64 * 1024;
   gentoomuch cp 'kept/with-hello@{1}:/usr/bin/hello' /tmp
   gentoomuch cp stage4/web:/etc/os-release -")]
 pub(crate) struct Args {
-    /// A build state as for `gentoomuch shell`, and an absolute path in it
+    /// A build state (named as for `gentoomuch shell`), and an absolute path in it
     #[arg(value_name = "STATE:PATH")]
     from: String,
-    /// The directory to copy into; if there is none, what the copy is called; `-` for the contents of a file on standard output
+    /// The directory to copy into, or the new name of the copy; `-` prints a file on standard output
     #[arg(value_name = "DIR")]
     to: PathBuf,
     /// Print what was copied as JSON

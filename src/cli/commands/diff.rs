@@ -19,8 +19,8 @@ const DIFFERENT: u8 = 1;
 
 /// Compare two build states: packages, USE flags and files
 ///
-/// Packages are compared by name and slot, files by type, size, content, owner, mode, capabilities and where links lead; times are
-/// no difference. Without options files are only counted.
+/// Packages are compared by name and slot; files by type, size, content, owner, mode, capabilities and link target. Times are not compared.
+/// Without options, files are only counted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch diff 'stage4/web@{1}' stage4/web
@@ -31,10 +31,10 @@ pub(crate) struct Args {
     /// A name, `NAME@{N}`, a tag, or the beginning of an id
     #[arg(value_name = "STATE")]
     before: String,
-    /// The same of the state to compare it with
+    /// The state to compare it with, named in the same way
     #[arg(value_name = "STATE")]
     after: String,
-    /// List files, all or those at and below PATH
+    /// List files: all of them, or PATH and the files below it
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "/")]
     files: Option<String>,
     /// Only compare packages
@@ -51,9 +51,10 @@ pub(crate) struct Args {
 /// Runs it.
 pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     if let Some(path) = args.files.as_deref().filter(|path| !path.starts_with('/') || path.split('/').any(|part| part == "..")) {
-        return Err(
-            Failure::message(Kind::Usage, format!("`{path}` is no absolute path without `..`")).hint("for example `--files /etc`")
-        );
+        return Err(Failure::message(Kind::Usage, format!("`{path}` is not an absolute path without `..`")).hint(
+            "for example `--files \
+                /etc`",
+        ));
     }
     let opened = Opened::open(invocation)?;
     let below = args.files.as_deref().filter(|path| *path != "/");

@@ -19,9 +19,9 @@ use crate::cli::report::{Failure, Kind};
 use crate::cli::screen::{Shown as _, Style, Text};
 use crate::cli::table::{Table, print, print_json};
 
-/// Check whether this host can build, by trying
+/// Check whether this host can build, by trying each step
 ///
-/// Exits with 0 only when the main job can run; each failure comes with the exact thing to do.
+/// It exits with 0 only if builds can run here. Each failure comes with a hint that says what to do.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch doctor
@@ -75,7 +75,14 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
 
 /// The key that would sign artifacts: the configuration's, or gpg's default one where there is no configuration. Nobody is asked for a passphrase.
 fn signing_key(invocation: &Invocation) -> Result<String, (String, String)> {
-    let no_configuration = |failure: Failure| (failure.first_words(), "`gentoomuch config check` says what to correct".to_owned());
+    let no_configuration = |failure: Failure| {
+        (
+            failure.first_words(),
+            "see what to correct with `gentoomuch config \
+        check`"
+                .to_owned(),
+        )
+    };
     let key = match ConfigDir::open(&invocation.places.config) {
         Ok(config) => config.env(host_arch()).map_err(|error| no_configuration(error.into()))?.sign_key.map(|key| key.value),
         Err(_) => None,

@@ -22,12 +22,13 @@ use crate::cli::table::{print, print_json};
 
 /// Build packages with other settings in throw-away sessions
 ///
-/// Every combination of the flags in `--matrix`, each on and off, is really built in a session of its own on the builder, several at
-/// the same time, and nothing of it stays but binary packages of dependencies, in the pool of throw-away sessions. Combinations that
-/// contradict `REQUIRED_USE`, or the Portage profile, are left out. What is reported: whether it builds, how long that takes, installed
-/// size, libraries that it is linked with, and the files that differ from the first combination. `--use`, `--keyword` and `--cflags`
-/// concern the packages named only, not their dependencies. The configuration is not written; the lines that would make a combination
-/// permanent are printed.
+/// `--matrix` turns each of its flags on and off, and every combination is built in a session of its own on the builder, several at the
+/// same time. Only binary packages of dependencies stay, in the pool of throw-away sessions. Combinations that contradict `REQUIRED_USE` or
+/// the Portage profile are left out.
+///
+/// For each combination you see whether it builds, how long that takes, the installed size, the libraries that it is linked with, and the
+/// files that differ from the first combination. `--use`, `--keyword` and `--cflags` change only the packages that you name, not their
+/// dependencies. The configuration is not changed; you get the lines that would make a combination permanent.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch try app-misc/hello --use -nls
@@ -44,25 +45,25 @@ pub(crate) struct Args {
     /// Flags to set for the packages in every combination
     #[arg(long = "use", value_name = "FLAGS", allow_hyphen_values = true)]
     uses: Vec<String>,
-    /// Flags to try on and off; `CATEGORY/PACKAGE:FLAG` is one of a dependency
+    /// Flags to try on and off; `CATEGORY/PACKAGE:FLAG` is a flag of a dependency
     #[arg(long, value_name = "FLAGS")]
     matrix: Vec<String>,
     /// Keywords to accept for the packages
     #[arg(long = "keyword", value_name = "KEYWORDS")]
     keywords: Vec<String>,
-    /// Compiler flags for the packages; with a leading `+` in addition to those configured; given several times, each is tried
+    /// Compiler flags for the packages; a leading `+` adds them to the configured ones; give it several times to try each
     #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
     cflags: Vec<String>,
     /// The profile, or an earlier state of it [default: the one set with `gentoomuch profile set`]
     #[arg(long, value_name = "NAME[@{N}]")]
     profile: Option<String>,
-    /// Combinations and make jobs at the same time [default: `env/jobs` of the configuration, or one for each processor]
+    /// Combinations and make jobs to run at the same time [default: `env/jobs` of the configuration, or the number of processors]
     #[arg(long, value_name = "N")]
     jobs: Option<u32>,
-    /// Take the packages themselves from binary packages, too, where some fit
+    /// Also use binary packages for the packages themselves, if they fit
     #[arg(long)]
     usepkg: bool,
-    /// Begin no further combination once one has failed
+    /// Start no new combination after one has failed
     #[arg(long)]
     fail_fast: bool,
     #[command(flatten)]

@@ -19,9 +19,9 @@ use crate::cli::table::{print, print_json, short_id};
 
 /// Export any build state as tarball, OCI image or squashfs
 ///
-/// What a stage4 leaves out is left out here too: host keys, logs, caches. A state of a stage4 is exported as its definition has it
-/// (`format`, `keep`, `oci`). The artifact is signed and gets its digests and metadata beside it. Of an OCI image layout, `index.json` is what
-/// is signed: everything else in it is found by digest.
+/// Host keys, logs and caches are left out, as in a stage4. A state of a stage4 is exported as its definition says (`format`, `keep`,
+/// `oci`). The artifact is signed; digests and metadata are written beside it. In an OCI image layout, the signature covers `index.json`,
+/// which names all other files by digest.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch export stage4/web
@@ -31,13 +31,14 @@ use crate::cli::table::{print, print_json, short_id};
 pub(crate) struct Args {
     /// A name, `NAME@{N}`, a tag, or the beginning of an id
     state: String,
-    /// Form of the artifact [default: by the ending of PLACE, or as the stage4 is, or tar.xz]
+    /// Format of the artifact [default: by the ending of PLACE, else `format` of the stage4, else tar.xz]
     #[arg(long, value_enum)]
     format: Option<FormatArg>,
     /// Compression of the layers of an OCI image [default: `compression` in `oci`, or gzip]
     #[arg(long, value_enum)]
     compression: Option<CompressionArg>,
-    /// Where to: a directory that is there, or a name that is not; `oci-archive:FILE` is an OCI image in one file [default: below `stages` in the data directory]
+    /// Where to write it: an existing directory, or a new name; `oci-archive:FILE` makes an OCI image in one file [default: below `stages`
+    /// in the data directory]
     #[arg(short, long, value_name = "PLACE")]
     output: Option<PathBuf>,
     /// Do not sign the artifact
@@ -51,9 +52,9 @@ pub(crate) struct Args {
 /// Compression of layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum CompressionArg {
-    /// Read by everything
+    /// Every container engine reads it
     Gzip,
-    /// Smaller and quicker
+    /// Smaller and faster
     Zstd,
 }
 

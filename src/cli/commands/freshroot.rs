@@ -21,8 +21,8 @@ use crate::cli::table;
 
 /// Open a throw-away session on the builder: a shell, or one command
 ///
-/// Everything but binary packages built in it is gone afterwards, unless it is kept. The exit code is the command's own; 125 says
-/// that gentoomuch itself failed, 126 that the command cannot be executed, 127 that there is no such command.
+/// Afterwards everything is gone, except binary packages that were built in it. `--keep` keeps the rest. The exit code is that of the
+/// command; 125 means that gentoomuch itself failed, 126 that the command cannot be executed, 127 that there is no such command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch freshroot
@@ -34,22 +34,22 @@ pub(crate) struct Args {
     /// The profile, or an earlier state of it [default: the one set with `gentoomuch profile set`]
     #[arg(long, value_name = "NAME[@{N}]")]
     profile: Option<String>,
-    /// Start from what was kept under this name
+    /// Start from the state that was kept under this name
     #[arg(long, value_name = "NAME", conflicts_with = "profile")]
     from: Option<String>,
     /// Keep the result under this name
     #[arg(long, value_name = "NAME")]
     keep: Option<String>,
-    /// Show a directory of the host in the session; may be given several times
+    /// Show a directory of the host in the session; can be given several times
     #[arg(long, value_name = "SRC:DST[:ro]")]
     bind: Vec<String>,
-    /// Which network the session sees; emerge gets what it wants to download without one
+    /// Which network the session sees; emerge downloads do not need one
     #[arg(long, value_enum, default_value_t = NetworkArg::None)]
     network: NetworkArg,
-    /// Publish packages built in it into the release pool
+    /// Publish packages that are built in it into the release pool
     #[arg(long)]
     promote: bool,
-    /// Print each step that would make the session, and stop
+    /// Print the steps that would set up the session, and stop
     #[arg(long)]
     print_plan: bool,
     #[command(flatten)]
@@ -64,7 +64,7 @@ pub(crate) struct Args {
 pub(super) enum NetworkArg {
     /// The host's
     Host,
-    /// Its own, with nothing but loopback
+    /// Its own, with only a loopback device
     None,
 }
 
@@ -116,8 +116,7 @@ pub(super) fn run_with(options: &FreshrootOptions, limits: LimitArgs, print_plan
         options.binds.iter().filter(|bind| !bind.read_only).map(|bind| format!("`{}`", bind.source.shown())).collect();
     if !writable.is_empty() {
         let what = writable.join(", ");
-        let text =
-            format!("everything in the session can change {what}, in your name; `:ro` at the end of a `--bind` prevents that");
+        let text = format!("programs in the session can change {what} in your name; add `:ro` to the `--bind` to prevent that");
         invocation.progress.event(&Event::Warning(&text));
     }
     let ended = freshroot::freshroot(&cx, options).map_err(failed)?;

@@ -17,9 +17,9 @@ use crate::cli::table::{count, human_bytes, print, print_json};
 
 /// Make a documented configuration directory for this machine
 ///
-/// It gets the shipped definitions and examples with a README.md that says what is where, and in `cpu.defines/this-host` and `env` what
-/// this machine is: architecture, CPU flags, number of jobs. Nothing is asked, and nothing that is there is overwritten: a directory that
-/// lacks something is completed.
+/// The directory gets the shipped definitions and examples, and a README.md that says what is where. `cpu.defines/this-host` and `env`
+/// describe this machine: architecture, CPU flags, number of jobs. You are asked nothing. Existing files are not changed; missing ones are
+/// added.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch init
@@ -28,7 +28,7 @@ use crate::cli::table::{count, human_bytes, print, print_json};
 pub(crate) struct Args {
     /// Where to make it [default: the configuration directory in use]
     dir: Option<PathBuf>,
-    /// Print what was found out and written as JSON
+    /// Print what was found and written as JSON
     #[arg(long)]
     json: bool,
 }

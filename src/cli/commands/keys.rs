@@ -20,8 +20,9 @@ use crate::cli::table::Table;
 
 /// List and change the OpenPGP keys that are trusted
 ///
-/// Keys are files in the configuration's `keys/`; those whose fingerprint is in `keys/trusted` count, for what is said there. Gentoo's
-/// own keys are trusted without being listed, each for what Gentoo uses it for, but their public keys have to be fetched or imported.
+/// Keys are files in the configuration's `keys/`. A key is trusted if its fingerprint is in `keys/trusted`, for the purposes that the line
+/// names. Gentoo's own keys are trusted without a line there, each for what Gentoo uses it for, but you have to fetch or import their
+/// public keys.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
 #[command(after_help = "Examples:
@@ -42,7 +43,7 @@ enum KeysCommand {
     Trust(TrustArgs),
 }
 
-/// List keys: fingerprint, trust, what they count for, validity, name
+/// List keys: fingerprint, trust, purposes, validity, name
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   gentoomuch keys ls --json")]
@@ -54,9 +55,9 @@ struct LsArgs {
 
 /// Get public keys from web key directories and keyservers
 ///
-/// Only keys whose fingerprint is trusted are taken: Gentoo's, and those in `keys/trusted`. A copy that is here is refreshed: the
-/// newest that the key says of itself counts, so an expired copy becomes valid again. Unless it is said where, the key's mail address
-/// is asked for its directory, then keys.gentoo.org and keys.openpgp.org.
+/// It gets only keys whose fingerprint is trusted: Gentoo's, and those in `keys/trusted`. A key that you have already is refreshed, so an
+/// expired copy becomes valid again if the owner has extended it. Without `--wkd` or `--hkps` it asks the web key directory of the key's
+/// mail address, then keys.gentoo.org, then keys.openpgp.org.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch keys fetch --gentoo
@@ -79,7 +80,7 @@ struct FetchArgs {
     json: bool,
 }
 
-/// Store the public keys in a file; a newer copy refreshes an older one
+/// Store the public keys from a file; a newer copy refreshes an older one
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch keys import service-keys.gpg
@@ -88,10 +89,10 @@ struct FetchArgs {
 struct ImportArgs {
     /// Public keys, armoured or binary
     file: PathBuf,
-    /// Trust them, too (Gentoo's own keys need no such thing)
+    /// Also trust them (Gentoo's own keys do not need this)
     #[arg(long)]
     trust: bool,
-    /// Trust them with these only: `stage3` (and stage4s), `tree`, `binpkg`
+    /// Trust them for these purposes only: `stage3` (and stage4s), `tree`, `binpkg`
     #[arg(long = "for", value_name = "PURPOSE", value_delimiter = ',')]
     purposes: Vec<Purpose>,
     /// Whose keys they are
@@ -102,7 +103,7 @@ struct ImportArgs {
     json: bool,
 }
 
-/// Remove a public key, and trust in it
+/// Remove a public key, and its line in `keys/trusted`
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   gentoomuch keys rm D99EAC7379A850BCE47DA5F29E6438C817072058")]
@@ -122,7 +123,7 @@ struct RmArgs {
 struct TrustArgs {
     /// Fingerprint of the primary key
     fingerprint: Fingerprint,
-    /// What its signatures count for; without it everything: `stage3` (and stage4s), `tree`, `binpkg`
+    /// What its signatures count for: `stage3` (and stage4s), `tree`, `binpkg` [default: all of them]
     #[arg(long = "for", value_name = "PURPOSE", value_delimiter = ',')]
     purposes: Vec<Purpose>,
     /// Whose key it is
@@ -173,7 +174,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
             }
             let mut text = render_changes(&changes);
             if load_keys(invocation)?.is_trusted(&args.fingerprint) {
-                text.push_str("its fingerprint is one of Gentoo's release keys and remains trusted, should it be imported again\n");
+                text.push_str("it is one of Gentoo's release keys: if you import it again, it is trusted again\n");
             }
             table::print(&text)?;
         }
@@ -184,9 +185,9 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
                 let counts = pin.purposes;
                 return Err(Failure::message(
                     Kind::Usage,
-                    format!("{} is Gentoo's own and counts for {counts} already", args.fingerprint),
+                    format!("{} is Gentoo's own key and counts for {counts} already", args.fingerprint),
                 )
-                .hint("`--for` says what else it is to count for"));
+                .hint("name other purposes with `--for`"));
             }
             let how = Trust { purposes: &args.purposes, comment: &args.comment };
             let change = keys::trust(&dir, &args.fingerprint, how)?;
@@ -201,7 +202,8 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
             if load_keys(invocation)?.certificates().all(|certificate| *certificate.fingerprint() != args.fingerprint) {
                 let fingerprint = &args.fingerprint;
                 text.push_str(&format!(
-                    "its public key is not here yet: `gentoomuch keys fetch {fingerprint}` or `gentoomuch keys import FILE`\n"
+                    "its public key is missing: get it with `gentoomuch keys fetch {fingerprint}` or `gentoomuch keys import \
+                     FILE`\n"
                 ));
             }
             table::print(&text)?;

@@ -10,11 +10,11 @@ use crate::cli::invocation::Invocation;
 use crate::cli::opened::Opened;
 use crate::cli::table::{Table, print, print_json, short_id, short_time};
 
-/// Show what a name stood for before, and what had changed
+/// Show the earlier states of a name, and what changed between them
 ///
-/// Names are those of `gentoomuch store ls`: `stage4/web`, `profile/server` for its builder, `kept/with-hello`, a tag. Of each state:
-/// when the name began to stand for it, what it was made from, and which inputs differ from the state before. Every command takes a state
-/// by the first column.
+/// A name is one of `gentoomuch store ls`: `stage4/web`, `profile/server` for its builder, `kept/with-hello`, a tag. For each state you see
+/// when the name got it, what it was made from, and which inputs differ from the state before. You can give the first column to every
+/// command that takes a state.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch log stage4/web

@@ -23,7 +23,7 @@ use crate::cli::screen::{Shown as _, Text};
 #[command(after_help = "Example:
   gentoomuch man ~/.local/share/man")]
 pub(crate) struct Args {
-    /// Where to write; `man1` and `man5` in it are made if missing
+    /// Where to write; `man1` and `man5` are created in it if needed
     dir: PathBuf,
 }
 

@@ -20,12 +20,13 @@ use crate::cli::opened::Opened;
 use crate::cli::report::{Failure, Kind};
 use crate::cli::table::{print, print_json};
 
-/// Build all stage4s, and what they need, side by side
+/// Build all stage4s, and everything that they need, in parallel
 ///
-/// Every stage4 definition (or those named), with the stage3 definitions that they stand on, is a graph: what several need is built once,
-/// what does not depend on each other is built at the same time, and what has not changed since it was built is reused. `--jobs` is the
-/// budget of all builds together. After a failure nothing more is begun, and what runs comes to its end; after an interruption the same command
-/// goes on where it stopped.
+/// The stage4 definitions (all, or those that you name) and the stage3 definitions that they use form a graph. A node that several stages
+/// need is built once. Nodes that do not need each other are built at the same time. A node that has not changed is reused. `--jobs` is the
+/// budget of all builds together.
+///
+/// After a failure, running nodes finish and no new ones start. After an interruption, the same command goes on where it stopped.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:
@@ -47,10 +48,10 @@ struct Build {
     names: Vec<String>,
     #[command(flatten)]
     how: How,
-    /// After a failure, go on with what does not need what failed
+    /// After a failure, go on with the nodes that do not need the failed one
     #[arg(short, long)]
     keep_going: bool,
-    /// Say what would be built, and why, and build nothing
+    /// Show what would be built, and why, but build nothing
     #[arg(short = 'n', long, visible_alias = "why")]
     dry_run: bool,
 }
@@ -58,10 +59,11 @@ struct Build {
 /// What all forms of the command take.
 #[derive(Debug, clap::Args)]
 struct How {
-    /// Packages and make jobs at the same time, of all builds together [default: number of processors, or `env/jobs`]
+    /// Packages and make jobs to run at the same time, in all builds together [default: `env/jobs` of the configuration, or the number of
+    /// processors]
     #[arg(short, long, value_name = "N")]
     jobs: Option<u32>,
-    /// Form of the archives [default: `format` of each definition, or tar.xz]
+    /// Format of the artifacts [default: `format` of each definition, or tar.xz]
     #[arg(long, value_enum)]
     format: Option<FormatArg>,
     /// Do not sign the artifacts
@@ -76,9 +78,9 @@ struct How {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print the graph, for another engine to run its nodes
+    /// Print the graph, so that another engine can run its nodes
     ///
-    /// Each node can be run alone by `gentoomuch pipeline node ID`, once those that it needs are done.
+    /// `gentoomuch pipeline node ID` builds one node, once the nodes that it needs are built.
     #[command(after_help = "Examples:
   gentoomuch pipeline plan --format dot | dot -Tsvg >pipeline.svg
   gentoomuch pipeline plan --format make >pipeline.mk")]
@@ -86,13 +88,13 @@ enum Command {
         /// Stage4 definitions [default: all]
         #[arg(value_name = "NAME")]
         names: Vec<String>,
-        /// JSON with keys and reasons; for Graphviz; or a makefile
+        /// JSON with keys and reasons, a graph for Graphviz, or a makefile
         #[arg(long, value_enum, default_value_t = PlanFormat::Json)]
         format: PlanFormat,
         /// Do not sign the artifacts
         #[arg(long)]
         no_sign: bool,
-        /// Jobs of each node, in a makefile [default: number of processors, or `env/jobs`]
+        /// Jobs of each node, in a makefile [default: `env/jobs` of the configuration, or the number of processors]
         #[arg(short, long, value_name = "N")]
         jobs: Option<u32>,
     },
@@ -101,7 +103,7 @@ enum Command {
   gentoomuch pipeline node stage3/demo/plain
   gentoomuch pipeline node artifact/web")]
     Node {
-        /// As `pipeline plan` has it: `stage3/PROFILE/DEFINITION`, `kernel/PROFILE/NAME`, `stage4/NAME`, `artifact/NAME`
+        /// A node of `pipeline plan`: `stage3/PROFILE/DEFINITION`, `kernel/PROFILE/NAME`, `stage4/NAME`, `artifact/NAME`
         #[arg(value_name = "ID")]
         id: String,
         #[command(flatten)]
@@ -223,8 +225,11 @@ fn outcome(invocation: &Invocation, report: &mut PipelineReport) -> CommandOutco
     invocation.say_all(&failures);
     let kind = if failures.iter().any(|failure| failure.is(Kind::Emerge)) { Kind::Emerge } else { failures[0].kind() };
     let mut words = vec![format!("{failed} of {all} nodes failed")];
-    words.extend((skipped > 0).then(|| format!("{skipped} that need them skipped")));
-    words.extend((not_begun > 0).then(|| format!("{not_begun} not begun")));
-    let failure = Failure::message(kind, words.join(", ")).hint("correct the cause and repeat the command: what is done stays");
-    Err(if not_begun > 0 { failure.hint("`--keep-going` builds what does not need what failed") } else { failure })
+    words.extend((skipped > 0).then(|| format!("{skipped} that need them were skipped")));
+    words.extend((not_begun > 0).then(|| format!("{not_begun} did not start")));
+    let failure = Failure::message(kind, words.join(", ")).hint(
+        "correct the cause and repeat the command: finished nodes are \
+        kept",
+    );
+    Err(if not_begun > 0 { failure.hint("use `--keep-going` to build the nodes that do not need a failed one") } else { failure })
 }

@@ -23,10 +23,10 @@ use crate::cli::table::{print, print_either, print_json};
 
 pub(super) use self::words::rolled_back;
 
-/// Show, update, take back, rename and remove profiles
+/// Show, update, roll back, rename and remove profiles
 ///
-/// A profile is what `gentoomuch bootstrap` made of one stage3. The states that its builder had are kept: `NAME` is the present one,
-/// `NAME@{1}` the one before, as `gentoomuch profile show` lists them.
+/// `gentoomuch bootstrap` makes a profile from one stage3. Earlier states of its builder are kept: `NAME` is the present one, `NAME@{1}`
+/// the one before. `gentoomuch profile show` lists them.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
 #[command(after_help = "Examples:
@@ -55,25 +55,27 @@ enum Command {
         /// A bootstrapped profile
         name: String,
     },
-    /// Show what a profile was made from, when, and its earlier states
+    /// Show what a profile was made from and when, and its earlier states
     #[command(after_help = "Examples:\n  gentoomuch profile show\n  gentoomuch profile show --packages 'musl-hardened@{1}'")]
     Show {
         /// A profile, or an earlier state of it: `NAME@{N}` [default: the default one]
         #[arg(value_name = "NAME[@{N}]")]
         name: Option<String>,
-        /// List the installed packages, too
+        /// Also list the installed packages
         #[arg(long)]
         packages: bool,
         /// Print as JSON, with the packages
         #[arg(long)]
         json: bool,
     },
-    /// Bring the builder up to date with configuration and ebuild tree
+    /// Update the builder to the present configuration and ebuild tree
     ///
-    /// Goes on from the builder as it is, where `gentoomuch bootstrap` would build everything again from the stage3: packages that are new in the
-    /// tree, and those that changed USE flags reach, are built. So is what would be made from something else now: by other compiler flags, a line
-    /// of `package.env`, a changed ebuild of the same version. The result counts as the builder that this configuration makes. The profile has it
-    /// when that has succeeded, and what it had before is `NAME@{1}`. Interrupted or failed, the same command goes on.
+    /// It starts from the present builder; `gentoomuch bootstrap` would build everything again from the stage3. It builds packages that
+    /// have a newer version, packages whose USE flags changed, and packages that would be made from something else now: other compiler
+    /// flags, a line of `package.env`, a changed ebuild of the same version.
+    ///
+    /// Only when that has succeeded, the profile gets the new builder, and the one before is `NAME@{1}`. If the build fails or you
+    /// interrupt it, the same command goes on.
     #[command(after_help = "Examples:\n  gentoomuch profile update\n  gentoomuch profile update --depclean musl-hardened")]
     Update {
         /// A bootstrapped profile [default: the default one]
@@ -84,7 +86,7 @@ enum Command {
         /// Remove packages that nothing needs any more
         #[arg(long)]
         depclean: bool,
-        /// Packages and make jobs at the same time [default: number of processors, or `env/jobs`]
+        /// Packages and make jobs to run at the same time [default: `env/jobs` of the configuration, or the number of processors]
         #[arg(short, long, value_name = "N")]
         jobs: Option<u32>,
         #[command(flatten)]
@@ -93,10 +95,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Go back to a state that a profile had before
+    /// Go back to an earlier state of a profile
     ///
-    /// Going back is a step as any other: once more, and the profile is what it was. Configuration and tree stay as they are, so what is
-    /// built by them next may go forward again; whether it will is said.
+    /// A rollback is a step like any other: a second rollback undoes the first. Configuration and tree do not change, so the next build may
+    /// go forward again; you are told if it will.
     #[command(after_help = "Examples:\n  gentoomuch profile rollback\n  gentoomuch profile rollback --to 3 musl-hardened")]
     Rollback {
         /// A bootstrapped profile [default: the default one]
@@ -110,7 +112,7 @@ enum Command {
     },
     /// Give a profile another name
     ///
-    /// All its states come along. Stage4 definitions that name it by its former name are listed, not changed.
+    /// All its states move to the new name. Stage4 definitions that use the old name are listed, but not changed.
     #[command(after_help = "Example:\n  gentoomuch profile rename musl musl-hardened")]
     Rename {
         /// A bootstrapped profile
@@ -121,15 +123,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Remove a profile's names
+    /// Remove the names of a profile
     ///
-    /// Refused while something uses it or was built on it. Its states stay in the store, and are used again when the same is bootstrapped
-    /// again.
+    /// It refuses while something uses the profile or was built on it. The states stay in the store until `clean`; the same bootstrap uses
+    /// them again.
     #[command(after_help = "Examples:\n  gentoomuch profile rm musl\n  gentoomuch profile rm --force musl")]
     Rm {
         /// A bootstrapped profile
         name: String,
-        /// Although stages were built on it, or a session on it is suspended
+        /// Remove it even if stages were built on it, or a session on it is suspended
         #[arg(long)]
         force: bool,
         /// Print the result as JSON
@@ -154,7 +156,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         let others = with_builders(&cx)?.into_iter().filter(|other| name.is_none() && *other != done.profile).count();
         if others > 0 {
             let words =
-                format!("the default profile is updated; `gentoomuch profile update --all` updates the other {others}, too");
+                format!("the default profile is updated; use `gentoomuch profile update --all` to update the other {others}, too");
             invocation.progress.event(&Event::Note(&words));
         }
         return printed(*json, &done, words::updated);

@@ -21,11 +21,13 @@ use crate::cli::table::{count, print, print_json};
 
 /// Show, or write, the configuration changes that packages need
 ///
-/// Asks Portage, in a throw-away session, what a stage's build would ask: USE flags, keywords, licences, masks and `REQUIRED_USE` that
-/// stand in the way become lines of the configuration, round by round until the dependency graph resolves. What is printed is a
-/// unified diff against the configuration directory, for `patch -p1` or `git apply`. Each line goes to the fragment that has one for
-/// the package already, else to the last `portage.local` that belongs to this definition alone. What no change can mend is explained,
-/// with exit code 6.
+/// It asks Portage, in a throw-away session, to resolve the dependencies as a build of the stage would. For each USE flag, keyword,
+/// licence, mask or `REQUIRED_USE` that prevents it, a line of the configuration is proposed, round by round, until the dependencies
+/// resolve.
+///
+/// You get a unified diff against the configuration directory, for `patch -p1` or `git apply`. Each line goes to the fragment that already
+/// has a line for the package, else to the last `portage.local` fragment that only this definition uses. If no change can help, you get an
+/// explanation, and exit code 6.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch resolve web
@@ -39,19 +41,19 @@ pub(crate) struct Args {
     /// A stage4 or stage3 definition, or atoms and sets
     #[arg(required = true, value_name = "STAGE|ATOM")]
     targets: Vec<String>,
-    /// The stage whose configuration counts for atoms [default: gentoomuch/builder]
+    /// The stage whose configuration is used for atoms [default: gentoomuch/builder]
     #[arg(long, value_name = "STAGE")]
     stage: Option<String>,
     /// The profile [default: the one that the stage4 names, or the default one]
     #[arg(short, long)]
     profile: Option<String>,
-    /// Write the change to this fragment of `portage.locals`; one that is not listed yet is added to the list
+    /// Write the change to this fragment of `portage.locals`; it is added to the definition's list if needed
     #[arg(long, value_name = "FRAGMENT", conflicts_with = "check")]
     write: Option<String>,
-    /// Write nothing; exit with 10 when a change is needed
+    /// Write nothing; exit with 10 if a change is needed
     #[arg(long)]
     check: bool,
-    /// Ask Portage so often at most; a change can uncover the need for another
+    /// Ask Portage at most this many times; one change can show that another is needed
     #[arg(long, value_name = "N", default_value_t = ResolveOptions::MAX_ROUNDS as u64,
         value_parser = clap::value_parser!(u64).range(1..=1000))]
     rounds: u64,
@@ -183,7 +185,7 @@ fn atoms_of(target: &str, config: &ConfigDir) -> Result<Vec<String>, Failure> {
         Err(error) => {
             let failure = Failure::new(Kind::Usage, error);
             let is_stage = config.stage(target).is_ok();
-            Err(if is_stage { failure.hint("a stage goes alone, atoms go with `--stage STAGE`") } else { failure })
+            Err(if is_stage { failure.hint("give one stage alone, or atoms with `--stage STAGE`") } else { failure })
         }
     }
 }

@@ -13,10 +13,11 @@ use crate::cli::invocation::Invocation;
 use crate::cli::opened::Opened;
 use crate::cli::table::{print, print_json, short_id, short_time};
 
-/// Make a name stand for what it stood for before
+/// Set a name back to an earlier state
 ///
-/// Going back is a step as any other: once more, and it is what it was. A profile's builder takes its stage3 along. Configuration and
-/// trees stay as they are: what is built by them next goes forward again. Artifacts stay; `export` makes that of the state anew.
+/// A rollback is a step like any other: a second rollback undoes the first. If it is a profile, its stage3 goes back together with its
+/// builder. Configuration and trees do not change: the next build goes forward again. Artifacts do not change either; `export` makes a new
+/// one of the earlier state.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch rollback stage4/web
@@ -54,7 +55,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
 fn words(done: &WentBack) -> String {
     let mut text = format!("name     {}, as of {}\n", done.name, short_time(&done.created));
     if done.moved.is_empty() {
-        text.push_str("nothing has moved: it stands for that\n");
+        text.push_str("nothing has changed: it is at that state already\n");
     }
     for moved in &done.moved {
         let from = moved.from.as_ref().map_or_else(|| "nothing".to_owned(), short_id);

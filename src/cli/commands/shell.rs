@@ -10,9 +10,9 @@ use crate::cli::report::Failure;
 
 /// Open a throw-away session on any build state
 ///
-/// A state is called by its name (`stage4/web`, `kept/with-hello`, `profile/server/gentoomuch/builder`, or `profile/server` for short),
-/// by `NAME@{N}` for what that name stood for before, by a tag, or by its id or the beginning of it; `gentoomuch store ls` lists
-/// them. The state itself never changes. Exit codes are those of `gentoomuch freshroot`.
+/// You can name a state in four ways: by its name (`stage4/web`, `kept/with-hello`, `profile/server/gentoomuch/builder`, or
+/// `profile/server` for short), by `NAME@{N}` for an earlier state of that name, by a tag, or by the beginning of its id. `gentoomuch store
+/// ls` lists them. The state itself never changes. Exit codes are those of `gentoomuch freshroot`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch shell stage4/web
@@ -25,13 +25,13 @@ pub(crate) struct Args {
     /// Keep the result under this name
     #[arg(long, value_name = "NAME")]
     keep: Option<String>,
-    /// Show a directory of the host in the session; may be given several times
+    /// Show a directory of the host in the session; can be given several times
     #[arg(long, value_name = "SRC:DST[:ro]")]
     bind: Vec<String>,
-    /// Which network the session sees; emerge gets what it wants to download without one
+    /// Which network the session sees; emerge downloads do not need one
     #[arg(long, value_enum, default_value_t = NetworkArg::None)]
     network: NetworkArg,
-    /// Print each step that would make the session, and stop
+    /// Print the steps that would set up the session, and stop
     #[arg(long)]
     print_plan: bool,
     #[command(flatten)]

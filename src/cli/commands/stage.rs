@@ -31,8 +31,8 @@ enum Command {
 
 /// Build a stage4 and export it, signed, as a tarball or an image
 ///
-/// The stage3 definition it names is built on the profile's stage3 first, and shared with every other stage4 that names it. What has
-/// not changed since the last build is reused.
+/// First the stage3 definition that it names is built on the profile's stage3; all stage4s that name it share the result. If an input has
+/// not changed since the last build, its result is reused.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch stage build web
@@ -42,16 +42,16 @@ enum Command {
 struct Build {
     /// The stage4 definition
     name: String,
-    /// Form of the artifact [default: `format` of the definition, or tar.xz]
+    /// Format of the artifact [default: `format` of the definition, or tar.xz]
     #[arg(long, value_enum)]
     format: Option<FormatArg>,
     /// Do not sign the artifact
     #[arg(long)]
     no_sign: bool,
-    /// Build the state only, to look at it with `shell`, and make no artifact of it
+    /// Build only the state, without an artifact; `shell` opens it
     #[arg(long, conflicts_with_all = ["format", "no_sign"])]
     no_export: bool,
-    /// Packages and make jobs at the same time [default: number of processors, or `env/jobs`]
+    /// Packages and make jobs to run at the same time [default: `env/jobs` of the configuration, or the number of processors]
     #[arg(short, long, value_name = "N")]
     jobs: Option<u32>,
     #[command(flatten)]
@@ -67,10 +67,10 @@ pub(super) enum FormatArg {
     /// Smallest
     #[value(name = "tar.xz")]
     TarXz,
-    /// Quickest
+    /// Fastest
     #[value(name = "tar.zst")]
     TarZst,
-    /// Most widely read
+    /// Readable by most programs
     #[value(name = "tar.gz")]
     TarGz,
     /// Not compressed

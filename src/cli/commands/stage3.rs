@@ -42,8 +42,8 @@ enum Stage3Command {
 
 /// Check signatures and digests of tarballs against the trusted keys
 ///
-/// Looks beside each FILE, a stage3 or a stage4, for FILE.asc, FILE.DIGESTS, FILE.sha256 and FILE.CONTENTS.gz. At least one signature by a trusted key
-/// must cover the tarball, and all that is there must agree.
+/// FILE is a stage3 or a stage4. The command reads FILE.asc, FILE.DIGESTS, FILE.sha256 and FILE.CONTENTS.gz beside it. At least one
+/// signature by a trusted key must cover the tarball, and all files that exist must agree.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch stage3 verify stage3-amd64-openrc-20260811T083102Z.tar.xz

@@ -43,14 +43,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show what takes how much of the disk: shared and own bytes
+    /// Show how much of the disk each state takes: shared and own bytes
     #[command(after_help = "Example:\n  gentoomuch store du")]
     Du {
         /// Print as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Record digests of layers, which `verify --deep` compares
+    /// Record digests of layers, for `verify --deep` to compare
     #[command(after_help = "Examples:\n  gentoomuch store seal\n  gentoomuch store seal profile/server/upstream")]
     Seal {
         /// Names or ids of build states [default: all layers]
@@ -62,10 +62,10 @@ enum Command {
     /// Check that everything in the store fits together
     #[command(after_help = "Examples:\n  gentoomuch store verify --deep\n  gentoomuch store verify --deep --seal")]
     Verify {
-        /// Read every file of sealed layers and compare; what was never sealed cannot be known
+        /// Read every file of sealed layers and compare it; layers without a seal cannot be checked
         #[arg(long)]
         deep: bool,
-        /// Seal what is not sealed, as it is now, so that the next look can know
+        /// Seal layers that have no seal, as they are now, so that the next check can compare them
         #[arg(long, requires = "deep")]
         seal: bool,
         /// Print as JSON
@@ -143,7 +143,7 @@ fn render_show(report: &ShowReport) -> String {
     for child in &report.children {
         text.push_str(&format!("child    {child}\n"));
     }
-    text + &render_origin(&state.origin) + "all of its origin: `--json`\n"
+    text + &render_origin(&state.origin) + "see the whole origin with `--json`\n"
 }
 
 /// Where a state came from, as far as it fits: what it is, then what that was made from.
@@ -243,17 +243,16 @@ fn render_deep(contents: &DeepReport, sealed: bool, users: &dyn Fn(&LayerId) -> 
             text.push_str(&format!("          {}: {}\n", difference.path, difference.what));
         }
         let names = users(&layer.layer);
-        let what =
-            if names.is_empty() { "no name leads to it: `gentoomuch clean` removes it".to_owned() } else { names.join(", ") };
-        let remedy = if names.is_empty() { "" } else { "bring it back from a backup, or build again what has it: " };
+        let what = if names.is_empty() { "it has no name: `gentoomuch clean` removes it".to_owned() } else { names.join(", ") };
+        let remedy = if names.is_empty() { "" } else { "restore it from a backup, or build again the states that have it: " };
         text.push_str(&format!("          {remedy}{what}\n"));
     }
     for layer in &contents.unsealed {
-        let words = if sealed { "sealed now, as it is" } else { "never sealed: nobody knows whether it has changed" };
+        let words = if sealed { "sealed now, as it is" } else { "never sealed: it may have changed" };
         text.push_str(&format!("unsealed  {layer}  {words}\n"));
     }
     if !sealed && !contents.unsealed.is_empty() {
-        text.push_str("          `--seal` seals them as they are now, so that the next look can know\n");
+        text.push_str("          use `--seal` to seal them as they are now, so that the next check can compare them\n");
     }
     text
 }
@@ -269,7 +268,7 @@ fn render_verify(report: &VerifyReport, contents: Option<&DeepReport>) -> String
     match (verdict(report, contents), contents) {
         (Some(true), _) => "clean     yes\n".to_owned(),
         (None, Some(contents)) => {
-            format!("clean     as far as it is known: not the contents of {}\n", count(contents.unsealed.len() as u64, "layer"))
+            format!("clean     yes, but the contents of {} were not checked\n", count(contents.unsealed.len() as u64, "layer"))
         }
         _ => "clean     no\n".to_owned(),
     }

@@ -14,11 +14,11 @@ use crate::cli::opened::Opened;
 use crate::cli::report::{Failure, Kind};
 use crate::cli::table::{print, print_json};
 
-/// Bring ebuild trees to the state that the configuration asks for
+/// Fetch the ebuild trees that the configuration names
 ///
-/// Without `--from`: the repositories of `repos.conf` and `env/tree`, each at its pin if it has one, and `gentoo` in any case. Each becomes
-/// an immutable snapshot, which sessions see read-only. Somebody has to vouch for it: a trusted signature (of the commit, the
-/// top-level Manifest, the archive), or a pin that is a commit or a digest.
+/// Without `--from`, it fetches the repositories of `repos.conf` and `env/tree`, each at its pin if it has one, and always `gentoo`. Each
+/// becomes an immutable snapshot, which sessions see read-only. A snapshot needs a trusted signature (of the commit, the top-level Manifest
+/// or the archive), or a pin that is a commit or a digest.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Sources:
   git+https://HOST/PATH[#BRANCH|TAG|COMMIT]   also git+ssh, git+http, git+file and git://
@@ -37,19 +37,19 @@ pub(crate) struct Args {
     /// Repositories of the configuration [default: all]
     #[arg(value_name = "NAME", conflicts_with_all = ["from", "name"])]
     names: Vec<String>,
-    /// Import from here, whatever the configuration says
+    /// Import from this source instead of the configured one
     #[arg(long, value_name = "SOURCE")]
     from: Option<String>,
     /// Name of the repository [default: the one in its `profiles/repo_name`]
     #[arg(long, requires = "from")]
     name: Option<String>,
-    /// Bring this state, and write it to `env/tree`: a commit, a day, `sha256:DIGEST`, or `latest` for what there is now
+    /// Fetch this revision, and write it to `env/tree`: a commit, a day, `sha256:DIGEST`, or `latest` for the newest one
     #[arg(long, value_name = "REV")]
     pin: Option<String>,
-    /// Take a tree without a trusted signature; the reason is recorded for ever
+    /// Accept a tree without a trusted signature, for this reason; the reason is recorded for good
     #[arg(long, value_name = "REASON")]
     allow_unsigned: Option<String>,
-    /// Accept a good signature by a key that has expired since
+    /// Accept a good signature even if its key has expired since then
     #[arg(long)]
     allow_expired: bool,
     /// Print the result as JSON
@@ -130,7 +130,7 @@ fn check_pin(pin: &str) -> Result<(), Failure> {
     match Revision::parse(pin) {
         Ok(rev) if rev.is_fixed() => Ok(()),
         Ok(rev) => Err(Failure::message(Kind::Usage, format!("`{rev}` may mean another tree tomorrow"))
-            .hint("a pin is a whole commit, a day (`20260811`), `sha256:DIGEST`, or `latest` for what there is now")),
+            .hint("a pin is a full commit id, a day (`20260811`), `sha256:DIGEST`, or `latest` for the newest one")),
         Err(error) => Err(usage(error)),
     }
 }

@@ -11,10 +11,10 @@ use crate::cli::invocation::Invocation;
 use crate::cli::opened::Opened;
 use crate::cli::table::{Table, print_either, short_id, short_time};
 
-/// Give a build state a name by which it is kept
+/// Give a build state a name that keeps it
 ///
-/// A tag stays where it is when the names of stages and profiles move on, and `clean` leaves alone what has one. `NAME` is then short
-/// for `tag/NAME` wherever a state is named.
+/// A tag stays at its state when the names of stages and profiles move on, and `clean` keeps the state. Wherever you name a state, you can
+/// write `NAME` instead of `tag/NAME`.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, arg_required_else_help = true)]
 #[command(after_help = "Examples:
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     /// The tag: letters, digits and `._+-`, with `/` between parts
     #[arg(required = true)]
     name: Option<String>,
-    /// Move a tag that stands for another state
+    /// Move a tag that is at another state
     #[arg(long)]
     force: bool,
     /// Print the result as JSON
@@ -48,7 +48,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Remove a tag; the state stays until it is cleaned
+    /// Remove a tag; the state stays until `clean`
     #[command(after_help = "Example:\n  gentoomuch tag rm release-1")]
     Rm {
         /// The tag

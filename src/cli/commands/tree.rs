@@ -25,14 +25,14 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List the snapshots: whence, who vouches for each, what was built with it
+    /// List the snapshots: source, signer, and what was built with them
     #[command(after_help = "Example:\n  gentoomuch tree ls --json")]
     Ls {
         /// Print as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Show in packages, masks, profiles and news how two snapshots differ
+    /// Show how two snapshots differ: packages, masks, profiles, news
     #[command(after_help = "A snapshot is named by NAME, NAME@{N}, NAME/REV or the beginning of its id or revision.
 
 Example:
@@ -47,7 +47,7 @@ Example:
         json: bool,
     },
     /// Remove snapshots that no name and no build state needs
-    #[command(after_help = "By NAME or NAME/REV the name goes, too.
+    #[command(after_help = "If you give NAME or NAME/REV, the name is removed, too.
 
 Examples:
   gentoomuch tree rm 28c4490114
@@ -101,7 +101,7 @@ fn short(text: &str) -> String {
 
 fn render_rows(rows: &[TreeListRow]) -> String {
     if rows.is_empty() {
-        return "no trees; `gentoomuch sync` brings one\n".to_owned();
+        return "no trees; `gentoomuch sync` fetches one\n".to_owned();
     }
     let mut table = Table::new(&["ID", "NAME", "BROUGHT", "BY", "REV", "SIGNER", ">FILES", ">SIZE", "USED BY"]);
     for row in rows {

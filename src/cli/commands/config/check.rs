@@ -18,13 +18,14 @@ use crate::cli::opened::Opened;
 use crate::cli::report::{Failure, Kind};
 use crate::cli::table;
 
-/// Say everything that is wrong with the configuration directory
+/// Report everything that is wrong with the configuration directory
 ///
-/// All of it is read, also what no stage uses, and everything is said in one run, sorted by file and line: errors, then warnings, then
-/// notes. Names limit it to those stages and what they use. The exit code is 3 when an error is among it.
+/// It reads the whole directory, including files that no stage uses, and reports everything in one run: errors, then warnings, then notes,
+/// each sorted by file and line. If you give names, it reads only those stages and the files that they use. The exit code is 3 if there is
+/// an error.
 ///
-/// Where a profile is bootstrapped, Portage is asked in throw-away sessions, too, whether there are such packages, flags, licences,
-/// keywords and sets, and whether packages to install are masked.
+/// If a profile is bootstrapped, it also asks Portage, in throw-away sessions, whether the packages, flags, licences, keywords and sets
+/// exist, and whether packages to install are masked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch config check
@@ -34,22 +35,22 @@ pub(crate) struct Args {
     /// Stage4 or stage3 definitions [default: the whole directory]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// Let warnings count as errors for the exit code
+    /// Treat warnings as errors for the exit code
     #[arg(long)]
     strict: bool,
-    /// Read the directory alone, without asking Portage about it
+    /// Read only the directory; do not ask Portage
     #[arg(long)]
     no_portage: bool,
     /// Print the result as JSON, as `--format json` does
     #[arg(long, conflicts_with = "format")]
     json: bool,
-    /// Form of the result; `github`: annotations of a workflow run
+    /// Format of the result; `github`: annotations of a workflow run
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     format: Format,
 }
 
 /// As the library says it of a store without profiles.
-const NOT_BOOTSTRAPPED: &str = "`gentoomuch bootstrap PROFILE STAGE3` makes one; `--no-portage` leaves the question out";
+const NOT_BOOTSTRAPPED: &str = "make one with `gentoomuch bootstrap PROFILE STAGE3`, or use `--no-portage` to skip this check";
 
 /// Form of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -101,8 +102,7 @@ fn print(args: &Args, invocation: &Invocation, report: &Report) -> io::Result<()
 /// What Portage has to say, or why it was not asked.
 fn ask_portage(args: &Args, invocation: &Invocation, config: &ConfigDir) -> Result<Vec<Diagnostic>, Failure> {
     let note = |why: String, hint: &str| {
-        let (file, message) =
-            (config.root().to_owned(), format!("Portage was not asked whether it knows what is named here: {why}"));
+        let (file, message) = (config.root().to_owned(), format!("Portage did not check packages, flags and other names: {why}"));
         vec![Diagnostic { file, line: 0, severity: Severity::Note, message, hint: Some(hint.to_owned()) }]
     };
     // A checkout on a machine that builds nothing needs neither a store nor a sandbox.
@@ -113,7 +113,7 @@ fn ask_portage(args: &Args, invocation: &Invocation, config: &ConfigDir) -> Resu
         Err(failure) if failure.is(Kind::Host) => {
             return Ok(note(
                 failure.first_words(),
-                "`gentoomuch doctor` checks everything; `--no-portage` leaves the question out",
+                "find the cause with `gentoomuch doctor`, or use `--no-portage` to skip this check",
             ));
         }
         other => other?,
@@ -139,6 +139,6 @@ fn of_keys(error: &KeysError) -> Diagnostic {
         (_, Some(source)) => format!("{error}: {source}"),
         (_, None) => error.to_string(),
     };
-    let hint = "`gentoomuch keys import` and `gentoomuch keys trust` write what belongs there";
+    let hint = "`gentoomuch keys import` and `gentoomuch keys trust` write these files for you";
     Diagnostic { file, line, severity: Severity::Error, message: words, hint: Some(hint.to_owned()) }
 }

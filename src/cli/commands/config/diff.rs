@@ -16,10 +16,10 @@ use crate::cli::screen::{Style, Text};
 use crate::cli::table;
 use crate::cli::table::Table;
 
-/// Compare two stages, or a stage with what it was at a commit
+/// Compare two stages, or a stage with its state at a commit
 ///
-/// In Portage's terms: flags, keywords, licences, masks, variables, packages, patches, scripts and other files, each with the lines
-/// that say so. How files are laid out and ordered makes no difference.
+/// It compares flags, keywords, licences, masks, variables, packages, patches, scripts and other files as Portage reads them, and shows the
+/// lines that each comes from. The layout and order of files makes no difference.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch config diff web mail
@@ -28,10 +28,10 @@ use crate::cli::table::Table;
 pub(crate) struct Args {
     /// A stage4 or stage3 definition
     stage: String,
-    /// The one to compare it with
+    /// The stage to compare it with
     #[arg(value_name = "OTHER", required_unless_present = "rev", conflicts_with = "rev")]
     other: Option<String>,
-    /// Compare with the configuration directory as of this commit of its git repository
+    /// Compare with this commit of the configuration directory's git repository
     #[arg(long, value_name = "REV")]
     rev: Option<String>,
     /// Exit with 1 if there is a difference
@@ -94,7 +94,10 @@ fn terms_at(config: &ConfigDir, revision: &str, stage: &str) -> Result<(String, 
     let checkout = Invocation::git().checkout(config.root(), revision)?;
     let then = checkout.path();
     let told = |error: config::Error| {
-        Failure::from(as_if_here(error, &then, config.root())).about(format!("cannot read the configuration as of `{revision}`"))
+        Failure::from(as_if_here(error, &then, config.root())).about(format!(
+            "cannot read the configuration at commit \
+            `{revision}`"
+        ))
     };
     let before = ConfigDir::open(&then).map_err(told)?;
     let stage = before.stage(stage).map_err(told)?;

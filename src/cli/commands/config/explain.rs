@@ -20,11 +20,11 @@ use crate::cli::report::Failure;
 use crate::cli::table;
 use crate::cli::table::Table;
 
-/// Explain why a variable, a flag or a package of a stage is as it is
+/// Explain where a variable, a flag or a package of a stage gets its value from
 ///
-/// Which fragment set it, what else touched it, in the order in which Portage hears it, and which default of the Portage profile it
-/// overrides; `>` marks what decides. Nothing is built or run for it. Where no ebuild tree is imported or the profile is not
-/// bootstrapped, the answer comes from the configuration directory alone.
+/// It lists the fragments that set it, in the order in which Portage reads them, and the default of the Portage profile that they override;
+/// `>` marks the line that decides. Nothing is built or run. If no ebuild tree is imported or the profile is not bootstrapped, the answer
+/// comes from the configuration directory alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch config explain web USE:ssl
@@ -35,7 +35,7 @@ use crate::cli::table::Table;
 pub(crate) struct Args {
     /// A stage4 or stage3 definition
     stage: String,
-    /// A variable or a package, each with a flag after a colon if it is about that
+    /// A variable or a package; add a colon and a flag to ask about that flag
     #[arg(value_name = "ATOM-or-VAR[:FLAG]")]
     subject: String,
     /// The profile [default: the one that the stage4 definition names, or the default one]
@@ -99,7 +99,7 @@ fn around(args: &Args, invocation: &Invocation, stage: &Stage) -> Result<Around,
         if let Some(profile) = &args.profile {
             return Err(names::Error::NoProfile { profile: profile.clone(), known: Vec::new(), named_in: None }.into());
         }
-        let missing = vec!["nothing is imported or bootstrapped: told from the configuration alone".to_owned()];
+        let missing = vec!["nothing is imported or bootstrapped: the answer comes from the configuration alone".to_owned()];
         return Ok(Around { missing, ..Around::default() });
     }
     let opened = Opened::open(invocation)?;
@@ -131,7 +131,7 @@ fn flag_text(flag: &FlagExplained, stage: &str) -> String {
     };
     let mut text = format!("{} is {value} for {whom}{exists}\n", flag.flag);
     if flag.steps.is_empty() {
-        text.push_str("nothing says anything about it\n");
+        text.push_str("nothing sets it\n");
     } else {
         text.push_str(&steps_text(&flag.steps));
     }
@@ -195,7 +195,7 @@ fn package_text(package: &PackageExplained) -> String {
         text.push_str(&table.render());
     }
     if package.lines.is_empty() {
-        text.push_str("\nno line of the configuration means it\n");
+        text.push_str("\nno line of the configuration is about it\n");
     } else {
         text.push_str("\nlines of the configuration\n");
         text.push_str(&notes_text(&package.lines));

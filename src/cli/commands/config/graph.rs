@@ -11,10 +11,10 @@ use crate::cli::screen::Shown as _;
 use crate::cli::table;
 use crate::cli::table::{Table, count};
 
-/// Show what a stage uses, and what nobody does
+/// Show the files that a stage uses, and the files that no stage uses
 ///
-/// Fragments, sets, patches, scripts, removals, hooks and the kernel, each with the line that names it; then what lies in the
-/// directory and is used by no stage. Without STAGE, all stages.
+/// It lists fragments, sets, patches, scripts, removals, hooks and the kernel, each with the line that names it; then the files of the
+/// directory that no stage uses. Without STAGE it shows all stages.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch config graph web

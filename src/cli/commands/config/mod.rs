@@ -14,7 +14,7 @@ use super::Outcome;
 use crate::cli::invocation::Invocation;
 use crate::cli::report::Failure;
 
-/// Look into the configuration directory
+/// Check, show, explain and compare the configuration
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
 #[command(after_help = "Example:\n  gentoomuch config show web")]

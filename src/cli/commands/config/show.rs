@@ -12,9 +12,9 @@ use crate::cli::screen::Shown as _;
 use crate::cli::table;
 use crate::cli::table::{Table, human_bytes};
 
-/// Show what a stage gets as `/etc/portage`
+/// Show the `/etc/portage` that a stage gets
 ///
-/// The fragments that its stage3 definition names are merged as for a build; comments name the files that each part comes from.
+/// It merges the fragments that the stage's stage3 definition names, as a build does; comments name the file that each part comes from.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch config show web
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     stage: String,
     #[arg(long, group = "form", help = "The files with their content [default]")]
     merged: bool,
-    /// The files alone, with size and origin
+    /// Only the list of files, with size and origin
     #[arg(long, group = "form")]
     tree: bool,
     /// Everything as JSON, each value with its places
@@ -65,7 +65,7 @@ fn shown<'a>(stage: &'a Stage, portage: &PortageDir) -> Shown<'a> {
     }
 }
 
-const NOTHING: &str = "nothing: no fragment brings anything\n";
+const NOTHING: &str = "nothing: no fragment has a file for it\n";
 
 /// Each file after a line with its name, as `tail` prints several.
 fn merged(portage: &PortageDir) -> String {

@@ -10,9 +10,9 @@ use crate::cli::limits::LimitArgs;
 use crate::cli::opened::Opened;
 use crate::cli::table::{count, print, print_json};
 
-/// Build a kernel and its modules, once for all stage4s that have it
+/// Build a kernel and its modules, once for all stage4s that use it
 ///
-/// What a stage4 needs is built by `stage build` and `pipeline` as well. The result is kept as a layer with `/boot` and
+/// `stage build` and `pipeline` also build the kernels that their stage4s need. The result is kept as a layer with `/boot` and
 /// `/usr/lib/modules`, and reused as long as sources, configuration and toolchain are the same.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -24,7 +24,7 @@ pub(super) struct Args {
     /// The profile whose builder compiles [default: the default one]
     #[arg(short, long)]
     profile: Option<String>,
-    /// Packages and make jobs at the same time [default: number of processors, or `env/jobs`]
+    /// Packages and make jobs to run at the same time [default: `env/jobs` of the configuration, or the number of processors]
     #[arg(short, long, value_name = "N")]
     jobs: Option<u32>,
     #[command(flatten)]

@@ -10,7 +10,7 @@ use crate::cli::commands::Outcome;
 use crate::cli::invocation::Invocation;
 use crate::cli::table::{print, print_json};
 
-/// Show in which options two kernel configurations differ
+/// Show the options in which two kernel configurations differ
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "A line begins with `-` for an option that only the first has, `+` for one that only the second has, `~` for

@@ -19,9 +19,8 @@ const MOST: usize = 40;
 
 /// Make or change a kernel configuration with the kernel's own menus
 ///
-/// The sources are installed on the profile's builder once, and `make` runs there, on this terminal. What it saves becomes
-/// `kernel.configs/NAME.kconf`, with a header that names sources and version; a configuration that is there already is the
-/// beginning.
+/// The sources are installed on the profile's builder once, and `make` runs there, on this terminal. The saved configuration becomes
+/// `kernel.configs/NAME.kconf`, with a header that names sources and version. If the file exists already, `make` starts from it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch kernel prep server
@@ -30,13 +29,13 @@ const MOST: usize = 40;
 pub(super) struct Args {
     /// The kernel configuration
     name: String,
-    /// The sources: an atom, or `gentoo-sources` [default: those that it names, or gentoo-sources]
+    /// The sources: an atom, or `gentoo-sources` [default: those that the configuration names, or gentoo-sources]
     #[arg(long, value_name = "ATOM")]
     sources: Option<String>,
     /// The profile whose builder has the sources [default: the default one]
     #[arg(short, long)]
     profile: Option<String>,
-    /// What `make` is asked for
+    /// The target of `make`
     #[arg(long, value_enum, default_value_t = Target::Nconfig)]
     target: Target,
     #[command(flatten)]
@@ -53,13 +52,13 @@ enum Target {
     Nconfig,
     /// Older menus
     Menuconfig,
-    /// A question for each option that is new
+    /// A question for each new option
     Oldconfig,
     /// No questions: new options get their defaults
     Olddefconfig,
     /// No questions: the architecture's defaults
     Defconfig,
-    /// No questions: as little as possible
+    /// No questions: as few options as possible
     Tinyconfig,
 }
 

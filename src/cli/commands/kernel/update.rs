@@ -14,8 +14,8 @@ use crate::cli::table::{Table, count, print, print_json};
 
 /// Fetch newer sources of a kernel, and show which options are new
 ///
-/// The newest version that the builder's configuration accepts is installed beside those that are there. `gentoomuch sync` brings a tree
-/// that knows newer ones.
+/// It installs the newest version that the builder's configuration accepts, beside the installed ones. To get newer versions, run
+/// `gentoomuch sync` first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch kernel update server
@@ -27,7 +27,7 @@ pub(super) struct Args {
     /// The profile whose builder has the sources [default: the default one]
     #[arg(short, long)]
     profile: Option<String>,
-    /// Write the version into the configuration's header, so that it is built from now on
+    /// Write the version into the header of the configuration, so that this version is built from now on
     #[arg(long)]
     write: bool,
     #[command(flatten)]
@@ -94,7 +94,7 @@ fn words(news: &KernelNews) -> String {
     if news.written {
         text.push_str(&format!("wrote {}\n", news.path.shown()));
     } else if news.from.as_ref().is_some_and(|from| *from != news.to) {
-        text.push_str("`--write` makes it the version that is built\n");
+        text.push_str("use `--write` to build this version from now on\n");
     }
     text
 }

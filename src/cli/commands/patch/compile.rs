@@ -17,16 +17,16 @@ use crate::cli::table::{Table, count, print, print_json};
 
 /// Build packages with their saved patches, for several profiles
 ///
-/// Each package for which a patch is saved is really compiled, in a throw-away session on the builder of each profile with the configuration
-/// as it is now, several at the same time; all patches that are for the same version are in it. Dependencies come from binary packages where
-/// there are some. Whether a patch was applied is read from what Portage has recorded. Nothing stays but binary packages of dependencies.
+/// Each package that has a saved patch is compiled in a throw-away session on the builder of each profile, several at the same time. The
+/// session uses the present configuration, and all patches for the same version. Dependencies come from binary packages if there are any.
+/// Portage's records show whether a patch was applied. Only binary packages of dependencies stay.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch patch compile
   gentoomuch patch compile quiet-hello --all
   gentoomuch patch compile quiet-hello fix-musl --profile musl-hardened
 
-Exit codes: 0 all were built with their patches, 6 one or more were not.")]
+Exit codes: 0 all packages were built with their patches, 6 one or more were not.")]
 pub(super) struct Args {
     /// Saved patches [default: all of them]
     #[arg(value_name = "NAME")]
@@ -34,13 +34,13 @@ pub(super) struct Args {
     /// The profile [default: the one set with `gentoomuch profile set`]
     #[arg(long, value_name = "NAME", conflicts_with = "all")]
     profile: Option<String>,
-    /// For all profiles
+    /// Build for all profiles
     #[arg(long)]
     all: bool,
-    /// Packages and make jobs at the same time [default: `env/jobs` of the configuration, or one for each processor]
+    /// Packages and make jobs to run at the same time [default: `env/jobs` of the configuration, or the number of processors]
     #[arg(short, long, value_name = "N")]
     jobs: Option<u32>,
-    /// Begin nothing further once something has failed
+    /// Start no new package after one has failed
     #[arg(long)]
     fail_fast: bool,
     #[command(flatten)]

@@ -23,8 +23,8 @@ use crate::cli::table::{print, print_either, print_json};
 
 /// Change the source of packages, and keep the changes as patches
 ///
-/// `prep` unpacks the source that emerge would build into a git repository of yours, `try` builds the package with what you have changed
-/// in it, `save` makes a patch of it in the configuration, which every stage gets from then on.
+/// `prep` unpacks the source that emerge would build into a git repository, in which you make your changes. `try` builds the package with
+/// them. `save` writes them to the configuration as a patch, which every stage gets from then on.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
 #[command(after_help = "Examples:
@@ -59,9 +59,9 @@ enum Command {
 
 /// Unpack the source of a package to change it
 ///
-/// It is the source that emerge would build: fetched, verified, unpacked, and by default prepared, so that the ebuild's own patches are in,
-/// and those saved patches that Portage applies before this one. It becomes a git repository whose first commit is that state; change what
-/// you like in it, with or without commits. If the patch was saved before, it is applied on top.
+/// You get the source that emerge would build: fetched, verified, unpacked and by default prepared, so it has the ebuild's own patches, and
+/// the saved patches that Portage applies before this one. It becomes a git repository whose first commit is that source. Change any file
+/// in it, with or without commits. If the patch was saved before, it is applied on top.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch patch prep quiet-hello app-misc/hello
@@ -69,11 +69,11 @@ enum Command {
   gentoomuch patch prep fix sys-apps/sed 4.9
   gentoomuch patch prep fix dev-libs/foo --repo guru")]
 struct Prep {
-    /// What the patch shall be called
+    /// The name of the patch
     name: String,
     /// The package, as emerge takes it
     atom: String,
-    /// Its version, if the package is named without one
+    /// The version, if ATOM has none
     version: Option<String>,
     /// The profile whose builder unpacks it [default: the one set with `gentoomuch profile set`]
     #[arg(long, value_name = "NAME")]
@@ -81,7 +81,7 @@ struct Prep {
     /// The ebuild repository [default: as emerge chooses]
     #[arg(long, value_name = "NAME")]
     repo: Option<String>,
-    /// Only unpack it: without the ebuild's own patches
+    /// Only unpack it, without the ebuild's own patches
     #[arg(long)]
     no_prepare: bool,
     #[command(flatten)]
@@ -91,10 +91,10 @@ struct Prep {
     json: bool,
 }
 
-/// Build a package with what was changed in its work set
+/// Build a package with the changes in its work set
 ///
-/// In a throw-away session with the configuration as it is now, what it needs from binary packages where there are some, the compiler's
-/// output on the screen. If it fails, the session is kept for `gentoomuch patch shell`, until the next attempt.
+/// The package is built in a throw-away session with the present configuration. Dependencies come from binary packages if there are any.
+/// You see the compiler's output. If the build fails, the session is kept for `gentoomuch patch shell` until the next attempt.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch patch try quiet-hello
@@ -117,10 +117,10 @@ struct Try {
     json: bool,
 }
 
-/// Save what was changed in a work set as a patch
+/// Save the changes in a work set as a patch
 ///
-/// It is written to `user.patches/NAME/CATEGORY/PACKAGE-VERSION/NAME.patch` of the configuration, with what it is for, the package and the
-/// date on top. New files count, too; those that git is told to ignore only once they were added with `git add --force`.
+/// The patch is written to `user.patches/NAME/CATEGORY/PACKAGE-VERSION/NAME.patch` in the configuration. Its header says the purpose, the
+/// package and the date. New files are part of it. Files that git ignores are part of it only after `git add --force`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch patch save quiet-hello --purpose 'say less'
@@ -128,16 +128,16 @@ struct Try {
 struct Save {
     /// The patch
     name: String,
-    /// What it is for, one line [default: as it says already, or its name]
+    /// The purpose of the patch, in one line [default: the one that it has, or its name]
     #[arg(long, value_name = "TEXT")]
     purpose: Option<String>,
-    /// Where upstream or the distribution knows of it
+    /// The address of the bug report upstream or at the distribution
     #[arg(long, value_name = "URL")]
     bug: Option<String>,
     /// For which versions of the package [default: as it was saved before, or `version`]
     #[arg(long = "for", value_enum, value_name = "WHICH")]
     span: Option<SpanArg>,
-    /// Leave what was saved of it for other versions
+    /// Keep the patch as it was saved for other versions
     #[arg(long)]
     keep: bool,
     /// Print the result as JSON
@@ -154,15 +154,15 @@ enum SpanArg {
     Slot,
     /// Every revision of its version
     Version,
-    /// Its revision only
+    /// Only its revision
     Revision,
 }
 
-/// Bring a patch onto a newer version of the package
+/// Move a patch to a newer version of the package
 ///
-/// The newer version is unpacked, and what was changed in the old one is merged into it, three-way. What cannot be merged is left between
-/// conflict markers in the files, and said. Without a work set the saved patch is applied as far as it fits. What was saved stays as it is,
-/// until `gentoomuch patch save`.
+/// The newer version is unpacked, and your changes to the old one are merged into it (three-way). If a change cannot be merged, the file
+/// gets conflict markers, and you are told. Without a work set, the saved patch is applied as far as it fits. The saved patch does not
+/// change until `gentoomuch patch save`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch patch refresh quiet-hello
@@ -194,7 +194,7 @@ struct Ls {
     json: bool,
 }
 
-/// Show what a patch is for and what it changes
+/// Show the purpose of a patch and its changes
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch patch show quiet-hello
@@ -203,10 +203,10 @@ struct Ls {
 struct Show {
     /// The patch
     name: String,
-    /// Print the saved patch itself, too
+    /// Also print the saved patch itself
     #[arg(long, conflicts_with = "json")]
     diff: bool,
-    /// Print what is changed in the work set now instead, as a patch
+    /// Print the present changes in the work set instead, as a patch
     #[arg(long, conflicts_with_all = ["json", "diff"])]
     changes: bool,
     /// Print as JSON
@@ -214,9 +214,9 @@ struct Show {
     json: bool,
 }
 
-/// Remove a work set, or all of a patch
+/// Remove a work set, or a whole patch
 ///
-/// Refused while the work set has changes that are not saved.
+/// It refuses if the work set has changes that are not saved.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch patch rm quiet-hello
@@ -224,10 +224,10 @@ struct Show {
 struct Rm {
     /// The patch
     name: String,
-    /// What is saved of it in the configuration, too
+    /// Also remove the saved patch from the configuration
     #[arg(long)]
     saved: bool,
-    /// Although changes would be lost
+    /// Remove it even if changes would be lost
     #[arg(long)]
     force: bool,
     /// Print what was removed as JSON

@@ -12,8 +12,8 @@ use crate::cli::opened::Opened;
 
 /// Open a shell where a package failed to build with a patch
 ///
-/// In the session that `gentoomuch patch try` has kept, in the source directory that the package was built in. What is changed there changes
-/// neither the work set nor the patch. The exit code is that of the shell or the command; 125 says that gentoomuch itself failed.
+/// It opens the session that `gentoomuch patch try` kept, in the source directory in which the package was built. Changes there do not
+/// reach the work set or the patch. The exit code is that of the shell or the command; 125 means that gentoomuch itself failed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch patch shell quiet-hello

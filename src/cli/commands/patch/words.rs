@@ -32,9 +32,9 @@ fn unpacked(unpacked: &Unpacked) -> String {
         }
     };
     list("left out, since they are git repositories of their own:", &unpacked.nested_repositories);
-    list("left out, since they are no files:", &unpacked.special_files);
-    list("conflicts, to be mended between the markers:", &unpacked.conflicts);
-    list("parts that fit nowhere:", &unpacked.rejected);
+    list("left out, since they are not files:", &unpacked.special_files);
+    list("conflicts, to resolve between the markers:", &unpacked.conflicts);
+    list("parts that do not fit:", &unpacked.rejected);
     text
 }
 
@@ -64,7 +64,7 @@ pub(super) fn refreshed(done: &Refreshed) -> String {
     let next = if clean {
         format!("`gentoomuch patch try {name}`, then `gentoomuch patch save {name}`")
     } else {
-        format!("mend the conflicts, then `gentoomuch patch try {name}`")
+        format!("resolve the conflicts, then `gentoomuch patch try {name}`")
     };
     let merged = if clean { "merged".to_owned() } else { "merged with conflicts".to_owned() };
     rows(&[
@@ -91,7 +91,7 @@ pub(super) fn attempted(done: &Attempt) -> String {
             }
         }
         AttemptCame::NotApplied { log } => {
-            table.push(("result", "built, but the ebuild applies no user patches: the changes are not in it".to_owned()));
+            table.push(("result", "built without the changes: the ebuild applies no user patches".to_owned()));
             table.push(("log", log.shown()));
         }
         AttemptCame::Failed { reason, log, kept, .. } => {
@@ -109,7 +109,7 @@ fn ignored(names: &[String]) -> String {
     if names.is_empty() {
         return String::new();
     }
-    let mut text = "\nnot part of it, since git is told to ignore them (`git add --force` adds them):\n".to_owned();
+    let mut text = "\nnot part of it, since git ignores them (`git add --force` adds them):\n".to_owned();
     for name in names.iter().take(8) {
         let _ = writeln!(text, "  {name}");
     }
@@ -170,7 +170,7 @@ pub(super) fn shown(patch: &PatchRow, with_text: bool) -> String {
             ("directory", dir.shown()),
         ]));
         if patch.failed_build {
-            text += "  a build of it failed: `gentoomuch patch shell` looks at where\n";
+            text += "  a build of it failed: `gentoomuch patch shell` opens a shell there\n";
         }
     }
     for file in &patch.saved {

@@ -257,7 +257,7 @@ fn ended_words(report: &NodeReport) -> String {
     let time = words::seconds(report.seconds);
     match &report.outcome {
         Outcome::Built => format!("built in {time}"),
-        Outcome::Reused => "reused: somebody else has built it meanwhile".to_owned(),
+        Outcome::Reused => "reused: another command has built it meanwhile".to_owned(),
         Outcome::Failed => format!("failed after {time}: {}", report.error.as_deref().unwrap_or_default()),
         Outcome::Skipped { because } => format!("skipped: {because} failed"),
         Outcome::Interrupted => format!("interrupted after {time}"),

@@ -66,7 +66,7 @@ pub(super) fn shown(shown: &ProfileShown, packages: bool) -> String {
     lines.line("stage3", &stage3.name);
     lines.line("  sha512", format!("{}…", stage3.sha512.chars().take(SHORT_DIGEST).collect::<String>()));
     match (&stage3.allow_unsigned, &stage3.signer) {
-        (Some(reason), _) => lines.line("  NOT SIGNED", format!("nobody vouches for it; taken because: {reason}")),
+        (Some(reason), _) => lines.line("  NOT SIGNED", format!("without a trusted signature; accepted because: {reason}")),
         (None, Some(signer)) => {
             lines.line("  signed by", signer);
             if let Some(name) = &stage3.signer_name {
@@ -82,7 +82,7 @@ pub(super) fn shown(shown: &ProfileShown, packages: bool) -> String {
     }
     lines.line("packages", shown.package_count.to_string());
     let own = if shown.own_bytes == shown.total_bytes {
-        "no other profile has any of it".to_owned()
+        "no other profile shares any of it".to_owned()
     } else {
         format!("{} of it in no other profile", human_bytes(shown.own_bytes))
     };
@@ -165,7 +165,7 @@ pub(super) fn updated(done: &UpdatedProfile) -> String {
 pub(in crate::cli::commands) fn rolled_back(done: &RolledBack) -> String {
     let mut text = format!("profile  {}, as of {}\n", done.profile, short_time(&done.created));
     if done.moved.is_empty() {
-        text.push_str("nothing has moved: it is in that state\n");
+        text.push_str("nothing has changed: it is in that state already\n");
     }
     for moved in &done.moved {
         let from = moved.from.as_ref().map_or_else(|| "nothing".to_owned(), short_id);
@@ -174,8 +174,8 @@ pub(in crate::cli::commands) fn rolled_back(done: &RolledBack) -> String {
     if !done.differs.is_empty() {
         let _ = writeln!(
             text,
-            "The configuration is another one now ({}): `gentoomuch profile update`, `gentoomuch bootstrap` and stages on\n\
-             gentoomuch/builder go by it, and so forward again. Take it back as well to stay here.",
+            "The configuration has changed since ({}): `gentoomuch profile update`, `gentoomuch bootstrap` and stages \
+             on\ngentoomuch/builder use it, and so go forward again. To stay here, take the configuration back as well.",
             done.differs.join(", ")
         );
     }
@@ -207,7 +207,8 @@ pub(super) fn removed(done: &RemovedProfile) -> String {
     if done.unnamed_states > 0 {
         let _ = writeln!(
             text,
-            "{} without a name now: {} of the store's space. `gentoomuch clean` frees it; until then bootstrapping the same uses {} again.",
+            "{} without a name now: {} of the store's space. `gentoomuch clean` frees it; until then the same bootstrap uses {} \
+             again.",
             count(done.unnamed_states as u64, "state"),
             human_bytes(done.unnamed_bytes),
             if done.unnamed_states == 1 { "it" } else { "them" }
@@ -271,7 +272,7 @@ mod tests {
         done.differs = vec!["configuration".to_owned(), "trees".to_owned()];
         assert!(rolled_back(&done).contains("The configuration is another one now (configuration, trees): "));
         done.moved.clear();
-        assert!(rolled_back(&done).contains("nothing has moved"));
+        assert!(rolled_back(&done).contains("nothing has changed"));
     }
 
     #[test]
@@ -288,7 +289,7 @@ mod tests {
             removed(&done),
             "removed  profile/demo/upstream\nThere is no default profile now: choose one with `gentoomuch profile set NAME`.\n\
              left     stage4 `web` was built on it\n\
-             1 state without a name now: 3.0 MiB of the store's space. `gentoomuch clean` frees it; until then bootstrapping the same uses it again.\n"
+             1 state without a name now: 3.0 MiB of the store's space. `gentoomuch clean` frees it; until then the same bootstrap uses it again.\n"
         );
     }
 }

@@ -16,27 +16,27 @@ use crate::cli::table;
 
 /// Download a stage3, verify it, and keep it
 ///
-/// It is kept in the cache directory's `stage3/` with the files beside it, and its path is printed. What an interrupted download has
-/// brought is used by the next. Mirrors are those given with `--mirror`, else `GENTOO_MIRRORS` of the configuration's
-/// `portage.global/make.conf`, else <https://distfiles.gentoo.org>.
+/// The tarball and its signature files go to `stage3/` in the cache directory, and its path is printed. An interrupted download is resumed
+/// by the next one. It uses the mirrors given with `--mirror`, else `GENTOO_MIRRORS` of the configuration's `portage.global/make.conf`,
+/// else <https://distfiles.gentoo.org>.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch stage3 fetch amd64-openrc
   gentoomuch stage3 fetch amd64-openrc --mirror https://mirror.example/gentoo
   gentoomuch stage3 fetch amd64-musl-hardened --date 20260811T083102Z")]
 pub(super) struct Args {
-    /// Variant, as `gentoomuch stage3 ls` shows it; without an architecture it is one of this machine's
+    /// Variant, as `gentoomuch stage3 ls` shows it; without an architecture, this machine's is used
     variant: String,
-    /// Take the latest build; this is the default
+    /// Get the latest build; this is the default
     #[arg(long, conflicts_with = "date")]
     latest: bool,
-    /// Take the build that was started then; mirrors keep those of a few weeks
+    /// Get the build that was started at this time; mirrors keep the builds of a few weeks
     #[arg(long, value_name = "TIME")]
     date: Option<String>,
-    /// Ask this mirror; may be given several times, the best first
+    /// Ask this mirror; can be given several times, the best first
     #[arg(long, value_name = "URL")]
     mirror: Vec<Url>,
-    /// Accept a good signature by a key that has expired since
+    /// Accept a good signature even if its key has expired since then
     #[arg(long)]
     allow_expired: bool,
     /// Print what was fetched as JSON

@@ -13,19 +13,19 @@ use crate::cli::table::Table;
 
 /// List upstream's latest stage3s
 ///
-/// Reads the signed list of an architecture from the first mirror that has one that can be trusted. Mirrors are those given with
-/// `--mirror`, else `GENTOO_MIRRORS` of the configuration's `portage.global/make.conf`, else <https://distfiles.gentoo.org>.
+/// It reads the signed list of an architecture from the first mirror that has a trusted one. It uses the mirrors given with `--mirror`,
+/// else `GENTOO_MIRRORS` of the configuration's `portage.global/make.conf`, else <https://distfiles.gentoo.org>.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch stage3 ls
   gentoomuch stage3 ls arm64 --mirror https://mirror.example/gentoo")]
 pub(super) struct Args {
-    /// Architecture, as upstream's directories are called [default: this machine's]
+    /// Architecture, as in the names of upstream's directories [default: this machine's]
     arch: Option<String>,
-    /// Ask this mirror; may be given several times, the best first
+    /// Ask this mirror; can be given several times, the best first
     #[arg(long, value_name = "URL")]
     mirror: Vec<Url>,
-    /// Accept a good signature by a key that has expired since
+    /// Accept a good signature even if its key has expired since then
     #[arg(long)]
     allow_expired: bool,
     /// Print the list as JSON
