@@ -126,7 +126,7 @@ pub(crate) enum TreeError {
     #[error(transparent)]
     Beneath(#[from] crate::beneath::Error),
     /// Too many directories deep.
-    #[error("`{path}` lies too deep: {MAX_DEPTH} directories below each other are copied")]
+    #[error("`{path}` is nested too deep: at most {MAX_DEPTH} levels of directories are copied")]
     Depth {
         /// Safe to print.
         path: String,

@@ -57,7 +57,7 @@ const ANY_SHELL: &str = "command -v bash >/dev/null && exec bash -l; exec sh -l"
 
 /// Printed whenever it is given: without a network a session is safe since nothing in it reaches anybody.
 const NETWORK_WARNING: &str =
-    "the session has the host's network: what runs in it reaches all that you reach, also on this machine";
+    "the session has the host's network: programs in it can connect to everything that you can, also on this machine";
 
 /// What to run and where.
 #[derive(Debug, Clone)]
@@ -242,7 +242,7 @@ fn publish_by_hand(cx: &Context<'_>, work: &mut Work<'_>, subject: &Subject, bas
         return Ok(0);
     }
     if work.root.has_own_configuration() {
-        cx.observer.note("packages built with another /etc/portage than that of the state are not kept for later");
+        cx.observer.note("packages that were built with a changed /etc/portage are not kept for later");
         return Ok(0);
     }
     keys::learn_beside(cx, work, subject, base, &built)?;

@@ -56,7 +56,7 @@ pub enum GitError {
     #[error(transparent)]
     Program(#[from] program::Error),
     /// The directory is under no version control.
-    #[error("`{0}` is in no git repository")]
+    #[error("`{0}` is not in a git repository")]
     NotARepository(PathBuf),
     /// There is no commit of this name.
     #[error("there is no revision `{revision}` in the repository `{repository}`")]
@@ -79,10 +79,10 @@ pub enum GitError {
         revision: String,
     },
     /// The server does not have the commit, or only hands out commits that a branch or tag points to.
-    #[error("`{uri}` does not give out the commit {commit}")]
+    #[error("`{uri}` does not serve the commit {commit}")]
     NotGiven { commit: String, uri: String },
     /// Downloads are switched off.
-    #[error("`{uri}` would have to be asked, and downloads are switched off")]
+    #[error("`{uri}` is needed, but downloads are switched off")]
     Offline { uri: String },
     /// The bare repository cannot be made.
     #[error("cannot use `{path}`")]
@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(message(error), "`later` is not there at revision `v1`");
         let elsewhere = tempfile::tempdir().unwrap();
         let error = git().checkout(elsewhere.path(), "HEAD").unwrap_err();
-        assert_eq!(error.to_string(), format!("`{}` is in no git repository", elsewhere.path().display()));
+        assert_eq!(error.to_string(), format!("`{}` is not in a git repository", elsewhere.path().display()));
         let none = Git { program: "git-of-nowhere".into(), ..git() };
         assert_eq!(none.checkout(&config, "HEAD").unwrap_err().to_string(), "cannot find `git-of-nowhere`");
         let full = Git { scratch: "/nonexistent".into(), ..git() };

@@ -31,7 +31,7 @@ pub enum Exceeded {
     #[error("the session had more than {limit} processes and threads, its limit")]
     Pids { limit: u64 },
     /// What it takes to see how much memory it uses.
-    #[error("the session has so many processes and open files that its use of memory cannot be told in time")]
+    #[error("the session has too many processes and open files to measure its memory in time")]
     Sight,
     #[error("the session ran for more than {}, its limit", Span(*.limit_ms))]
     Time {

@@ -55,7 +55,7 @@ pub enum PatternError {
     #[error("`{0}` does not begin with `/`")]
     Relative(String),
     /// `/` itself, or a pattern such as `/**` that means as much.
-    #[error("`{0}` means the whole root")]
+    #[error("`{0}` matches the whole root")]
     Everything(String),
     /// `..` or `.`
     #[error("`{0}` has a `.` or `..` in it")]
@@ -67,10 +67,10 @@ pub enum PatternError {
     #[error("`{0}` has a `[` that is never closed")]
     OpenBracket(String),
     /// `[z-a]`
-    #[error("`{pattern}` has nothing in `{range}`")]
+    #[error("the range `{range}` of `{pattern}` is empty")]
     EmptyRange { pattern: String, range: String },
     /// `[à-ü]`: which characters are in the range depends on the locale.
-    #[error("`{pattern}` has the range `{range}`: only ranges of ASCII characters mean the same everywhere")]
+    #[error("`{pattern}` has the range `{range}`: use only ASCII characters, since other ranges depend on the locale")]
     Range { pattern: String, range: String },
     /// `[[:alpha:]]` and the like.
     #[error("`{0}` has a class of characters in it, such as `[:alpha:]`: write a range, such as `a-z`")]
@@ -544,16 +544,16 @@ mod tests {
     fn refuses_what_would_mean_too_much() {
         for (text, message) in [
             ("usr", "`usr` does not begin with `/`"),
-            ("/", "`/` means the whole root"),
-            ("/**", "`/**` means the whole root"),
-            ("/*", "`/*` means the whole root"),
+            ("/", "`/` matches the whole root"),
+            ("/**", "`/**` matches the whole root"),
+            ("/*", "`/*` matches the whole root"),
             ("/usr/../etc", "`/usr/../etc` has a `.` or `..` in it"),
             ("/etc/\t", "`/etc/\\t` has a control character in it"),
             ("/etc/[a", "`/etc/[a` has a `[` that is never closed"),
             ("/etc/[]", "`/etc/[]` has a `[` that is never closed"),
             ("/etc/[a/b]", "`/etc/[a/b]` has a `[` that is never closed"),
-            ("/etc/[à-ü]", "`/etc/[à-ü]` has the range `à-ü`: only ranges of ASCII characters mean the same everywhere"),
-            ("/etc/[z-a]", "`/etc/[z-a]` has nothing in `z-a`"),
+            ("/etc/[à-ü]", "`/etc/[à-ü]` has the range `à-ü`: use only ASCII characters, since other ranges depend on the locale"),
+            ("/etc/[z-a]", "the range `z-a` of `/etc/[z-a]` is empty"),
             (
                 "/etc/[[:alpha:]]",
                 "`/etc/[[:alpha:]]` has a class of characters in it, such as `[:alpha:]`: write a range, such as `a-z`",

@@ -143,7 +143,7 @@ pub(crate) fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>
                 && let Err(error) = stdin.write_all(input)
             {
                 // It stopped reading: it has enough, or it failed and says why on stderr.
-                tracing::debug!("it reads no more: {error}");
+                tracing::debug!("it does not read any more: {error}");
             }
         });
         let out = threads::scoped(scope, FEED, move || stdout.map(|stdout| read(stdout, &mut to_out)).unwrap_or_default());

@@ -239,8 +239,7 @@ fn words(error: &Error) -> String {
 /// What each kind of attack is answered with.
 fn refused() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let t = Tar::default;
-    let version =
-        "refused entry `f`: its holes are described by another version of GNU's sparse format than 1.0, which is not supported";
+    let version = "refused entry `f`: its sparse format is not GNU's version 1.0; other versions are not supported";
     let old_records: [(&str, &[u8]); 4] = [
         ("GNU.sparse.size", b"9999"),
         ("GNU.sparse.numblocks", b"1"),
@@ -347,7 +346,7 @@ fn refused() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         (
             "hard link through a link",
             t().symlink("out", "../outside").hardlink("l", "out/secret").end(),
-            "refused entry `l`: it is a hard link to `out/secret`, which the archive has not created before",
+            "refused entry `l`: it is a hard link to `out/secret`, which is not an earlier entry of the archive",
         ),
         (
             "hard link to a directory",
@@ -362,12 +361,12 @@ fn refused() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         (
             "hard link to itself",
             t().hardlink("l", "l").end(),
-            "refused entry `l`: it is a hard link to `l`, which the archive has not created before",
+            "refused entry `l`: it is a hard link to `l`, which is not an earlier entry of the archive",
         ),
         (
             "hard link with data",
             t().file("f").entry(b'1', b"l", b"f", b"data").end(),
-            "refused entry `l`: it carries 4 bytes of data although it is not a file",
+            "refused entry `l`: it has 4 bytes of data although it is not a file",
         ),
         (
             "empty symbolic link",
@@ -452,7 +451,7 @@ fn refused() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         (
             "extended header of nothing",
             t().pax(&[("path", b"a")]).end(),
-            "header at byte 1024 of the tar stream is damaged: an extended header describes nothing",
+            "header at byte 1024 of the tar stream is damaged: an extended header has no entry after it",
         ),
         (
             "global header with a path",
@@ -487,7 +486,7 @@ fn refused() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         (
             "sparse file of an exabyte",
             t().mapped("f", b"1152921504606846976", b"1\n0\n512\n", &[1; 512]).end(),
-            "refused entry `f`: it claims a size of 1152921504606846976 bytes, more than 68719476736",
+            "refused entry `f`: its size is 1152921504606846976 bytes, more than 68719476736",
         ),
         ("sparse version 0.0", t().pax(&old_records).entry(b'0', b"f", b"", &[1; 512]).end(), version),
         (
@@ -495,7 +494,7 @@ fn refused() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             t().pax(&[("GNU.sparse.name", b"../outside/x"), ("GNU.sparse.size", b"9999"), ("GNU.sparse.map", b"0,512")])
                 .entry(b'0', b"f", b"", &[1; 512])
                 .end(),
-            "refused entry `../outside/x`: its holes are described by another version of GNU's sparse format than 1.0, which is not supported",
+            "refused entry `../outside/x`: its sparse format is not GNU's version 1.0; other versions are not supported",
         ),
         (
             "sparse version 1.1",
@@ -632,9 +631,13 @@ fn holes_are_bounded_together() {
     let arena = Arena::new();
     let hole = |tar: Tar, name: &str| tar.old_sparse(name, (4 << 30) - 512, 512, 4 << 30, &[1; 512]);
     let bytes = hole(hole(hole(Tar::default(), "a"), "b"), "c").end();
-    assert_eq!(words(&arena.unpack(&bytes).unwrap_err()), "refused entry `c`: with it the holes are more than 8589934592 bytes");
+    assert_eq!(
+        words(&arena.unpack(&bytes).unwrap_err()),
+        "refused entry `c`: with it, all holes together have more than \
+        8589934592 bytes"
+    );
     let bytes = Tar::default().mapped("f", b"70866960384", b"1\n0\n512\n", &[1; 512]).end();
-    let expected = "refused entry `f`: it claims a size of 70866960384 bytes, more than 68719476736";
+    let expected = "refused entry `f`: its size is 70866960384 bytes, more than 68719476736";
     assert_eq!(words(&arena.unpack(&bytes).unwrap_err()), expected);
 }
 

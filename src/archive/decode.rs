@@ -62,7 +62,7 @@ pub enum DecodeError {
     #[error("the xz data is truncated")]
     XzTruncated,
     /// After the stream comes something that is neither padding nor another stream.
-    #[error("something that is not xz follows the xz data")]
+    #[error("there is other data after the xz data")]
     XzTrailing,
     /// liblzma refuses.
     #[error("the xz data cannot be decoded")]

@@ -189,7 +189,7 @@ pub enum Damage {
     #[error("a zero block is followed by something else")]
     LoneZeroBlock,
     /// Nothing follows the extended headers.
-    #[error("an extended header describes nothing")]
+    #[error("an extended header has no entry after it")]
     Orphan,
     /// Two extended headers of one kind before one entry.
     #[error("two extended headers of one kind describe one entry")]
@@ -248,7 +248,7 @@ pub enum Refusal {
     #[error("the root of the archive is not a directory")]
     RootNotDirectory,
     /// A hard link to a path that this archive did not create before.
-    #[error("it is a hard link to `{target}`, which the archive has not created before")]
+    #[error("it is a hard link to `{target}`, which is not an earlier entry of the archive")]
     LinkToUnknown { target: EntryName },
     /// The target of a hard link is not acceptable as a path.
     #[error("it is a hard link to `{target}`: {cause}")]
@@ -273,7 +273,7 @@ pub enum Refusal {
     #[error("its type `{}` is not supported", char::from(*.0).escape_default())]
     Type(u8),
     /// Only files can have data.
-    #[error("it carries {0} bytes of data although it is not a file")]
+    #[error("it has {0} bytes of data although it is not a file")]
     UnexpectedData(u64),
     /// Header and extended header disagree about the size.
     #[error("its extended header says {pax} bytes and its header {header}")]
@@ -287,7 +287,7 @@ pub enum Refusal {
     #[error("its header is of the V7 format, which is not supported")]
     V7,
     /// Holes are read in version 1.0 and in the old GNU format. GNU tar writes other versions only if told to, since 2006.
-    #[error("its holes are described by another version of GNU's sparse format than 1.0, which is not supported")]
+    #[error("its sparse format is not GNU's version 1.0; other versions are not supported")]
     SparseVersion,
     /// A sparse map that contradicts itself or the data.
     #[error("its sparse map is inconsistent")]
@@ -296,10 +296,10 @@ pub enum Refusal {
     #[error("its sparse map has more than {limit} parts")]
     SparseMapTooLarge { limit: usize },
     /// The file is larger than the limit. Holes count.
-    #[error("it claims a size of {size} bytes, more than {limit}")]
+    #[error("its size is {size} bytes, more than {limit}")]
     FileTooLarge { size: u64, limit: u64 },
     /// The holes of this file and those before are more than the limit.
-    #[error("with it the holes are more than {limit} bytes")]
+    #[error("with it, all holes together have more than {limit} bytes")]
     Holes { limit: u64 },
     /// The kernel cannot store this time, owner or mode.
     #[error("its {0} is out of range")]

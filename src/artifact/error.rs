@@ -25,7 +25,7 @@ pub enum Error {
     #[error("cannot describe the image")]
     Oci(#[from] oci_spec::OciSpecError),
     /// There is a file where the artifact would go.
-    #[error("`{}` is there already", path.display())]
+    #[error("`{}` already exists", path.display())]
     ArtifactExists {
         /// What is in the way.
         path: PathBuf,
@@ -41,10 +41,10 @@ pub enum Error {
     #[error("cannot sign artifacts")]
     Sign(#[source] stage3::sign::SignError),
     /// The file's ending is not that of any form.
-    #[error("`{}` is no artifact's name: nothing made here ends in `.{ending}`", path.display())]
+    #[error("`{}` cannot be the name of an artifact: no format has the ending `.{ending}`", path.display())]
     Ending { path: PathBuf, ending: String },
     /// The file's ending is not that of the form asked for.
-    #[error("`{}` would not be what its name says: `{asked}` was asked for", path.display())]
+    #[error("the name `{}` does not fit the format `{asked}` that you asked for", path.display())]
     OtherForm {
         path: PathBuf,
         /// The form asked for.

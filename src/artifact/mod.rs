@@ -215,7 +215,7 @@ pub(crate) fn export(cx: &Context<'_>, name: &str, target: Target, state: &State
     if made.is_err()
         && let Err(left) = take_back(&dir, &target.file_name)
     {
-        tracing::warn!("what was made stays: {left}");
+        tracing::warn!("the files made so far stay: {left}");
     }
     made.map_err(|error| interrupted_or(cx, error))
 }
@@ -223,7 +223,10 @@ pub(crate) fn export(cx: &Context<'_>, name: &str, target: Target, state: &State
 /// Notes that an artifact only runs on processors like the builder's (`-march=native`): nothing in the artifact says so.
 fn note_native(cx: &Context<'_>, name: &str, state: &State) {
     if let Some(flag) = native::flag_in(&cx.store.lower_dirs(state)) {
-        cx.observer.note(&format!("`{name}` is compiled with `{flag}`: it runs only on processors that can do what this one can"));
+        cx.observer.note(&format!(
+            "`{name}` is compiled with `{flag}`: it runs only on processors that have all features of this \
+            one"
+        ));
     }
 }
 

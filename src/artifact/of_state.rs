@@ -160,12 +160,12 @@ mod tests {
             assert_eq!(said_by(&Destination::Path(name.into()), asked).unwrap(), said, "{name} {asked:?}");
         }
         for (name, asked, words) in [
-            ("/x/a.qcow2", None, "`/x/a.qcow2` is no artifact's name: nothing made here ends in `.qcow2`"),
-            ("/x/a.iso", None, "`/x/a.iso` is no artifact's name: nothing made here ends in `.iso`"),
-            ("/x/a.tar.bz2", None, "`/x/a.tar.bz2` is no artifact's name: nothing made here ends in `.bz2`"),
-            ("/x/a.tar.gz", Some(TarXz), "`/x/a.tar.gz` would not be what its name says: `tar.xz` was asked for"),
-            ("/x/a.tar", Some(Squashfs), "`/x/a.tar` would not be what its name says: `squashfs` was asked for"),
-            ("/x/a.oci", Some(Tar), "`/x/a.oci` would not be what its name says: `tar` was asked for"),
+            ("/x/a.qcow2", None, "`/x/a.qcow2` cannot be the name of an artifact: no format has the ending `.qcow2`"),
+            ("/x/a.iso", None, "`/x/a.iso` cannot be the name of an artifact: no format has the ending `.iso`"),
+            ("/x/a.tar.bz2", None, "`/x/a.tar.bz2` cannot be the name of an artifact: no format has the ending `.bz2`"),
+            ("/x/a.tar.gz", Some(TarXz), "the name `/x/a.tar.gz` does not fit the format `tar.xz` that you asked for"),
+            ("/x/a.tar", Some(Squashfs), "the name `/x/a.tar` does not fit the format `squashfs` that you asked for"),
+            ("/x/a.oci", Some(Tar), "the name `/x/a.oci` does not fit the format `tar` that you asked for"),
         ] {
             assert_eq!(said_by(&Destination::Path(name.into()), asked).unwrap_err().to_string(), words);
         }

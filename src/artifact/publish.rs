@@ -255,7 +255,7 @@ mod tests {
         fs::write(at("new"), "new").unwrap();
         fs::write(at("old"), "old").unwrap();
         let error = Step::Name { from: at("new"), to: at("old") }.run().unwrap_err();
-        assert_eq!(error.to_string(), format!("`{}` is there already", at("old").display()));
+        assert_eq!(error.to_string(), format!("`{}` already exists", at("old").display()));
         assert_eq!(fs::read_to_string(at("old")).unwrap(), "old");
         assert_eq!(fs::read_to_string(at("new")).unwrap(), "new");
     }

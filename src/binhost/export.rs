@@ -473,7 +473,7 @@ fn readme(name: &str, done: &Exported) -> String {
     format!(
         "Binary packages for Gentoo, built by gentoomuch and signed by\n{key}.\n\n\
          Built with: {pool}\n\
-         Portage compares neither compiler nor compiler flags: install them only where those are right.\n\n\
+         Portage does not compare compilers or compiler flags: install these packages only where both are right.\n\n\
          On a client, as root, once (`getuto` only where app-portage/getuto is installed):\n\n\
          \x20   getuto\n\
          \x20   mkdir -p -m 0755 /etc/portage/gnupg /etc/portage/binrepos.conf\n\

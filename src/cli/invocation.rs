@@ -52,7 +52,7 @@ impl Invocation {
         let progress = Arc::new(Progress::new(global));
         start_logging(global, &progress);
         let cwd =
-            env::current_dir().map_err(|error| Failure::new(Kind::Other, error).about("cannot tell the current directory"))?;
+            env::current_dir().map_err(|error| Failure::new(Kind::Other, error).about("cannot find the current directory"))?;
         let place = |flag: &Option<PathBuf>, xdg: &str, below_home: &str| -> Result<PathBuf, Failure> {
             if let Some(path) = flag {
                 return Ok(absolute(path, &cwd));
@@ -63,10 +63,8 @@ impl Invocation {
             }
             match env::var_os("HOME").map(PathBuf::from).filter(|path| path.is_absolute()) {
                 Some(home) => Ok(home.join(below_home).join("gentoomuch")),
-                None => {
-                    Err(Failure::message(Kind::Usage, format!("cannot tell where `{below_home}/gentoomuch` is: `HOME` is not set"))
-                        .hint(format!("set `HOME` or `{xdg}`, or give the directory with an option (see `--help`)")))
-                }
+                None => Err(Failure::message(Kind::Usage, format!("cannot find `{below_home}/gentoomuch`: `HOME` is not set"))
+                    .hint(format!("set `HOME` or `{xdg}`, or give the directory with an option (see `--help`)"))),
             }
         };
         let places = Places {
@@ -161,11 +159,8 @@ impl Invocation {
         let Some(configured) = configured else { return official() };
         let (mirrors, others) = release::mirrors_of(&configured.value);
         if mirrors.is_empty() && !others.is_empty() {
-            let text = format!(
-                "{}: none of GENTOO_MIRRORS is an `http` or `https` address: asking {}",
-                configured.place(),
-                release::OFFICIAL
-            );
+            let text =
+                format!("{}: GENTOO_MIRRORS has no `http` or `https` address: using {}", configured.place(), release::OFFICIAL);
             self.progress.event(&Event::Warning(&text));
         }
         if mirrors.is_empty() { official() } else { Ok(mirrors) }

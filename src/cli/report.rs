@@ -157,7 +157,7 @@ impl Failure {
         let is_output = self.about.as_deref() == Some(OUTPUT);
         let hint = room::hint(self.chain(), self.about.as_deref(), &self.detail, data);
         match hint {
-            Some(_) if is_output => self.hint("there is no room where standard output goes to"),
+            Some(_) if is_output => self.hint("there is no space left where standard output is written"),
             Some(hint) => self.hint(hint),
             None if !is_output && self.chain().any(lacks_processes) => self.hint(PROCESSES),
             None => self,
@@ -218,7 +218,7 @@ impl From<io::Error> for Failure {
 
 /// What to do where no process or thread can be started.
 const PROCESSES: &str =
-    "you, or the machine, have as many processes and threads as are allowed: end some, or raise the limit (`ulimit -u`)";
+    "you or the machine have reached the limit of processes and threads: end some, or raise the limit (`ulimit -u`)";
 
 /// Whether this very error says that one cannot be: of what came from a helper process only the words are left.
 fn lacks_processes(error: &(dyn Error + 'static)) -> bool {
@@ -326,14 +326,15 @@ mod tests {
             let causes = vec!["cannot write `./a`".to_owned(), io::Error::from_raw_os_error(libc::ENOSPC).to_string()];
             crate::sandbox::Error::task("archive.import", crate::sandbox::TaskFailure { kind: "archive-io".to_owned(), causes })
         };
-        let hint = "hint: free some space on the file system of `/d` (`df` shows how much is left), and repeat the command: nothing half-made is left\n";
+        let hint = "hint: free some space on the file system of `/d` (`df` shows how much is left), and repeat the command: no \
+            half-made files are left\n";
         let text = Failure::from(task()).space_hint(Path::new("/d")).render(false);
         assert!(text.as_str().ends_with(hint), "{text:?}");
         let output = Failure::from(io::Error::from_raw_os_error(libc::ENOSPC)).space_hint(Path::new("/d")).render(false);
         assert_eq!(
             output.as_str(),
             "error: cannot write to standard output\ncaused by: No space left on device (os error 28)\n\
-             hint: there is no room where standard output goes to\n"
+             hint: there is no space left where standard output is written\n"
         );
         let other = Failure::from(io::Error::from_raw_os_error(libc::EIO)).space_hint(Path::new("/d")).render(false);
         assert!(!other.as_str().contains("hint:"), "{other:?}");

@@ -73,7 +73,7 @@ fn remedy(lack: Lack, place: Option<&Path>, data: &Path) -> String {
     let there = place.ancestors().find(|path| path.is_dir()).unwrap_or(place);
     let shown = if place.starts_with(data) { data } else { there };
     let on = format!("the file system of `{}`", shown.shown());
-    let again = "and repeat the command: nothing half-made is left";
+    let again = "and repeat the command: no half-made files are left";
     match lack {
         Lack::Names => no_inodes(&on, again),
         Lack::Space if rustix::fs::statvfs(there).is_ok_and(|stat| lacks_inodes(&stat)) => no_inodes(&on, again),
@@ -82,8 +82,8 @@ fn remedy(lack: Lack, place: Option<&Path>, data: &Path) -> String {
             format!("your quota on {on} is used up (`quota` shows it): free some space there or have it raised, {again}")
         }
         Lack::FileSize => format!(
-            "a file on {on} would be larger than allowed: raise the limit (`ulimit -f unlimited`), or choose a file system that takes such \
-             files, {again}"
+            "a file on {on} would be larger than allowed: raise the limit (`ulimit -f unlimited`), or choose a file system that \
+             allows it, {again}"
         ),
     }
 }

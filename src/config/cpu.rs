@@ -33,10 +33,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { place, variable, flag, missing } = self;
         if missing.is_empty() {
-            return write!(f, "{place}: whether this CPU can run `{flag}` of `{variable}` is not known");
+            return write!(f, "{place}: cannot tell whether this CPU supports `{flag}` of `{variable}`");
         }
         let missing: Vec<String> = missing.iter().map(|flag| format!("`{flag}`")).collect();
-        write!(f, "{place}: `{flag}` of `{variable}` needs {}, which this CPU lacks", missing.join(", "))
+        write!(f, "{place}: `{flag}` of `{variable}` needs {}, which this CPU does not have", missing.join(", "))
     }
 }
 
@@ -447,17 +447,17 @@ mod tests {
             HASWELL,
         );
         insta::assert_snapshot!(reasons.unwrap_err().join("\n"), @r"
-        portage.global/make.conf:3: `-march=x86-64-v4` of `COMMON_FLAGS` needs `avx512f`, `avx512bw`, `avx512cd`, `avx512dq`, `avx512vl`, which this CPU lacks
-        portage.global/make.conf:4: `target-cpu=znver3` of `RUSTFLAGS` needs `vaes`, `vpclmulqdq`, `sse4a`, `sha_ni`, `rdseed`, `adx`, which this CPU lacks
-        portage.global/make.conf:5: `v4` of `GOAMD64` needs `avx512f`, `avx512bw`, `avx512cd`, `avx512dq`, `avx512vl`, which this CPU lacks
-        portage.global/make.conf:6: `sha` of `CPU_FLAGS_X86` needs `sha_ni`, which this CPU lacks
+        portage.global/make.conf:3: `-march=x86-64-v4` of `COMMON_FLAGS` needs `avx512f`, `avx512bw`, `avx512cd`, `avx512dq`, `avx512vl`, which this CPU does not have
+        portage.global/make.conf:4: `target-cpu=znver3` of `RUSTFLAGS` needs `vaes`, `vpclmulqdq`, `sse4a`, `sha_ni`, `rdseed`, `adx`, which this CPU does not have
+        portage.global/make.conf:5: `v4` of `GOAMD64` needs `avx512f`, `avx512bw`, `avx512cd`, `avx512dq`, `avx512vl`, which this CPU does not have
+        portage.global/make.conf:6: `sha` of `CPU_FLAGS_X86` needs `sha_ni`, which this CPU does not have
         ");
     }
 
     #[test]
     fn what_is_not_known_is_no_reason_to_refuse() {
         let notes = check("COMMON_FLAGS=\"-march=znver99\"\n", HASWELL).unwrap();
-        assert_eq!(notes, ["portage.global/make.conf:1: whether this CPU can run `-march=znver99` of `COMMON_FLAGS` is not known"]);
+        assert_eq!(notes, ["portage.global/make.conf:1: cannot tell whether this CPU supports `-march=znver99` of `COMMON_FLAGS`"]);
     }
 
     #[test]

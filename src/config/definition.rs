@@ -161,7 +161,7 @@ const STAGE3_FILES: [&str; 9] = [
 ];
 /// Files of older layouts, with their replacements.
 const OLD_FILES: [(&str, &str); 3] = [
-    ("hooks", "list scripts in `scripts`; what every stage is to run lies in `hooks/PHASE.d/NN-NAME.sh`"),
+    ("hooks", "list scripts in `scripts`; scripts for every stage go to `hooks/PHASE.d/NN-NAME.sh`"),
     ("kernel_src", "name the kernel sources in `kernel.sources` of a stage4 definition"),
     ("kernel", "name the kernel configuration in `kconf` of a stage4 definition"),
 ];
@@ -267,7 +267,7 @@ fn read_portage_locals(findings: &mut Findings<'_>, dir: &Path) -> Vec<Located<S
         if entries.is_some() {
             findings.error_with_hint(
                 &Place::whole(&old),
-                "both `flags` and `portage.local` are there",
+                "there are both `flags` and `portage.local`",
                 "`flags` is the old name; move its lines into `portage.local` and remove it",
             );
         } else {
@@ -296,19 +296,24 @@ fn read_scripts(findings: &mut Findings<'_>, dir: &Path) -> Vec<UserScript> {
 pub(crate) fn read_script(findings: &mut Findings<'_>, path: &Path) -> Option<Vec<u8>> {
     let (contents, _) = reading::bytes(findings, path)?;
     if contents.iter().all(u8::is_ascii_whitespace) {
-        findings.error_with_hint(&Place::whole(path), "the script is empty", "fill it, or remove it and the lines that name it");
+        findings.error_with_hint(
+            &Place::whole(path),
+            "the script is empty",
+            "write the script, or remove it and the lines that \
+            name it",
+        );
     } else if contents.starts_with(b"#!") && contents.split(|byte| *byte == b'\n').next().is_some_and(|line| line.ends_with(b"\r"))
     {
         findings.error_with_hint(
             &Place::new(path, 1),
-            "the line ends of the script are those of another system, with which no interpreter is found",
-            "save it with line ends of Unix: `sed -i 's/\\r$//'`",
+            "the script has the line ends of another system: its interpreter would not be found",
+            "save it with Unix line ends: `sed -i 's/\\r$//'`",
         );
     } else if !contents.starts_with(b"#!") {
         findings.warning(
             &Place::new(path, 1),
-            "the script does not say what runs it; `/bin/sh` will",
-            "begin it with `#!/bin/bash` or another interpreter that the root has",
+            "the script has no `#!` line, so `/bin/sh` runs it",
+            "begin it with `#!/bin/bash` or another interpreter of the root",
         );
     }
     Some(contents)

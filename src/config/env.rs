@@ -80,7 +80,7 @@ fn check_files(findings: &mut Findings<'_>, dir: &Path) {
     for entry in reading::entries_of(findings, dir) {
         let place = Place::whole(&dir.join(&entry.name));
         match entry.name.as_str() {
-            "uid" | "gid" => findings.note(&place, "without effect: builds run as the user who starts them"),
+            "uid" | "gid" => findings.note(&place, "this file has no effect: builds run as the user who starts them"),
             name if FILES.contains(&name) => {}
             name => {
                 let hint = match nearest(name, FILES) {
@@ -103,7 +103,7 @@ pub(super) fn read_limits(findings: &mut Findings<'_>, file: &Path) -> Asked {
             Ok(limit) => {
                 limits = limits.or(limit);
                 if let Some(line) = lines.insert(name.clone(), entry.line) {
-                    findings.error(&entry.place(), format!("`{name}` is limited on line {line} already"));
+                    findings.error(&entry.place(), format!("line {line} limits `{name}` already"));
                 }
             }
             Err(error) => findings.error(&entry.place(), error.to_string()),
@@ -123,7 +123,7 @@ fn read_sign_key(findings: &mut Findings<'_>, dir: &Path) -> Option<Located<Stri
                 "`stage_key` is the old name; remove it",
             );
         } else {
-            findings.note(&old.place(), "`stage_key` is the old name of `sign_key` and is read as such");
+            findings.note(&old.place(), "`stage_key` is the old name of `sign_key`; it is still read");
         }
     }
     let key = new.or(old)?;
@@ -156,7 +156,7 @@ fn read_tree(findings: &mut Findings<'_>, dir: &Path) -> BTreeMap<String, Locate
         match pin(source, rev) {
             Ok(pin) => {
                 if let Some(known) = pins.insert(repository.to_owned(), entry.with(pin)) {
-                    findings.error(&entry.place(), format!("`{repository}` is pinned on line {} already", known.line));
+                    findings.error(&entry.place(), format!("line {} pins `{repository}` already", known.line));
                 }
             }
             Err(error) => findings.error(&entry.place(), error.to_string()),
@@ -182,7 +182,7 @@ fn pin(source: Option<(&str, &str)>, rev: &str) -> Result<TreePin, PinError> {
 enum PinError {
     #[error(transparent)]
     Source(#[from] SourceError),
-    #[error("`{0}` may mean another tree tomorrow: a pin is a whole commit, a day (`20260811`) or `sha256:DIGEST`")]
+    #[error("`{0}` may mean another tree tomorrow: a pin is a full commit id, a day (`20260811`) or `sha256:DIGEST`")]
     Moving(String),
 }
 

@@ -110,7 +110,7 @@ impl Fragment {
             } else if entry.name == "make.profile" {
                 findings.error_with_hint(
                     &Place::whole(&path),
-                    "a fragment does not select the Portage profile",
+                    "a fragment cannot select the Portage profile",
                     "write its name into `portage.profile` of the stage3 definition",
                 );
             } else if entry.is_dir
@@ -145,17 +145,17 @@ fn check_hosts(findings: &mut Findings<'_>, file: &Path, bytes: &[u8]) {
         let (words, hint) = match why {
             Unreachable::Protocol => (
                 "a binary package host has an `http` or `https` address, or is a directory of this machine",
-                "write a directory as `file:///DIR`; one of another machine is handed out there by any web server",
+                "write a directory of this machine as `file:///DIR`; on another machine, any web server can serve it",
             ),
-            Unreachable::Reference => ("what `%(…)s` stands for is not read", "write the address in full; a `%` is written `%%`"),
+            Unreachable::Reference => ("`%(…)s` is not supported here", "write the address in full; a `%` is written `%%`"),
         };
-        findings.error_with_hint(&Place::new(file, line), format!("`{uri}` cannot be asked: {words}"), hint);
+        findings.error_with_hint(&Place::new(file, line), format!("`{uri}` cannot be used: {words}"), hint);
     }
     for line in binrepos::unverified(&text) {
         findings.error_with_hint(
             &Place::new(file, line),
             "signatures of a binary package host are always verified",
-            "take the line out, and import the host's key with `gentoomuch keys import --for binpkg FILE`",
+            "remove the line, and import the host's key with `gentoomuch keys import --for binpkg FILE`",
         );
     }
 }
@@ -292,7 +292,7 @@ impl Evaluation {
                 Piece::Reference { name, .. } => match self.index.get(name).and_then(|&at| plain(&self.order[at].value)) {
                     Some(part) => text.push_str(&part),
                     None => {
-                        findings.error(place, format!("`source` refers to `${{{name}}}`, which this fragment has not set before"));
+                        findings.error(place, format!("`source` uses `${{{name}}}`, which this fragment does not set before"));
                         return None;
                     }
                 },
@@ -353,7 +353,7 @@ impl Evaluation {
 /// The file of a `source` statement, if it is in the configuration directory.
 fn source_target(findings: &mut Findings<'_>, file: &Path, text: &str, place: &Place, depth: usize) -> Option<PathBuf> {
     if depth >= SOURCE_DEPTH_LIMIT {
-        findings.error(place, format!("`source {text}` goes round in a circle"));
+        findings.error(place, format!("`source {text}` leads back to the same file"));
         return None;
     }
     let mut target = PathBuf::new();

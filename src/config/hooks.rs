@@ -239,7 +239,7 @@ fn check_hook(findings: &mut Findings<'_>, path: &Path, file: &reading::Entry) {
         findings.error_with_hint(
             &Place::whole(path),
             "the hook is not named `NN-NAME.sh`",
-            "two digits say when it runs among those of its phase",
+            "the two digits give the order of the hooks of a phase",
         );
         return;
     }

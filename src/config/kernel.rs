@@ -205,14 +205,14 @@ fn read_header(findings: &mut Findings<'_>, path: &Path, text: &str) -> KernelHe
     if let (Some(version), None) = (&header.version, &header.sources) {
         findings.error_with_hint(
             &version.place(),
-            "a version of which package?",
-            format!("write `{HEADER} sources {DEFAULT_SOURCES}` above it, or another package of sources"),
+            "this version has no package",
+            format!("write `{HEADER} sources {DEFAULT_SOURCES}` above it, or name another package of sources"),
         );
     }
     if let (Some(version), Some(sources)) = (&header.version, &header.sources)
         && sources.value.version.is_some()
     {
-        findings.error_with_hint(&version.place(), "the sources have a version already", "leave one of them out");
+        findings.error_with_hint(&version.place(), "the `sources` line has a version already", "remove one of the two");
     }
     header
 }
@@ -312,7 +312,7 @@ fn parse_sources(findings: &mut Findings<'_>, entry: &Located<String>) -> Option
     match parse_kernel_sources(&entry.value) {
         Ok(atom) => Some(entry.with(atom)),
         Err(error) => {
-            findings.error(&entry.place(), format!("this names no kernel sources: {error}"));
+            findings.error(&entry.place(), format!("this is not a package of kernel sources: {error}"));
             None
         }
     }
@@ -349,7 +349,14 @@ pub(crate) fn check_text(findings: &mut Findings<'_>, file: &Path) {
     let more = wrong.len().saturating_sub(MAX_LINES);
     for (index, (number, line)) in wrong.into_iter().take(MAX_LINES).enumerate() {
         let shown: String = line.chars().take(60).collect();
-        let others = if index + 1 == MAX_LINES && more > 0 { format!(", nor are {more} more") } else { String::new() };
+        let others = if index + 1 == MAX_LINES && more > 0 {
+            format!(
+                ", and neither are {more} more \
+            lines"
+            )
+        } else {
+            String::new()
+        };
         findings.error_with_hint(
             &Place::new(file, number),
             format!("`{}` is no line of a kernel configuration{others}", shown.escape_debug()),
@@ -441,7 +448,7 @@ mod tests {
             (
                 vec![("kernel.defines/x/config", KCONF), ("kernel.defines/x/sources", "gentoo-sources:")],
                 "x",
-                "kernel.defines/x/sources:1: this names no kernel sources: `` is no slot",
+                "kernel.defines/x/sources:1: this is not a package of kernel sources: `` is no slot",
             ),
             (
                 vec![("kernel.configs/x.kconf", "\u{1f}")],
@@ -455,7 +462,10 @@ mod tests {
         let (_, said) = found(&[("kernel.configs/x.kconf", "CONFIG_A=y\nb\nc\nd\ne\nf\ng\nCONFIG-B=y\n")], "x");
         assert_eq!(said.len(), MAX_LINES);
         assert!(
-            said[4].starts_with("kernel.configs/x.kconf:6: `f` is no line of a kernel configuration, nor are 2 more\n"),
+            said[4].starts_with(
+                "kernel.configs/x.kconf:6: `f` is no line of a kernel configuration, and neither are 2 more \
+                lines\n"
+            ),
             "{said:?}"
         );
     }
@@ -510,13 +520,17 @@ mod tests {
     #[test]
     fn a_header_that_is_wrong() {
         for (text, expected) in [
-            ("# gentoomuch: sources x y\n", "kernel.configs/x.kconf:1: this names no kernel sources: `x y` is no package name"),
+            (
+                "# gentoomuch: sources x y\n",
+                "kernel.configs/x.kconf:1: this is not a package of kernel sources: `x y` is no \
+                package name",
+            ),
             ("# gentoomuch: source a/b\n", "kernel.configs/x.kconf:1: the header of a kernel configuration has no `source`"),
             ("# gentoomuch: sources a/b\n# gentoomuch: version ten\n", "kernel.configs/x.kconf:2: `ten` is no version"),
-            ("# gentoomuch: version 6.1\n", "kernel.configs/x.kconf:1: a version of which package?"),
+            ("# gentoomuch: version 6.1\n", "kernel.configs/x.kconf:1: this version has no package"),
             (
                 "# gentoomuch: sources =a/b-1\n# gentoomuch: version 6.1\n",
-                "kernel.configs/x.kconf:2: the sources have a version already",
+                "kernel.configs/x.kconf:2: the `sources` line has a version already",
             ),
         ] {
             assert_eq!(kernel(&format!("{text}{KCONF}"), None).unwrap_err()[0], expected);

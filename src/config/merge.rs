@@ -265,8 +265,8 @@ impl Merge {
             // Portage would silently take the words alone.
             findings.error_with_hint(
                 &place,
-                format!("`{name}` has `{atom}` with keywords and without, the other time in `{}`", other(known)),
-                "write the testing keyword out in both, for example `~amd64`",
+                format!("`{name}` has `{atom}` once with keywords and once without; the other line is in `{}`", other(known)),
+                "write the testing keyword in both, for example `~amd64`",
             );
         }
         known.negated = negated;
@@ -302,7 +302,7 @@ impl Merge {
             if known.bytes != copied.bytes {
                 findings.error_with_hint(
                     &Place::whole(&copied.source),
-                    format!("brings `{}` with other content than `{}`", target.display(), known.source.display()),
+                    format!("has a file `{}` that differs from the one in `{}`", target.display(), known.source.display()),
                     "drop one of the two, or give them different names",
                 );
             }
@@ -354,7 +354,7 @@ impl Merge {
                     findings.warning(
                         place,
                         format!("`-{flag}` has no effect: `{}` replaces what the Portage profile has", merged.name),
-                        format!("to switch only this one off, write `*/* {}: -{flag}` into `package.use`", merged.name),
+                        format!("to switch off only this flag, write `*/* {}: -{flag}` into `package.use`", merged.name),
                     );
                 }
             }
@@ -371,8 +371,8 @@ impl Merge {
             if let Some(Part::Reference(name, place) | Part::Earlier(name, place)) = parts.get(at) {
                 findings.error_with_hint(
                     place,
-                    format!("`${{{name}}}` in `{}` comes after {before}, where Portage does not replace it", merged.name),
-                    "write the value out",
+                    format!("Portage does not replace `${{{name}}}` in `{}`, since it comes after {before}", merged.name),
+                    "write the value instead",
                 );
             }
         }

@@ -32,7 +32,7 @@ pub(crate) fn is_name(name: &str) -> bool {
 pub(crate) fn definition_fault(name: &str) -> Option<&'static str> {
     let usable = |c: char| c.is_ascii_alphanumeric() || "._+-/".contains(c);
     if !name.chars().all(usable) {
-        Some("has a character that is none of letters, digits and `._+-`")
+        Some("has a character other than letters, digits and `._+-`")
     } else if name.split('/').any(|part| part.starts_with('-') || part.contains("..")) {
         Some("has a part that begins with `-` or contains `..`")
     } else if name.split('/').any(|part| Path::new(part).extension().is_some_and(|extension| extension == "ref")) {
@@ -203,7 +203,7 @@ pub(crate) fn find_at(
     }
     let known = list(findings.root(), folder, shape);
     let message = if only_outer {
-        format!("`{name}` is no {what}, but a folder of several")
+        format!("`{name}` is not a {what}, but a folder that contains some")
     } else if full.exists() {
         format!("`{}` is no {what}: it is {}", path.display(), if full.is_dir() { "a directory" } else { "a file" })
     } else {
@@ -256,7 +256,7 @@ mod tests {
         for (name, fault) in [
             ("web", None),
             ("gentoomuch/builder", None),
-            ("my web", Some("has a character that is none of letters, digits and `._+-`")),
+            ("my web", Some("has a character other than letters, digits and `._+-`")),
             ("a/-b", Some("has a part that begins with `-` or contains `..`")),
             ("web.ref", Some("ends in `.ref`")),
         ] {
@@ -351,7 +351,7 @@ mod tests {
                 Shape::Fragment,
                 "CPU definition",
                 "amd",
-                "`amd` is no CPU definition, but a folder of several",
+                "`amd` is not a CPU definition, but a folder that contains some",
                 "looked for `cpu.defines/amd`; there is `amd/k8`".to_owned(),
             ),
             (

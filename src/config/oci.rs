@@ -78,7 +78,7 @@ enum Problem {
     NoValue(&'static str),
     #[error("`{0}` takes one value")]
     OneValue(&'static str),
-    #[error("`{0}` is said twice")]
+    #[error("`{0}` is set twice")]
     Twice(String),
     #[error("`{text}` is no {what}")]
     Malformed { text: String, what: &'static str },
@@ -107,11 +107,11 @@ fn report(findings: &mut Findings<'_>, line: &Located<String>, problem: &Problem
         Problem::Quote => Some("quote as in a shell: `cmd \"two words\"`".to_owned()),
         Problem::NoValue(key) | Problem::OneValue(key) => Some(format!("for example `{}`", example(key))),
         Problem::Malformed { what, .. } => Some(match *what {
-            "port" => "a number up to 65535, and `/tcp`, `/udp` or `/sctp` after it if need be".to_owned(),
+            "port" => "a number up to 65535, with `/tcp`, `/udp` or `/sctp` after it if needed".to_owned(),
             "absolute path" => "it begins with `/`".to_owned(),
             "compression" => "there are `gzip` and `zstd`".to_owned(),
             "signal" => "for example `SIGTERM`".to_owned(),
-            "user" => "a name or a number, and `:GROUP` after it if need be".to_owned(),
+            "user" => "a name or a number, with `:GROUP` after it if needed".to_owned(),
             _ => "write `NAME=VALUE`".to_owned(),
         }),
         Problem::Twice(_) => None,
@@ -284,16 +284,16 @@ mod tests {
         for (line, message) in [
             ("entrypiont /x", "`entrypiont` is no setting of an image"),
             ("user", "`user` lacks its value"),
-            ("user root", "`user` is said twice"),
-            ("cmd a", "`cmd` is said twice"),
-            ("env LANG=C", "`LANG` is said twice"),
+            ("user root", "`user` is set twice"),
+            ("cmd a", "`cmd` is set twice"),
+            ("env LANG=C", "`LANG` is set twice"),
             ("env 1A=x", "`1A=x` is no variable with its value"),
             ("env A", "`A` is no variable with its value"),
             ("label x", "`x` is no label with its value"),
             ("expose 0", "`0` is no port"),
             ("expose 70000/tcp", "`70000/tcp` is no port"),
             ("expose 80/http", "`80/http` is no port"),
-            ("expose 80", "`80/tcp` is said twice"),
+            ("expose 80", "`80/tcp` is set twice"),
             ("volume data", "`data` is no absolute path"),
             ("cmd 'x", "a quotation mark is not closed"),
         ] {

@@ -144,7 +144,7 @@ impl Resolver {
         }
         if !PORTAGE_SETS.contains(&name) && !is_brought(findings.root(), name) {
             let known = names::list(findings.root(), "package.sets", Shape::File);
-            let message = format!("the set `@{name}` is left to Portage, which does not define it by itself");
+            let message = format!("no file defines the set `@{name}`, and Portage does not define it by itself");
             let hint = names::alternatives("package.sets", name, &known);
             // A repository may define it, unless the name is a typing error.
             if nearest(name, &known).is_some() {

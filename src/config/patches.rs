@@ -388,7 +388,7 @@ fn read_patch(findings: &mut Findings<'_>, path: PathBuf) -> Option<SavedPatch> 
     let [name, category, directory, file] = &parts[..] else {
         findings.error_with_hint(
             &place,
-            "the patch does not lie where it would be found",
+            "the patch is in a place where Portage does not look",
             "patches lie in `user.patches/PATCH/CATEGORY/PACKAGE[-VERSION][:SLOT]/`",
         );
         return None;
@@ -423,7 +423,7 @@ pub(crate) fn check(findings: &mut Findings<'_>) {
         if patch.contents.is_empty() && !others.is_empty() {
             findings.note(&place, format!("takes away {}", listed(&others)));
         } else if let Some(fault) = fault(&patch.contents) {
-            let hint = "`git diff` or `diff -u` make one; without a `--- ` line nothing would be changed";
+            let hint = "make one with `git diff` or `diff -u`; without a `--- ` line, nothing would be changed";
             findings.error_with_hint(&place, fault, hint);
         } else {
             check_shadowed(findings, patch, &others);
@@ -445,7 +445,7 @@ fn check_shadowed(findings: &mut Findings<'_>, patch: &SavedPatch, others: &[&Sa
         findings.warning(
             &place,
             format!("applied in place of {}, which another patch has", listed(&foreign)),
-            format!("both are called `{}` for Portage: rename one", patch.file_name),
+            format!("Portage sees the same name `{}` for both: rename one", patch.file_name),
         );
     }
 }
@@ -456,15 +456,15 @@ fn check_revision(findings: &mut Findings<'_>, patch: &SavedPatch, revision: &st
     if revision == "0" {
         findings.note_with_hint(
             &place,
-            format!("for {version} as it first was, and for no later revision of it"),
-            format!("`{package}-{version}` means every revision"),
+            format!("this is for {version} without a revision only, not for later revisions"),
+            format!("for every revision, write `{package}-{version}`"),
         );
     } else if revision.starts_with('0') {
         let plain = revision.trim_start_matches('0');
         findings.warning(
             &place,
-            format!("for an ebuild whose name ends in `-r{revision}` letter by letter"),
-            format!("revisions are written without leading zeros: `-r{}`", if plain.is_empty() { "0" } else { plain }),
+            format!("this is only for an ebuild whose name ends in exactly `-r{revision}`"),
+            format!("write revisions without leading zeros: `-r{}`", if plain.is_empty() { "0" } else { plain }),
         );
     }
 }

@@ -155,8 +155,8 @@ pub(crate) fn single(findings: &mut Findings<'_>, file: &Path) -> Option<Located
     if let (Some(first), Some(second)) = (&first, entries.next()) {
         findings.error_with_hint(
             &second.place(),
-            format!("`{}` is one too many: the file holds one value", second.value),
-            format!("the first is `{}` on line {}", first.value, first.line),
+            format!("the file holds one value, and `{}` is another one", second.value),
+            format!("the first value is `{}` on line {}", first.value, first.line),
         );
     }
     first

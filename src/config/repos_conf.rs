@@ -145,7 +145,7 @@ fn read_file(findings: &mut Findings<'_>, sections: &mut Sections, file: &Path, 
         }
         let Some(at) = section else {
             if !nameless {
-                findings.error(&place, "this stands before the first section");
+                findings.error(&place, "this line is before the first section");
             }
             continue;
         };
@@ -228,17 +228,17 @@ impl Section<'_, '_> {
             }
             (None, Some(uri)) if is_portages => (uri.with(own_method.to_owned()), uri),
             (Some(method), None) => {
-                self.findings.error(&method.place(), "there is a `sync-type` and no `sync-uri`");
+                self.findings.error(&method.place(), "there is a `sync-type`, but no `sync-uri`");
                 return None;
             }
             (None, Some(uri)) => {
-                self.findings.error(&uri.place(), "there is a `sync-uri` and no `sync-type`");
+                self.findings.error(&uri.place(), "there is a `sync-uri`, but no `sync-type`");
                 return None;
             }
             (None, None) => return None,
         };
         if method.value == "tar" {
-            let hint = format!("a tarball is a line of `env/tree`: `{} tar URI sha256:DIGEST`", self.name.value);
+            let hint = format!("for a tarball, write a line in `env/tree`: `{} tar URI sha256:DIGEST`", self.name.value);
             self.findings.error_with_hint(&method.place(), "Portage knows no `sync-type` `tar`", hint);
             return None;
         }
@@ -275,7 +275,7 @@ impl Section<'_, '_> {
         match self.interpolated(&found.value, 0, &mut left) {
             Some(value) => Some(found.with(value)),
             None => {
-                let hint = "`%%` is a percent sign, `%(NAME)s` another option of the section";
+                let hint = "write a percent sign as `%%`, and the value of another option of the section as `%(NAME)s`";
                 self.findings.error_with_hint(&found.place(), format!("`{option}` has a `%` that means nothing"), hint);
                 None
             }
@@ -327,7 +327,13 @@ fn check_names(findings: &mut Findings<'_>, repositories: &Repositories) {
     let mut places: BTreeMap<&Path, &RepositoryEntry> = BTreeMap::new();
     for entry in &repositories.entries {
         if let Some(other) = places.insert(&entry.location, entry) {
-            let message = format!("`{}` lies where `{}` does ({})", entry.name.value, other.name.value, other.name.place());
+            let message = format!(
+                "`{}` has the same location as `{}` \
+                ({})",
+                entry.name.value,
+                other.name.value,
+                other.name.place()
+            );
             findings.error(&entry.name.place(), message);
         }
     }
@@ -393,7 +399,7 @@ mod tests {
         ] {
             assert_eq!(source(text), (expected.map(str::to_owned), Vec::new()), "{text}");
         }
-        assert_eq!(source("[a]\nsync-uri = rsync://x/y\n").1, ["2: there is a `sync-uri` and no `sync-type`"]);
+        assert_eq!(source("[a]\nsync-uri = rsync://x/y\n").1, ["2: there is a `sync-uri`, but no `sync-type`"]);
     }
 
     #[test]

@@ -17,11 +17,11 @@ pub(super) fn check(findings: &mut Findings<'_>, file: &Path, target: &Path, byt
     {
         findings.error_with_hint(
             &Place::whole(file),
-            format!("this is {what}, and would be in every artifact"),
-            "take it out: public keys of binary package hosts come into `keys/`, by `gentoomuch keys import --for binpkg FILE`",
+            format!("this is {what}: every artifact would contain it"),
+            "remove it; import public keys of binary package hosts with `gentoomuch keys import --for binpkg FILE`",
         );
     } else if let Some(line) = private_key(bytes) {
-        let (message, hint) = ("this is a private key, and would be in every artifact", "take it out");
+        let (message, hint) = ("this is a private key: every artifact would contain it", "remove it");
         let place = Place::new(file, line);
         if target.starts_with("gnupg") {
             findings.error_with_hint(&place, message, hint);
@@ -36,7 +36,7 @@ fn of_gnupg(target: &Path) -> Option<&'static str> {
     let parts: Vec<&str> = target.components().filter_map(component).collect();
     match (parts.last()?, parts.get(1)?) {
         (_, &"private-keys-v1.d") | (&"secring.gpg", _) => Some("a private key"),
-        (_, &"openpgp-revocs.d") => Some("what revokes a key"),
+        (_, &"openpgp-revocs.d") => Some("a revocation certificate"),
         (&"pass", _) => Some("the passphrase of a private key"),
         _ => None,
     }

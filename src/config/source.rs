@@ -52,7 +52,7 @@ pub enum Revision {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
     /// No method fits.
-    #[error("`{0}` says neither `git+…`, `rsync://…`, `webrsync+…` nor the URL of a tarball")]
+    #[error("`{0}` is not `git+…`, `rsync://…`, `webrsync+…` or the URL of a tarball")]
     Unknown(String),
     /// An unknown method.
     #[error("there is no method `{0}`: there are git, rsync, webrsync and tar")]
@@ -69,7 +69,7 @@ pub enum SourceError {
     #[error("`{0}` has a space or a control character, or begins with a dash")]
     Characters(String),
     /// A password in the address would be stored in too many places.
-    #[error("the address holds a password, which would be kept and shown")]
+    #[error("the address contains a password, which would be stored and shown")]
     Password,
     /// A revision of a kind that this method does not have.
     #[error("`{rev}` is no revision for {method}: {wanted}")]
@@ -123,9 +123,9 @@ impl Method {
     /// The kinds of revisions, in words.
     pub fn revisions(self) -> &'static str {
         match self {
-            Self::Git => "it has commits, branches and tags, and `sha256:` for the contents of a tree",
-            Self::Webrsync => "it has days such as `20260811`, and `sha256:` for the contents of a tree",
-            Self::Rsync | Self::Tar => "there is only `sha256:` for the contents of a tree",
+            Self::Git => "use a commit, a branch, a tag, or `sha256:` for the contents of a tree",
+            Self::Webrsync => "use a day such as `20260811`, or `sha256:` for the contents of a tree",
+            Self::Rsync | Self::Tar => "use `sha256:` for the contents of a tree",
         }
     }
 }
@@ -269,10 +269,7 @@ mod tests {
             ("webrsync+http://example.org/#20260811", "webrsync+http://example.org/ 20260811"),
             ("webrsync+http://example.org#gentoo-20260811", "webrsync+http://example.org 20260811"),
             ("https://example.org/o-1.tar.xz", "tar+https://example.org/o-1.tar.xz "),
-            (
-                "https://example.org/o",
-                "`https://example.org/o` says neither `git+…`, `rsync://…`, `webrsync+…` nor the URL of a tarball",
-            ),
+            ("https://example.org/o", "`https://example.org/o` is not `git+…`, `rsync://…`, `webrsync+…` or the URL of a tarball"),
             ("git+ext::sh -c x", "`ext::sh -c x` has a space or a control character, or begins with a dash"),
             ("git+ext::x", "`ext::x` is no address for git: it begins with `https://`, `http://`, `ssh://`, `git://` or `file://`"),
             ("git+--upload-pack=x", "`--upload-pack=x` has a space or a control character, or begins with a dash"),
@@ -280,8 +277,8 @@ mod tests {
                 "git+ssh://-oProxyCommand=x/o",
                 "`ssh://-oProxyCommand=x/o` has a space or a control character, or begins with a dash",
             ),
-            ("git+https://me:secret@example.org/o", "the address holds a password, which would be kept and shown"),
-            ("rsync://example.org/x#main", "`main` is no revision for rsync: there is only `sha256:` for the contents of a tree"),
+            ("git+https://me:secret@example.org/o", "the address contains a password, which would be stored and shown"),
+            ("rsync://example.org/x#main", "`main` is no revision for rsync: use `sha256:` for the contents of a tree"),
             ("git+https://example.org/o#--exec", "`--exec` is no revision"),
             ("git+https://example.org/o#sha256:12", "`sha256:12` is no revision"),
         ] {

@@ -75,7 +75,11 @@ fn reads_env_with_the_old_names() {
     let notes: Vec<&str> = env.notes.iter().map(|note| note.message.as_str()).collect();
     assert_eq!(
         notes,
-        ["`stage_key` is the old name of `sign_key` and is read as such", "without effect: builds run as the user who starts them"]
+        [
+            "`stage_key` is the old name of `sign_key`; it is still read",
+            "this file has no effect: builds run as the user who \
+            starts them"
+        ]
     );
 }
 
@@ -94,8 +98,8 @@ fn everything_wrong_in_env_is_said_at_once() {
     env/arch:1: `amd46` is no architecture of Gentoo
       hint: did you mean `amd64`?
     env/jobs:1: `many` is no number of jobs
-    env/sign_key:2: `B` is one too many: the file holds one value
-      hint: the first is `A` on line 1
+    env/sign_key:2: the file holds one value, and `B` is another one
+      hint: the first value is `A` on line 1
     env/sing_key: warning: this setting is not known
       hint: did you mean `sign_key`?
     ");

@@ -83,28 +83,35 @@ fn check_one(findings: &mut Findings<'_>, repositories: &Repositories, within: W
     match variables::class_of(name) {
         Some(Class::Root) if !is_top(value) => findings.error_with_hint(
             place,
-            format!("`{name}` is `{value}`, and a stage is always built for `/`"),
-            "take it out: a stage4 is a root of its own, and can be exported or unpacked to any place",
+            format!("`{name}` is `{value}`, but a stage is always built for `/`"),
+            "remove it: a stage4 is a root of its own, which you can export or unpack to any place",
         ),
         Some(Class::Repositories) if !is_known_location(repositories, name, value) => findings.warning(
             place,
-            format!("`{name}` has no effect: `repos.conf` says which ebuild repositories there are"),
-            "write a section of `repos.conf` for each, with its `location` and where it comes from",
+            format!("`{name}` has no effect: `repos.conf` names the ebuild repositories"),
+            "write a section of `repos.conf` for each, with `location`, `sync-type` and `sync-uri`",
         ),
         Some(Class::Place) if !is_usual(name, value) => findings.note_with_hint(
             place,
-            format!("`{name}` holds in the finished system, not while gentoomuch builds"),
-            "sessions have places of their own, whose contents all of them share",
+            format!("`{name}` has an effect in the finished system, but not while gentoomuch builds"),
+            "sessions have their own directories for this, and share the contents",
         ),
         Some(Class::Session) if !is_usual(name, value) && (within == Within::MakeConf || name.starts_with("BINPKG_")) => {
-            let hint = if name == "MAKEOPTS" { "`env/jobs` says how many jobs run" } else { "sessions have a value of their own" };
-            findings.note_with_hint(place, format!("`{name}` holds in the finished system, not while gentoomuch builds"), hint);
+            let hint = if name == "MAKEOPTS" { "`env/jobs` says how many jobs run" } else { "sessions use their own value" };
+            findings.note_with_hint(
+                place,
+                format!(
+                    "`{name}` has an effect in the finished system, but not while gentoomuch \
+                builds"
+                ),
+                hint,
+            );
         }
         Some(Class::Portage) => {
             findings.warning(
                 place,
                 format!("`{name}` has no effect: Portage sets it itself"),
-                "take it out, or give it another name",
+                "remove it, or give it another name",
             );
         }
         Some(Class::FetchCommands) => findings.warning(

@@ -90,7 +90,7 @@ impl Tools {
         let interrupt = Interrupt::install()?;
         let recovered = store.recover(&launcher)?;
         if !recovered.is_nothing() {
-            tracing::info!(?recovered, "removed what killed runs have left");
+            tracing::info!(?recovered, "removed files that killed runs left");
         }
         Ok(Self { places: places.clone(), store, launcher, interrupt, told: Told::default() })
     }

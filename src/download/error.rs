@@ -66,12 +66,15 @@ pub enum Cause {
     #[error("there is no host of that name")]
     Unknown,
     /// Only the user may name a server at such an address.
-    #[error("`{host}` is at {address}, where only servers that the configuration names are asked")]
+    #[error("`{host}` is at {address}, a local address; there only servers that the configuration names are used")]
     Address { host: String, address: IpAddr },
     #[error("no connection within {secs} s")]
-    ConnectTimeout { secs: u64 },
-    /// The server stopped sending.
-    #[error("the server sent next to nothing for {secs} s, after {got} bytes")]
+    ConnectTimeout {
+        /// How long was waited.
+        secs: u64,
+    },
+    /// The server stopped talking.
+    #[error("the server sent almost nothing for {secs} s, after {got} bytes")]
     Stalled {
         secs: u64,
         /// How many bytes there are by now.
@@ -89,12 +92,12 @@ pub enum Cause {
     #[error("{0}")]
     Connection(io::Error),
     /// The server cannot prove who it is.
-    #[error("no trustworthy connection: {0}")]
+    #[error("cannot make a secure connection: {0}")]
     Tls(String),
     /// The answer is not HTTP.
     #[error("the answer is not HTTP: {0}")]
     Protocol(String),
-    #[error("the proxy `{proxy}` is of no use: {reason}")]
+    #[error("cannot use the proxy `{proxy}`: {reason}")]
     Proxy {
         /// Without user and password.
         proxy: String,
@@ -104,22 +107,29 @@ pub enum Cause {
     #[error("cannot read certificate authorities from `{}`: {reason}", path.display())]
     Authorities { path: PathBuf, reason: String },
     /// There is no file of certificate authorities.
-    #[error("no certificate authorities are known on this host, so `https` proves nothing")]
+    #[error("this host has no certificate authorities, so `https` proves nothing")]
     NoAuthorities,
     /// Too many redirects.
     #[error("redirected more than {limit} times, last to `{last}`")]
-    Redirects { limit: usize, last: Url },
-    /// A redirect to something that is not an address.
-    #[error("redirected to nowhere: {0}")]
+    Redirects {
+        /// How many are followed.
+        limit: usize,
+        last: Url,
+    },
+    /// A redirect that leads nowhere.
+    #[error("redirected to an invalid address: {0}")]
     RedirectUrl(String),
     /// A redirect from `https` to `http`.
     #[error("redirected from `https` to `{to}`, which is refused")]
     Downgrade { to: Url },
     /// The file is larger than allowed.
     #[error("the file is larger than {limit} bytes")]
-    TooLarge { limit: u64 },
-    /// The file has another size than it should have.
-    #[error("the file has {got} bytes there, but should have {expected}")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Another size than it should have.
+    #[error("the file has {got} bytes on the server, but should have {expected}")]
     WrongSize {
         /// From elsewhere.
         expected: u64,
@@ -130,10 +140,10 @@ pub enum Cause {
     #[error("the server sent a web page instead of the file")]
     WebPage,
     /// The server used a coding that we did not ask for.
-    #[error("the server sent the file as `{0}`, which was not asked for")]
+    #[error("the server sent the file in the encoding `{0}`, which was not requested")]
     Coding(String),
     /// The answer to a request for a part does not fit.
-    #[error("the server sent another part of the file than was asked for")]
+    #[error("the server sent another part of the file than was requested")]
     WrongPart,
     /// The user wants to stop.
     #[error("interrupted")]
@@ -179,21 +189,21 @@ impl Error {
 impl Cause {
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Status { code: 404 | 410, .. } => "it may have been removed or not be there yet; name another mirror",
-            Self::Status { code: 407, .. } => "the proxy wants a password: `http_proxy=http://USER:PASSWORD@HOST:PORT`",
+            Self::Status { code: 404 | 410, .. } => "it may have been removed, or may not be there yet; name another mirror",
+            Self::Status { code: 407, .. } => "give the proxy's password: `http_proxy=http://USER:PASSWORD@HOST:PORT`",
             Self::Status { .. } | Self::Protocol(_) => "try again later, or name another mirror",
-            Self::Unknown => "check the name, the network and `/etc/resolv.conf`; `http_proxy` and `https_proxy` are honoured",
-            Self::Address { .. } => "if it is to be asked, name it in `GENTOO_MIRRORS` or in `etc/portage/mirrors`",
+            Self::Unknown => "check the name, the network and `/etc/resolv.conf`; for a proxy, set `http_proxy` and `https_proxy`",
+            Self::Address { .. } => "to allow it, name it in `GENTOO_MIRRORS` or in `etc/portage/mirrors`",
             Self::ConnectTimeout { .. } | Self::Connection(_) => {
-                "check the network; `http_proxy` and `https_proxy` are honoured; or name another mirror"
+                "check the network; for a proxy, set `http_proxy` and `https_proxy`; or name another mirror"
             }
             Self::Stalled { .. } | Self::Cut { .. } => "repeat the command to go on where it stopped, or name another mirror",
-            Self::Tls(_) => "check the clock; for an authority of your own name its file in `SSL_CERT_FILE`",
+            Self::Tls(_) => "check the clock; if you have an authority of your own, set `SSL_CERT_FILE` to its file",
             Self::Authorities { .. } | Self::NoAuthorities => {
-                "install `ca-certificates`, or name a file of authorities in `SSL_CERT_FILE`"
+                "install `ca-certificates`, or set `SSL_CERT_FILE` to a file of authorities"
             }
             Self::Proxy { .. } => "check `http_proxy`, `https_proxy` and `no_proxy`",
-            Self::WebPage => "a login page of the network, or a mirror that is out of order: open the address in a browser",
+            Self::WebPage => "it may be a login page of the network, or a broken mirror: open the address in a browser",
             Self::TooLarge { .. }
             | Self::WrongSize { .. }
             | Self::Coding(_)

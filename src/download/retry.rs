@@ -40,7 +40,7 @@ impl Downloader {
                 Err(Cause::Disk { path, source }) => return Err(PathError::new("write", path, source).into()),
                 Err(cause) => {
                     if others {
-                        observer.event(&Event::Note(&format!("`{url}`: {cause}; asking the next mirror")));
+                        observer.event(&Event::Note(&format!("`{url}`: {cause}; trying the next mirror")));
                     }
                     tried.push(Tried { url: url.clone(), cause });
                 }
@@ -72,10 +72,10 @@ impl Downloader {
                 return Err(cause);
             }
             let pause = self.pause(failed, &cause);
-            observer.event(&Event::Note(&format!("{}: {cause}; again in {} s", url.host(), pause.as_secs_f32().ceil())));
+            observer.event(&Event::Note(&format!("{}: {cause}; trying again in {} s", url.host(), pause.as_secs_f32().ceil())));
             wait(pause, &self.cancelled)?;
         }
-        Err(Cause::Protocol("the connection breaks off again and again".to_owned()))
+        Err(Cause::Protocol("the connection broke again and again".to_owned()))
     }
 
     fn pause(&self, failed: u32, cause: &Cause) -> Duration {

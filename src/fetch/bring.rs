@@ -118,7 +118,7 @@ impl Inside {
         };
         incoming.fill(plain.file, counted).map_err(reason)?;
         if !incoming.verify().map_err(reason)? {
-            return Err(another("it is another file than the index describes".to_owned()));
+            return Err(another("the file is not the one that the index describes".to_owned()));
         }
         incoming.publish().map_err(reason)
     }
@@ -190,7 +190,7 @@ impl Inside {
                     words
                 }
             };
-            let next = if others { "; asking the next mirror" } else { "" };
+            let next = if others { "; trying the next mirror" } else { "" };
             self.note(format!("`{shown}`: {words}{next}"));
             tried.push((shown, words));
             if lies == MAX_LIES {
@@ -232,7 +232,7 @@ impl Inside {
     /// Downloads from one address and verifies the file.
     fn ask(&self, key: &Key, expected: &Expected, url: &Url, others: bool, incoming: &Incoming<'_>) -> Answer {
         if self.servers.is_out_of_reach(url, Instant::now()) {
-            return Answer::No("not asked again, since it could not be reached".to_owned());
+            return Answer::No("not tried again, since it could not be reached".to_owned());
         }
         let Some(turn) = self.servers.turn(url, &|| self.is_over()) else { return Answer::Stop(reason(ShelfError::Interrupted)) };
         let downloader = if others { self.downloader.hasty() } else { self.downloader.clone() };
@@ -262,7 +262,7 @@ impl Inside {
                 // The part that was there before may have come from another server, or belong to another file. So try once from the
                 // beginning.
                 Ok(false) if downloaded.resumed > 0 && !afresh => afresh = true,
-                Ok(false) => return Answer::Lie("the server sent another file than the Manifest describes".to_owned()),
+                Ok(false) => return Answer::Lie("the file is not the one that the Manifest describes".to_owned()),
                 Err(error) => return Answer::Stop(reason(error)),
             }
         }

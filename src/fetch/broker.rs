@@ -235,7 +235,7 @@ impl Inside {
         let none = threads.workers == 0;
         drop(threads);
         if none {
-            self.note(format!("cannot start a thread to fetch with, so that files are brought one by one: {error}"));
+            self.note(format!("cannot start a thread for downloads, so files are downloaded one by one: {error}"));
         }
         !none
     }
@@ -305,7 +305,7 @@ impl Inside {
         let mut unknown = Vec::new();
         for wanted in wanted {
             let Some((package, pf)) = self.trees.package(&wanted.cpv, &wanted.repository) else {
-                self.note(format!("no tree called `{}` is here, of which `{}` would be", wanted.repository, wanted.cpv));
+                self.note(format!("`{1}` belongs to the tree `{0}`, which is not here", wanted.repository, wanted.cpv));
                 continue;
             };
             let metadata = self.trees.metadata(&package, pf);
@@ -351,8 +351,11 @@ impl Inside {
                     board.add(&Key::new(&file, expected), expected, Origin::Source(vec![claim]), Some(wanted.cpv.clone()));
                 }
                 None => {
-                    let reason =
-                        Reason::Other(format!("the Manifest of `{}` does not list it with a hash that counts", wanted.cpv));
+                    let reason = Reason::Other(format!(
+                        "the Manifest of `{}` does not list it with a hash that is strong \
+                            enough",
+                        wanted.cpv
+                    ));
                     board.refuse(&file, wanted.cpv.clone(), reason);
                 }
             }
@@ -417,7 +420,7 @@ impl Inside {
         let mut listed = self.trees.listed(name);
         if digests.is_empty() {
             if listed.iter().any(|(_, expected)| *expected != listed[0].1) {
-                return Err("trees list different files of this name, and no digests say which is meant".to_owned());
+                return Err("several trees list different files of this name, and there is no digest to choose one".to_owned());
             }
         } else {
             listed.retain(|(_, expected)| fits(expected));
@@ -490,6 +493,6 @@ mod tests {
             [("one.tar", &Reason::Offline)]
         );
         let notes = broker.take_notes();
-        assert!(notes[0].starts_with("cannot start a thread to fetch with, so that files are brought one by one: "), "{notes:?}");
+        assert!(notes[0].starts_with("cannot start a thread for downloads, so files are downloaded one by one: "), "{notes:?}");
     }
 }

@@ -122,7 +122,7 @@ impl Hosts {
                 return Ok(Asked::Package { at: at.clone(), expected: expected.clone() });
             }
         }
-        Err("no host that binrepos.conf names lists this package".to_owned())
+        Err("no host in binrepos.conf lists this package".to_owned())
     }
 
     /// Whether a host failed to answer.
@@ -212,7 +212,13 @@ fn packages(
     let (base, asked) = match said {
         None => (base.clone(), asked),
         Some(uri) => {
-            let elsewhere = |error: download::NotAUrl| format!("its index says that the packages are elsewhere: {}", words(&error));
+            let elsewhere = |error: download::NotAUrl| {
+                format!(
+                    "its index says that the packages are at another address: \
+                {}",
+                    words(&error)
+                )
+            };
             (Whereabouts::Server(uri.parse().map_err(elsewhere)?), uri.as_str())
         }
     };
@@ -257,6 +263,6 @@ mod tests {
         let of = |name: &str, bytes: &[u8]| packages(name, bytes, &base, "http://h").unwrap_err();
         assert_eq!(of("Packages.gz", b"not packed"), "its index cannot be unpacked");
         let elsewhere = of("Packages", b"URI: file:///etc\nVERSION: 0\n\nCPV: a/b-1\nPATH: a/b/b-1-1.gpkg.tar\nSIZE: 3\n\n");
-        assert_eq!(elsewhere, "its index says that the packages are elsewhere: `file:///etc` is not a URL");
+        assert_eq!(elsewhere, "its index says that the packages are at another address: `file:///etc` is not a URL");
     }
 }

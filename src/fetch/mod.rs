@@ -224,10 +224,15 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Offline => f.write_str("downloads are switched off"),
-            Self::Restricted => f.write_str("the ebuild wants it fetched by hand"),
-            Self::Nobody(tried) if tried.is_empty() => f.write_str("nothing says where it is"),
+            Self::Restricted => f.write_str("the ebuild says that you have to download it by hand"),
+            Self::Nobody(tried) if tried.is_empty() => f.write_str("it has no address"),
             Self::Nobody(tried) | Self::Another(tried) => {
-                f.write_str(if matches!(self, Self::Nobody(_)) { "nobody has it" } else { "it is another file wherever it is" })?;
+                f.write_str(if matches!(self, Self::Nobody(_)) {
+                    "no server has it"
+                } else {
+                    "every server has a different file \
+                    under this name"
+                })?;
                 tried.iter().try_for_each(|(place, words)| write!(f, "\n  {place}: {words}"))
             }
             Self::Other(words) => f.write_str(words),

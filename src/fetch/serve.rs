@@ -209,7 +209,7 @@ impl Inside {
     fn source(self: &Arc<Self>, question: &Question<'_>, gone: &dyn Fn() -> bool) -> Option<Answer> {
         match self.find_source(question.file, &digests(question.digests)) {
             Ok(key) => self.outcome(&key, Answer::Here, gone),
-            Err(words) => Some(Answer::No(format!("`{}` is not fetched: {words}", question.file.escape_debug()))),
+            Err(words) => Some(Answer::No(format!("`{}` was not fetched: {words}", question.file.escape_debug()))),
         }
     }
 
@@ -235,7 +235,7 @@ impl Inside {
             },
             Ok(listing) => Answer::No(format!("the host has `{}`", listing.name)),
             Err(words) => {
-                self.note(format!("{words}; what it may have is built from source"));
+                self.note(format!("{words}; packages that it may have are built from source"));
                 if name == "Packages" { Answer::Empty(words) } else { Answer::No(words) }
             }
         }

@@ -43,7 +43,7 @@ const TICK: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ShelfError {
     /// Something that is not a file has its name.
-    #[error("`{}` is {kind}, where a source archive has to be; move it away", path.display())]
+    #[error("`{}` is {kind}, but should be a source archive; move it away", path.display())]
     Obstacle {
         path: PathBuf,
         /// With its article, for the message.
@@ -53,9 +53,13 @@ pub(super) enum ShelfError {
     Beneath(#[from] beneath::Error),
     #[error(transparent)]
     Io(#[from] PathError),
-    /// The disk would become too full.
-    #[error("`{}` has no room for {bytes} bytes; {} MiB have to stay free", path.display(), RESERVE_BYTES >> 20)]
-    Space { path: PathBuf, bytes: u64 },
+    /// The disk would be full.
+    #[error("`{}` has no space for {bytes} bytes; {} MiB must stay free", path.display(), RESERVE_BYTES >> 20)]
+    Space {
+        path: PathBuf,
+        /// The file's size.
+        bytes: u64,
+    },
     /// The user wants to stop.
     #[error("interrupted")]
     Interrupted,
@@ -399,7 +403,7 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, desk.path("fifo"), Mode::RWXU).unwrap();
         drop(std::os::unix::net::UnixListener::bind(desk.path("sock")).unwrap());
         for (name, kind) in [("dir", "a directory"), ("link", "a symbolic link"), ("fifo", "a named pipe"), ("sock", "a socket")] {
-            let message = format!("`{}` is {kind}, where a source archive has to be; move it away", desk.path(name).display());
+            let message = format!("`{}` is {kind}, but should be a source archive; move it away", desk.path(name).display());
             assert_eq!(desk.shelf.find(name, &expected(b"x")).unwrap_err().to_string(), message);
             assert_eq!(desk.bring(name, b"x").unwrap_err().to_string(), message);
         }

@@ -241,11 +241,11 @@ mod tests {
             ("d", "/usr/bin/", "d/bin"),
             ("new", "/etc", "new"),
             ("new", "/", "new"),
-            ("d", "/etc", "`d/etc` is there already"),
-            ("f", "/etc", "`f` is there already"),
-            ("dangling", "/etc", "`dangling` is there already"),
-            ("d", "/", "`/` has no name that the copy could have in `d`"),
-            ("d", "/etc/..", "`/etc/..` has no name that the copy could have in `d`"),
+            ("d", "/etc", "`d/etc` already exists"),
+            ("f", "/etc", "`f` already exists"),
+            ("dangling", "/etc", "`dangling` already exists"),
+            ("d", "/", "`/` has no last component to name the copy in `d`"),
+            ("d", "/etc/..", "`/etc/..` has no last component to name the copy in `d`"),
             ("none/such", "/etc", "there is no directory `none`"),
         ] {
             assert_eq!(names(to, path), result, "{path} to {to}");

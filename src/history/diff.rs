@@ -275,7 +275,7 @@ enum CompareError {
         #[source]
         source: beneath::Error,
     },
-    #[error("`{0}` lies too deep")]
+    #[error("`{0}` is nested too deep")]
     Depth(String),
 }
 

@@ -22,7 +22,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Binpkgs(#[from] binpkgs::Error),
     /// The name has no earlier value.
-    #[error("`{name}` has no value {index} to go back to")]
+    #[error("`{name}` has no earlier state {index}")]
     NoValue {
         /// The name in full.
         name: String,
@@ -31,45 +31,45 @@ pub(crate) enum Error {
         kept: usize,
     },
     /// The position was given twice.
-    #[error("`{0}` and a number both say where to go back to")]
+    #[error("`{0}` and the number are both a state to go back to")]
     TwoPositions(String),
     /// The stage3 below a builder moves with the builder only.
-    #[error("`{name}` moves together with the builder on it")]
+    #[error("`{name}` can only move together with its builder")]
     Upstream {
         /// The name in full.
         name: String,
         profile: String,
     },
     /// The tag exists and points to another state.
-    #[error("the tag `{name}` stands for {state}")]
+    #[error("the tag `{name}` is at {state} already")]
     Tagged { name: String, state: StateId },
     /// There is no such tag.
     #[error("there is no tag `{name}`")]
     NoTag { name: String, known: Vec<String> },
     /// Text that cannot be a tag.
-    #[error("`{name}` is no name for a tag")]
+    #[error("`{name}` cannot be the name of a tag")]
     TagName {
         name: String,
         #[source]
         source: store::Error,
     },
     /// Names of other states begin so.
-    #[error("`{0}` names a state that is no tag")]
+    #[error("`{0}` is the name of a state, but not of a tag")]
     TagTaken(String),
     /// The state has no such file.
     #[error("there is no `{path}` in `{state}`")]
     Missing { path: String, state: String },
     /// A device, a pipe or a socket cannot be copied.
-    #[error("`{path}` in `{state}` is {what}, which is not copied")]
+    #[error("cannot copy `{path}` in `{state}`: it is {what}")]
     Special { path: String, state: String, what: String },
     /// A directory cannot be written to a stream.
-    #[error("`{path}` in `{state}` is a directory, and only a file can be written to standard output")]
+    #[error("`{path}` in `{state}` is a directory; only a file can be written to standard output")]
     Directory { path: String, state: String },
     /// The target ends in `/` or `..` and is no directory.
-    #[error("`{path}` has no name that the copy could have in `{}`", to.display())]
+    #[error("`{path}` has no last component to name the copy in `{}`", to.display())]
     NoName { path: String, to: PathBuf },
     /// The target exists.
-    #[error("`{}` is there already", .0.display())]
+    #[error("`{}` already exists", .0.display())]
     Exists(PathBuf),
     /// Neither the directory nor its parent exists.
     #[error("there is no directory `{}`", .0.display())]

@@ -24,7 +24,7 @@ pub enum HostProblem {
     #[error("user namespaces are switched off for ordinary users: `kernel.unprivileged_userns_clone` is 0")]
     NamespacesRootOnly,
     /// AppArmor restricts user namespaces, as on Ubuntu 24.04 and later.
-    #[error("AppArmor denies what follows user namespaces: `kernel.apparmor_restrict_unprivileged_userns` is 1")]
+    #[error("AppArmor forbids the use of user namespaces: `kernel.apparmor_restrict_unprivileged_userns` is 1")]
     AppArmor,
     /// `no_new_privs` is set, so `newuidmap` cannot gain its privilege.
     #[error("this process runs with `no_new_privs`, so `newuidmap` cannot set an id map")]
@@ -33,7 +33,7 @@ pub enum HostProblem {
     #[error("`{program}` is not installed")]
     MissingProgram { program: &'static str },
     /// The program's set-id owner is not root here, as in a user namespace that does not map its owner.
-    #[error("`{}` belongs to user {uid}, so that its set-id bit does not give it root's power", path.display())]
+    #[error("`{}` belongs to user {uid}, so its set-id bit does not make it run as root", path.display())]
     ForeignProgram {
         path: PathBuf,
         /// Who owns it, as seen from here.
@@ -71,8 +71,8 @@ impl HostProblem {
                     .to_owned()
             }
             Self::ForeignProgram { path, .. } => format!(
-                "in a user namespace or container that does not know root: start it outside; else as the administrator: \
-                `chown root {0}` and `chmod u+s {0}`",
+                "if you are in a user namespace or container without root, start gentoomuch outside of it; else as the \
+                 administrator: `chown root {0}` and `chmod u+s {0}`",
                 path.display()
             ),
             Self::PowerlessProgram { path } => format!("as the administrator: `chmod u+s {}`", path.display()),
@@ -261,7 +261,7 @@ mod tests {
         let uid = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&own).unwrap());
         if uid != 0 {
             let foreign = precheck(dir.path(), &path("bin")).unwrap_err();
-            let words = format!("`{}` belongs to user {uid}, so that its set-id bit does not give it root's power", own.display());
+            let words = format!("`{}` belongs to user {uid}, so its set-id bit does not make it run as root", own.display());
             assert_eq!(foreign.to_string(), words);
             assert!(foreign.remedy().contains("chown root"));
         }

@@ -119,8 +119,8 @@ fn id_ranges(subject: &Subject<'_>) -> Check {
             let count = map.count();
             let found = format!("{count} ids");
             if count < crate::sandbox::idmap::COMFORTABLE_COUNT {
-                let remedy = "as the administrator: give the user 65536 subordinate ids with `usermod --add-subuids` and `--add-subgids`; \
-                    owners above the range cannot be unpacked";
+                let remedy = "as the administrator: give the user 65536 subordinate ids with `usermod --add-subuids` and \
+                    `--add-subgids`; files of owners above the range cannot be unpacked";
                 return bad("subordinate ids", Status::Warning, found, remedy);
             }
             ok("subordinate ids", found)
@@ -173,7 +173,7 @@ fn space(data: &Path) -> Check {
                 _ => ok(NAME, found),
             }
         }
-        Err(errno) => bad(NAME, Status::Failed, format!("cannot tell: {errno}"), REMEDY),
+        Err(errno) => bad(NAME, Status::Failed, format!("not known: {errno}"), REMEDY),
     }
 }
 
@@ -214,10 +214,10 @@ fn scopes(abi: Option<u32>) -> Check {
     const NAME: &str = "landlock";
     let found = match abi {
         Some(abi) if abi >= crate::sys::landlock::SCOPES_ABI => {
-            return ok(NAME, format!("ABI {abi}: abstract sockets and signals stay in a session"));
+            return ok(NAME, format!("ABI {abi}: a session cannot reach abstract sockets and processes outside"));
         }
         Some(abi) => format!("ABI {abi}, without scopes"),
-        None => "not there, or switched off".to_owned(),
+        None => "missing, or switched off".to_owned(),
     };
     bad(
         NAME,
@@ -270,9 +270,9 @@ mod tests {
 
     #[test]
     fn what_an_older_kernel_leaves_open_is_said() {
-        assert_eq!(scopes(Some(7)), ok("landlock", "ABI 7: abstract sockets and signals stay in a session"));
+        assert_eq!(scopes(Some(7)), ok("landlock", "ABI 7: a session cannot reach abstract sockets and processes outside"));
         let open = ": a session with `--network host` can connect to abstract Unix sockets of this machine, as the user";
-        for (abi, found) in [(Some(5), "ABI 5, without scopes"), (None, "not there, or switched off")] {
+        for (abi, found) in [(Some(5), "ABI 5, without scopes"), (None, "missing, or switched off")] {
             let check = scopes(abi);
             assert_eq!((check.status, check.found), (Status::Warning, format!("{found}{open}")));
             assert!(check.remedy.unwrap().starts_with("boot Linux 6.12 or later"));

@@ -34,7 +34,7 @@ pub(crate) enum Error {
     #[error("no configuration was saved")]
     NothingSaved,
     /// A configuration of an old layout, which we only read.
-    #[error("`{path}` is of an older layout")]
+    #[error("`{path}` has an older layout")]
     OldLayout {
         /// The configuration, relative to the configuration directory.
         path: String,

@@ -81,7 +81,7 @@ pub(crate) fn kernel_update(
 
 fn new_symbols(cx: &Context<'_>, work: &Work<'_>, facts: &SourcesFacts, kernel: &KernelConfig) -> Result<Vec<NewSymbol>> {
     give(work, &[(KCONF, &kernel.text)])?;
-    cx.observer.step("asking the sources for new options");
+    cx.observer.step("looking for new options");
     let argv = script(&["news", &facts.tree, &given(KCONF)]);
     let (exit, bytes) = run::exit_and_output(cx, work, argv, CONFIG_LIMIT_BYTES)?;
     let text = sanitize(&bytes);

@@ -32,14 +32,14 @@ pub enum Error {
     #[error("`{text}` is the beginning of {} ids", fits.len())]
     Ambiguous { text: String, fits: Vec<StateId> },
     /// An id where a name is needed: only names have a history.
-    #[error("`{text}` is a build state's id, and no name")]
+    #[error("`{text}` is the id of a build state, not a name")]
     NotAName {
         text: String,
         /// The names of that state.
         names: Vec<String>,
     },
     /// The state, or one of its layers, was removed.
-    #[error("the state `{text}` is not in the store any more")]
+    #[error("the state `{text}` is no longer in the store")]
     Gone {
         text: String,
         #[source]
@@ -63,7 +63,7 @@ pub enum Error {
         kept: usize,
     },
     /// A state of a profile that was removed, or a layer of it.
-    #[error("the state `{name}` is not in the store any more")]
+    #[error("the state `{name}` is no longer in the store")]
     StateGone {
         name: String,
         /// What is missing: the state itself, or a layer of it.
@@ -71,7 +71,7 @@ pub enum Error {
         source: store::Error,
     },
     /// No profile was named, and there is no default one.
-    #[error("no profile given, and none is set")]
+    #[error("you named no profile, and there is no default profile")]
     NoDefaultProfile,
     /// A name that cannot be used.
     #[error("`{name}` cannot be used as a name for {what}")]

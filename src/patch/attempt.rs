@@ -170,7 +170,7 @@ fn try_at(
         came: Came::Built,
     };
     if diff.patch.is_empty() {
-        cx.observer.note(&format!("nothing has been changed in the work set `{name}`: building {} as it is", set.cpv));
+        cx.observer.note(&format!("the work set `{name}` has no changes: building {} without them", set.cpv));
     }
     let log = desk.work.log_dir.join("emerge.log");
     let begun = Instant::now();

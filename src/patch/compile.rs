@@ -274,7 +274,7 @@ fn compile_in(cx: &Context<'_>, session: &mut Session, ground: &Ground, cpv: &st
     let result = match applied::patched(cx, work)?.into_iter().find(|package| package.package == cpv) {
         Some(package) if !package.is_applied() => PatchResult::NotApplied { reason: package.to_string() },
         Some(_) => PatchResult::Built { seconds },
-        None => PatchResult::NotApplied { reason: format!("nothing tells whether patches were applied to {cpv}") },
+        None => PatchResult::NotApplied { reason: format!("cannot tell whether patches were applied to {cpv}") },
     };
     keys::tell_published(cx, &desk.work, &desk.pool);
     work.forget_logs();

@@ -44,7 +44,7 @@ pub(crate) enum PatchError {
     #[error("no patches are saved")]
     NothingSaved,
     /// There are no changes to save.
-    #[error("nothing has been changed in the work set `{0}`")]
+    #[error("the work set `{0}` has no changes")]
     Unchanged(String),
     /// `patch` knows nothing of binary files.
     #[error("a patch cannot change binary files: {}", .0.join(", "))]
@@ -53,21 +53,21 @@ pub(crate) enum PatchError {
     #[error("git repositories within the work set cannot be part of a patch: {}", .0.join(", "))]
     Repositories(Vec<String>),
     /// Conflict markers.
-    #[error("a merge has left conflicts in {}", .0.join(", "))]
+    #[error("there are conflicts of a merge in {}", .0.join(", "))]
     Conflicts(Vec<String>),
     /// No failed build was kept.
-    #[error("no failed build of the patch `{0}` is kept")]
+    #[error("there is no failed build of the patch `{0}`")]
     NothingKept(String),
     /// The changes in a work set would be lost.
     #[error("the work set `{0}` has changes that are not saved")]
     Unsaved(String),
     /// Both the work set and the saved patch would be lost.
-    #[error("nothing would be left of the changes of `{0}`: the work set and what is saved of it go together")]
+    #[error("all changes of `{0}` would be lost: both the work set and the saved patch would be removed")]
     NothingLeft(String),
-    #[error("the work set `{name}` is for {cpv} already, which is what would be taken now")]
+    #[error("the work set `{name}` is for {cpv} already, the newest version that emerge would take")]
     NothingNewer { name: String, cpv: String },
     /// A file of ours that was edited.
-    #[error("`{path}` says not what the work set is for")]
+    #[error("`{path}` does not say which package the work set is for")]
     Damaged {
         path: PathBuf,
         /// What is wrong with it.
@@ -75,10 +75,10 @@ pub(crate) enum PatchError {
         source: serde_json::Error,
     },
     /// A script's output.
-    #[error("what the session said about the source is not understood")]
+    #[error("cannot read the session's answer about the source")]
     Answer(#[source] Option<serde_json::Error>),
     /// There is another repository in a work set.
-    #[error("git would take `{}` for a repository", .0.display())]
+    #[error("`{}` looks like a git repository to git", .0.display())]
     Nested(PathBuf),
     /// A file that git does not make.
     #[error(transparent)]

@@ -140,7 +140,7 @@ pub(crate) fn patch_request(cx: &Context<'_>, goal: Goal) -> Request {
 
 /// Installs a package's build dependencies, from binary packages where there are some, and publishes what was built.
 pub(crate) fn patch_dependencies(cx: &Context<'_>, desk: &Desk<'_>, atom: &str) -> Result<()> {
-    cx.observer.step(&format!("installing what {} needs to be built", atom.trim_start_matches('=')));
+    cx.observer.step(&format!("installing the build dependencies of {}", atom.trim_start_matches('=')));
     let goal = Goal::Packages { atoms: vec![atom.to_owned()], existing: Existing::Rebuild, oneshot: true };
     let request = Request { part: Part::BuildDependencies, ..patch_request(cx, goal) };
     Ok(merge::emerge_supplied(cx, &desk.work, &request)?)

@@ -133,7 +133,7 @@ fn merge_onto(
     let saved = ground.recipe.portage.patches();
     let patches = prep::prepare_source(cx, desk, &found, name, &saved, before.prepared)?;
     let source = source::take_source(cx, desk, &found, new)?;
-    cx.observer.step(&format!("merging what was changed in {} into {}", before.cpv, found.cpv));
+    cx.observer.step(&format!("merging the changes to {} into {}", before.cpv, found.cpv));
     let (old, title) = (work_set::dir(cx.places, name), found.title(before.prepared));
     work_set::check(&old)?;
     let text = source::with_git(cx, &ground.base, &ground.profile, name, |work| {

@@ -330,7 +330,7 @@ mod tests {
         let link = ":000000 160000 000 bbb A\tlib\n";
         let error = said(link, "1\t0\tlib\n", "").unwrap_err();
         assert_eq!(error, "git repositories within the work set cannot be part of a patch: lib");
-        assert_eq!(said(plain, "1\t2\tx.c\n", "x.c\n").unwrap_err(), "a merge has left conflicts in x.c");
+        assert_eq!(said(plain, "1\t2\tx.c\n", "x.c\n").unwrap_err(), "there are conflicts of a merge in x.c");
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).unwrap();
         std::fs::rename(dir.path().join("link"), dir.path().join("patch")).unwrap();
         assert!(read_diff(dir.path()).is_err(), "a link out of the session");

@@ -329,7 +329,7 @@ mod tests {
                 outcome.unwrap();
             } else {
                 let error = outcome.unwrap_err().to_string();
-                assert!(error.ends_with(&format!("{way}` for a repository")), "{error}");
+                assert!(error.ends_with(&format!("{way}` looks like a git repository to git")), "{error}");
                 crate::beneath::remove_tree(&set.join(way)).unwrap();
             }
         }

@@ -30,7 +30,7 @@ pub enum Error {
     #[error("there is no node `{id}`")]
     UnknownNode { id: String, known: Vec<String> },
     /// A single node was asked for, and a node that it needs is not built.
-    #[error("`{id}` cannot be built before what it is made from")]
+    #[error("`{id}` needs nodes that are not built yet")]
     Unbuilt {
         id: String,
         /// The nodes to build first.

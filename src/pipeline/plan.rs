@@ -437,12 +437,12 @@ impl Here {
 
 fn words_for(lacking: Lacking) -> &'static str {
     match lacking {
-        Lacking::Absent => "its files are not there",
-        Lacking::OtherForm => "its files have another form",
-        Lacking::OtherState => "its files are those of another state",
-        Lacking::Damaged => "its files are not what was made",
+        Lacking::Absent => "its files are missing",
+        Lacking::OtherForm => "its files have another format",
+        Lacking::OtherState => "its files are of another state",
+        Lacking::Damaged => "its files were changed",
         Lacking::OtherKeep => "changed: keep",
-        Lacking::OtherExclusions => "changed: what is left out by default",
+        Lacking::OtherExclusions => "changed: the files that are left out by default",
         Lacking::OtherImage => "changed: oci",
         Lacking::OtherSignature => "its files are signed by another key, or by none",
     }

@@ -207,7 +207,7 @@ impl Pipeline<'_, '_> {
             };
             // With several nodes the table shows it.
             if part.stands && self.options.one_by_one {
-                self.cx.observer.note(&format!("nothing that has changed concerns {words}"));
+                self.cx.observer.note(&format!("the changes do not affect {words}"));
             }
             // If the name does not change we need no lock, and so do not wait for somebody who builds this node.
             let moves = self.cx.store.ref_get(&name)?.as_ref() != Some(&state.id);

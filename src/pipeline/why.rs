@@ -60,7 +60,7 @@ pub(crate) fn of_state(
         Err(error) => return Err(error.into()),
     };
     let Some(old) = before.origin.inputs() else {
-        return Ok(vec![Reason::new("it is not known what it was built from")]);
+        return Ok(vec![Reason::new("its inputs are not known")]);
     };
     let changed = inputs.changed_since(old);
     if changed.is_empty() {
@@ -82,9 +82,9 @@ fn reason(
     let node = from.iter().find(|(name, ..)| *name == input).filter(|_| !is.is_empty() && !was.is_empty());
     let (words, detail) = match (input.as_str(), node) {
         (_, Some((_, node, true))) => (format!("{node} is built anew"), Vec::new()),
-        (_, Some((_, node, false))) => (format!("{node} is another state now"), Vec::new()),
+        (_, Some((_, node, false))) => (format!("{node} has another state now"), Vec::new()),
         ("parent", None) => ("the profile has another stage3 now".to_owned(), Vec::new()),
-        ("recipe", _) => ("gentoomuch builds it otherwise now".to_owned(), Vec::new()),
+        ("recipe", _) => ("this version of gentoomuch builds it in another way".to_owned(), Vec::new()),
         ("configuration" | SINCE_BASE, _) => {
             ("changed: configuration".to_owned(), recipe.map(|recipe| configuration(cx, before, recipe)).unwrap_or_default())
         }

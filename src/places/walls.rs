@@ -70,7 +70,7 @@ pub enum Unsafe {
         uid: u32,
     },
     /// A directory above it, or a link on the way, belongs to somebody who could replace it.
-    #[error("`{on_the_way}` belongs to another user (uid {uid}), who could put something else in the place of `{path}`")]
+    #[error("`{on_the_way}` belongs to another user (uid {uid}), who could replace `{path}`")]
     ForeignWay {
         path: PathBuf,
         /// The directory or link.
@@ -79,7 +79,7 @@ pub enum Unsafe {
         uid: u32,
     },
     /// Others may write to a directory above it.
-    #[error("others can rename what is in `{on_the_way}` (mode {mode:04o}), and so put something else in the place of `{path}`")]
+    #[error("other users can rename files in `{on_the_way}` (mode {mode:04o}), and so replace `{path}`")]
     OpenWay { path: PathBuf, on_the_way: PathBuf, mode: u32 },
     /// Its path is not UTF-8, so it cannot be named to our helper processes.
     #[error("the name of `{path}` is not UTF-8")]
@@ -100,7 +100,8 @@ impl Unsafe {
                 "choose a place below a directory of your own with `--data` and `--cache`".to_owned()
             }
             Self::OpenWay { on_the_way, .. } => format!(
-                "choose a place below a directory of your own with `--data` and `--cache`; or `chmod go-w {0}`, or `chmod +t {0}`, if that is right for the others",
+                "choose a place below a directory of your own with `--data` and `--cache`; or, if other users agree, `chmod go-w \
+                 {0}` or `chmod +t {0}`",
                 on_the_way.display()
             ),
             Self::NotText { .. } | Self::NotADirectory { .. } | Self::Io { .. } => {
@@ -301,7 +302,7 @@ mod tests {
             let said = places.close(me(), true).err().map(|error| error.to_string());
             assert_eq!(said.is_some(), words.is_some(), "{bits:o}: {said:?}");
             if let (Some(said), Some(words)) = (said, words) {
-                let begin = format!("others can rename what is in `{}` {words}, and so put", open.display());
+                let begin = format!("other users can rename files in `{}` {words}, and so replace", open.display());
                 assert!(said.starts_with(&begin), "{said}");
             }
         }

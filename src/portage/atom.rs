@@ -106,10 +106,10 @@ pub enum AtomError {
     #[error("`{0}` is no version for the operator `{1}`")]
     Version(String, &'static str),
     /// `=cat/pkg-1-2` where no binary package can be meant.
-    #[error("`{0}` names one build of a binary package, which only `package.*` files may")]
+    #[error("`{0}` names one build of a binary package; only `package.*` files can do that")]
     OneBuild(String),
     /// Two versions, of which the second is no build number.
-    #[error("`{0}` has two versions, and the second is no number of a build")]
+    #[error("`{0}` has two versions, and the second is not a build number")]
     BuildId(String),
     /// A character that is not allowed in slots.
     #[error("`{0}` is no slot")]
@@ -118,16 +118,16 @@ pub enum AtomError {
     #[error("`{0}` is no repository name")]
     Repository(String),
     /// A wildcard together with a part that needs a single package.
-    #[error("`{0}` has a wildcard, and so can have no {1}")]
+    #[error("`{0}` has a wildcard, so it cannot have {1}")]
     WildcardWith(String, &'static str),
     /// Brackets that are empty or not closed, or an invalid flag.
     #[error("`{0}` are no USE dependencies")]
     UseDependencies(String),
     /// A blocker, `!cat/pkg`, which is only allowed in ebuilds.
-    #[error("`{0}` is a blocker, which only ebuilds may write")]
+    #[error("`{0}` is a blocker; only ebuilds can have blockers")]
     Blocker(String),
     /// A wildcard where a single package is needed.
-    #[error("`{0}` has a wildcard, which only `package.*` files may have")]
+    #[error("`{0}` has a wildcard; only `package.*` files can have wildcards")]
     Wildcard(String),
 }
 
@@ -148,9 +148,9 @@ impl Atom {
         let name_has_one = self.category.contains('*') || self.package.contains('*');
         let middle_of_version = self.version.as_deref().is_some_and(|version| version.starts_with('*'));
         if self.category.contains("**") || self.package.contains("**") {
-            Err(AtomError::WildcardWith(text.to_owned(), "second one beside it"))
+            Err(AtomError::WildcardWith(text.to_owned(), "a second one beside it"))
         } else if name_has_one && self.operator.is_some() && !middle_of_version {
-            Err(AtomError::WildcardWith(text.to_owned(), "operator with a version"))
+            Err(AtomError::WildcardWith(text.to_owned(), "an operator with a version"))
         } else if (name_has_one || middle_of_version) && !self.use_dependencies.is_empty() {
             Err(AtomError::WildcardWith(text.to_owned(), "USE dependencies"))
         } else {
@@ -399,21 +399,21 @@ mod tests {
             ("app-misc/hello[", "`[` are no USE dependencies"),
             ("app-misc/hello[a,]", "`[a,]` are no USE dependencies"),
             ("app-misc/hello[a(+),a]", "`[a(+),a]` are no USE dependencies"),
-            ("=app-misc/hello-1-02", "`=app-misc/hello-1-02` has two versions, and the second is no number of a build"),
-            (">=*/hello-1", "`>=*/hello-1` has a wildcard, and so can have no operator with a version"),
-            ("*/*[x]", "`*/*[x]` has a wildcard, and so can have no USE dependencies"),
-            ("app-**/*", "`app-**/*` has a wildcard, and so can have no second one beside it"),
-            ("!app-misc/hello", "`!app-misc/hello` is a blocker, which only ebuilds may write"),
+            ("=app-misc/hello-1-02", "`=app-misc/hello-1-02` has two versions, and the second is not a build number"),
+            (">=*/hello-1", "`>=*/hello-1` has a wildcard, so it cannot have an operator with a version"),
+            ("*/*[x]", "`*/*[x]` has a wildcard, so it cannot have USE dependencies"),
+            ("app-**/*", "`app-**/*` has a wildcard, so it cannot have a second one beside it"),
+            ("!app-misc/hello", "`!app-misc/hello` is a blocker; only ebuilds can have blockers"),
         ] {
             assert_eq!(text.parse::<Atom>().unwrap_err().to_string(), message, "{text}");
         }
         assert_eq!(
             Atom::parse_target("app-misc/*").unwrap_err().to_string(),
-            "`app-misc/*` has a wildcard, which only `package.*` files may have"
+            "`app-misc/*` has a wildcard; only `package.*` files can have wildcards"
         );
         assert_eq!(
             Atom::parse_target("=app-misc/hello-2-1").unwrap_err().to_string(),
-            "`=app-misc/hello-2-1` names one build of a binary package, which only `package.*` files may"
+            "`=app-misc/hello-2-1` names one build of a binary package; only `package.*` files can do that"
         );
     }
 }

@@ -81,28 +81,29 @@ pub enum SyntaxProblem {
     #[error("`{}` is not followed by `=`", .0.escape_debug())]
     NoEquals(String),
     /// `NAME=` without a value: Portage would take the first word of the next line.
-    #[error("`{0}=` has no value; an empty one is written `{0}=\"\"`")]
+    #[error("`{0}=` has no value; write an empty value as `{0}=\"\"`")]
     NoValue(String),
     /// A name with invalid characters.
     #[error("`{}` is no name of a variable", .0.escape_debug())]
     Name(String),
     /// `${NAME` without `}`.
-    #[error("the reference `${{{0}` is not closed by `}}`, and Portage knows no other form than `${{NAME}}`")]
+    #[error("the reference `${{{0}` is not closed by `}}`; Portage knows only the form `${{NAME}}`")]
     OpenReference(String),
     /// `$(`, `${}` and the like.
-    #[error("`$` is followed by no variable; Portage runs no commands here, and a dollar sign is written `\\$`")]
+    #[error("`$` is not followed by a variable; Portage runs no commands here; write a dollar sign as `\\$`")]
     Substitution,
     /// `source` without a file.
     #[error("`source` names no file")]
     NoSource,
     /// `A="source"`: Portage takes this for the statement.
-    #[error("Portage takes the value `source` for the statement of that name; write `{0}=\" source\"`")]
+    #[error("Portage would read the value `source` as a statement; write `{0}=\" source\"`")]
     SourceValue(String),
     /// A value that is too large.
     #[error("the value of `{0}` has more than {max} bytes", max = super::profile_stack::VALUE_LIMIT_BYTES)]
     LargeValue(String),
-    /// All values together are too large.
-    #[error("with `{0}`, the values of the profiles have more than {max} bytes together", max = super::profile_stack::VALUES_LIMIT_BYTES)]
+    /// Values that are too large together.
+    #[error("with `{0}`, all values of the profiles together have more than {max} \
+        bytes", max = super::profile_stack::VALUES_LIMIT_BYTES)]
     LargeValues(String),
     /// A character that is not allowed in values.
     #[error("the value of `{name}` has the control character `{}`", .character.escape_default())]
@@ -581,19 +582,19 @@ mod tests {
             ("A=1\nB=\"x\n\n", 2, "the quote \" that begins here is never closed"),
             ("A", 1, "`A` is not followed by `=`"),
             ("A=1\nfoo bar\n", 2, "`foo` is not followed by `=`"),
-            ("A=\nB=1\n", 1, "`A=` has no value; an empty one is written `A=\"\"`"),
-            ("A=", 1, "`A=` has no value; an empty one is written `A=\"\"`"),
+            ("A=\nB=1\n", 1, "`A=` has no value; write an empty value as `A=\"\"`"),
+            ("A=", 1, "`A=` has no value; write an empty value as `A=\"\"`"),
             ("1A=x", 1, "`1A` is no name of a variable"),
             ("A-B=x", 1, "`A-B` is no name of a variable"),
-            ("A=\"${B\"", 1, "the reference `${B` is not closed by `}`, and Portage knows no other form than `${NAME}`"),
+            ("A=\"${B\"", 1, "the reference `${B` is not closed by `}`; Portage knows only the form `${NAME}`"),
             (
                 "A=1\nM=\"-j$(nproc)\"",
                 2,
-                "`$` is followed by no variable; Portage runs no commands here, and a dollar sign is written `\\$`",
+                "`$` is not followed by a variable; Portage runs no commands here; write a dollar sign as `\\$`",
             ),
             ("A=x\\", 1, "the file ends after a backslash"),
             ("source\nA=1", 1, "`source` names no file"),
-            ("\nUSE=\"source\"", 2, "Portage takes the value `source` for the statement of that name; write `USE=\" source\"`"),
+            ("\nUSE=\"source\"", 2, "Portage would read the value `source` as a statement; write `USE=\" source\"`"),
             ("A=\"x\ny\u{7}\"", 2, "the value of `A` has the control character `\\u{7}`"),
         ] {
             let error = parse(text).unwrap_err();

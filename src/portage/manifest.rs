@@ -100,7 +100,7 @@ pub(crate) struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// Words are missing.
-    #[error("line {line}: `{kind}` lacks words")]
+    #[error("line {line}: `{kind}` has too few words")]
     Words {
         /// Counted from 1.
         line: usize,
@@ -108,7 +108,7 @@ pub enum ManifestError {
         kind: String,
     },
     /// A path that leads out of the directory.
-    #[error("line {line}: `{path}` is no path below its directory")]
+    #[error("line {line}: `{path}` is not a path below its directory")]
     Path {
         /// Counted from 1.
         line: usize,
@@ -124,7 +124,7 @@ pub enum ManifestError {
         path: String,
     },
     /// The same file twice, with different entries.
-    #[error("line {line}: `{path}` is listed twice and differently")]
+    #[error("line {line}: `{path}` is listed twice with different digests")]
     Twice {
         /// Counted from 1.
         line: usize,
@@ -232,12 +232,12 @@ mod tests {
     fn what_makes_no_sense_is_named_with_its_line() {
         let wrong = |text: &str| Manifest::parse(Path::new(""), text).unwrap_err().to_string();
         for (text, message) in [
-            ("DATA", "line 1: `DATA` lacks words"),
-            ("\nDATA x many SHA512 0", "line 2: `DATA` lacks words"),
-            ("DATA ../x 1 SHA512 0", "line 1: `../x` is no path below its directory"),
-            ("DATA /x 1 SHA512 0", "line 1: `/x` is no path below its directory"),
+            ("DATA", "line 1: `DATA` has too few words"),
+            ("\nDATA x many SHA512 0", "line 2: `DATA` has too few words"),
+            ("DATA ../x 1 SHA512 0", "line 1: `../x` is not a path below its directory"),
+            ("DATA /x 1 SHA512 0", "line 1: `/x` is not a path below its directory"),
             ("DATA x 1 MD5 0 SHA1 0", "line 1: `x` has none of the hashes BLAKE2B, SHA512 and SHA256"),
-            ("DATA x 1 SHA512 0\nDATA x 2 SHA512 0", "line 2: `x` is listed twice and differently"),
+            ("DATA x 1 SHA512 0\nDATA x 2 SHA512 0", "line 2: `x` is listed twice with different digests"),
             ("DAT x 1 SHA512 0", "line 1: `DAT` is not known"),
         ] {
             assert_eq!(wrong(text), message);

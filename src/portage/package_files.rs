@@ -122,16 +122,16 @@ pub enum LineProblem {
     #[error(transparent)]
     Atom(#[from] AtomError),
     /// An atom alone, in a file whose lines need more words.
-    #[error("`{0}` is followed by nothing")]
+    #[error("there is nothing after `{0}`")]
     NoWords(String),
     /// Words after the atom in a mask file.
-    #[error("`{0}` is followed by `{1}`, but a line holds one atom here")]
+    #[error("`{1}` comes after `{0}`, but a line of this file holds one atom")]
     Words(String, String),
     /// `a/b[flag]` in a file where Portage ignores the flag.
-    #[error("`{0}`: the atoms of `{1}` have no USE dependencies")]
+    #[error("`{0}`: atoms in `{1}` cannot have USE dependencies")]
     UseDependencies(String, &'static str),
     /// `=a/b-1-2` in `package.license`.
-    #[error("`{0}`: the atoms of `{1}` have no number of a build")]
+    #[error("`{0}`: atoms in `{1}` cannot have a build number")]
     BuildId(String, &'static str),
     /// `+flag`, `a,b` and the like.
     #[error("`{0}` is no USE flag")]
@@ -140,7 +140,7 @@ pub enum LineProblem {
     #[error("the line has the control character `{}`", .0.escape_default())]
     Control(char),
     /// `-atom` in a file without masks.
-    #[error("`-{0}`: only `package.mask` and `package.unmask` may take an atom back")]
+    #[error("`-{0}`: only `package.mask` and `package.unmask` can take an atom back")]
     Negated(String),
 }
 
@@ -239,17 +239,17 @@ mod tests {
             messages,
             [
                 "1: `hello` has no category",
-                "2: `a/b` is followed by nothing",
-                "3: `-a/b`: only `package.mask` and `package.unmask` may take an atom back",
+                "2: there is nothing after `a/b`",
+                "3: `-a/b`: only `package.mask` and `package.unmask` can take an atom back",
             ]
         );
         for (kind, line, message) in [
-            (LineFile::Unmask, "a/b c/d", "`a/b` is followed by `c/d`, but a line holds one atom here"),
-            (LineFile::Use, "a/b VIDEO_CARDS:", "`a/b` is followed by nothing"),
+            (LineFile::Unmask, "a/b c/d", "`c/d` comes after `a/b`, but a line of this file holds one atom"),
+            (LineFile::Use, "a/b VIDEO_CARDS:", "there is nothing after `a/b`"),
             (LineFile::Use, "a/b +x", "`+x` is no USE flag"),
             (LineFile::Use, "a/b x \\", "`\\` is no USE flag"),
-            (LineFile::Use, "a/b[x] y", "`a/b[x]`: the atoms of `package.use` have no USE dependencies"),
-            (LineFile::License, "=a/b-1-2 MIT", "`=a/b-1-2`: the atoms of `package.license` have no number of a build"),
+            (LineFile::Use, "a/b[x] y", "`a/b[x]`: atoms in `package.use` cannot have USE dependencies"),
+            (LineFile::License, "=a/b-1-2 MIT", "`=a/b-1-2`: atoms in `package.license` cannot have a build number"),
             (LineFile::Env, "a/b x\u{1b}[0m", "the line has the control character `\\u{1b}`"),
         ] {
             assert_eq!(parse(kind, line).1[0].to_string(), message);

@@ -583,7 +583,7 @@ mod tests {
             fs::write(profile.join("parent"), parents).unwrap();
         }
         let error = ProfileStack::read(&repositories, "over", "bomb/0").unwrap_err();
-        let wanted = "the Portage profile `over:bomb/0` inherits more than 2000 profiles, each counted as often as it is named";
+        let wanted = "the Portage profile `over:bomb/0` inherits more than 2000 profiles (a profile counts each time it is named)";
         assert_eq!(error.to_string(), wanted);
         // Portage reads a parent again each time that it is named.
         assert_eq!(ProfileStack::read(&repositories, "over", "bomb/21").unwrap().nodes.len(), 511);
@@ -597,7 +597,11 @@ mod tests {
         }
         let stack = ProfileStack::read(&repositories, "gentoo", "features").unwrap();
         let error = stack.nodes[0].packages("package.use").unwrap_err();
-        assert_eq!(error.to_string(), "`profiles/features/package.use` has more than 10000 files and directories, links followed");
+        assert_eq!(
+            error.to_string(),
+            "`profiles/features/package.use` has more than 10000 files and directories, including those \
+            behind links"
+        );
     }
 
     #[test]
@@ -619,7 +623,8 @@ mod tests {
         // Many large ones are as bad, also if none of them is too large.
         let many = (0..100).map(|number| format!("W{number}=\"${{V12}}\"\n")).collect::<Vec<_>>().concat();
         let error = defaults(&(laughs(12, "xxxxxxxxxxxxxxxx") + &many)).unwrap_err();
-        let wanted = "cannot read line 72 of `base/make.defaults`: with `W58`, the values of the profiles have more than 4194304 bytes together";
+        let wanted = "cannot read line 72 of `base/make.defaults`: with `W58`, all values of the profiles together have more than \
+            4194304 bytes";
         assert_eq!(told(&error), wanted);
         assert!(defaults(&laughs(8, "x")).is_ok());
     }

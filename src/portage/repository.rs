@@ -42,7 +42,7 @@ pub enum RepositoryError {
     #[error("the Portage profile `{0}` inherits from itself")]
     Circle(PathBuf),
     /// A profile that inherits too many others.
-    #[error("the Portage profile `{profile}` inherits more than {most} profiles, each counted as often as it is named")]
+    #[error("the Portage profile `{profile}` inherits more than {most} profiles (a profile counts each time it is named)")]
     TooMany {
         /// As asked for.
         profile: String,
@@ -50,7 +50,7 @@ pub enum RepositoryError {
         most: usize,
     },
     /// A directory in place of a profile's file, with links to itself.
-    #[error("`{path}` has more than {most} files and directories, links followed")]
+    #[error("`{path}` has more than {most} files and directories, including those behind links")]
     TooManyFiles {
         path: PathBuf,
         /// The limit.

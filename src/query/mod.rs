@@ -50,16 +50,16 @@ pub trait Question: Serialize {
 /// The output does not answer the questions.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("line {line} of its output is no answer")]
+    #[error("line {line} of its output is not an answer")]
     Line {
         /// From 1.
         line: usize,
         #[source]
         source: serde_json::Error,
     },
-    #[error("line {line} of its output has {bytes} bytes, and an answer at most {limit}")]
+    #[error("line {line} of its output has {bytes} bytes, but an answer has at most {limit}")]
     Long { line: usize, bytes: usize, limit: usize },
-    #[error("line {line} of its output answers one question more than the {count} there are")]
+    #[error("line {line} of its output is one answer too many: there were {count} questions")]
     Unasked { line: usize, count: usize },
     #[error("its output ends after {answers} answers to {count} questions")]
     Unfinished { answers: usize, count: usize },

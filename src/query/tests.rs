@@ -41,7 +41,7 @@ fn what_a_terminal_obeys_is_made_visible() {
 
 #[test]
 fn what_is_no_answer_is_refused() {
-    let no_answer = "line 1 of its output is no answer";
+    let no_answer = "line 1 of its output is not an answer";
     for (text, message) in [
         ("", "its output ends after 0 answers to 2 questions"),
         ("@gentoomuch null\n@gentoomuch null\n", "its output ends after 2 answers to 2 questions"),
@@ -49,14 +49,14 @@ fn what_is_no_answer_is_refused() {
         ("@gentoomuch null\n@gentoomuch null\n@gentoomuch-done 3\n", "its output ends after 2 answers to 2 questions"),
         (
             "@gentoomuch null\n@gentoomuch null\n@gentoomuch null\n",
-            "line 3 of its output answers one question more than the 2 there are",
+            "line 3 of its output is one answer too many: there were 2 questions",
         ),
         ("@gentoomuch {\"problem\": \"masked\", \"near\": [\"a", no_answer),
         ("@gentoomuch [", no_answer),
         ("@gentoomuch {\"problem\": \"strange\"}\n", no_answer),
         ("@gentoomuch {\"problem\": \"masked\", \"run\": \"rm\"}\n", no_answer),
         ("@gentoomuch {\"problem\": \"masked\", \"near\": [1]}\n", no_answer),
-        ("\u{1b}[1m\n@gentoomuch \u{7f}{}\n", "line 2 of its output is no answer"),
+        ("\u{1b}[1m\n@gentoomuch \u{7f}{}\n", "line 2 of its output is not an answer"),
     ] {
         assert_eq!(read::<&Named>(text, 2).unwrap_err(), message, "{text}");
     }
@@ -65,7 +65,7 @@ fn what_is_no_answer_is_refused() {
 #[test]
 fn too_much_is_refused_unread() {
     let long = format!("x\n@gentoomuch \"{}\"\n", "x".repeat(1 << 20));
-    let message = "line 2 of its output has 1048578 bytes, and an answer at most 1048576";
+    let message = "line 2 of its output has 1048578 bytes, but an answer has at most 1048576";
     assert_eq!(read::<&Named>(&long, 1).unwrap_err(), message);
     let much = vec![b'\n'; usize::try_from(OUTPUT_LIMIT_BYTES).unwrap() + 1];
     assert_eq!(answers::<&Named>(&much, 1).unwrap_err().to_string(), "its output is longer than 64 MiB");
@@ -82,7 +82,7 @@ fn a_version_is_found_or_why_not() {
     assert_eq!(near, ["a/c\\u{7}"]);
     assert_eq!(
         why(r#"{"versions": ["a/b-1"], "reasons": ["~amd64\u001b[2J keyword"]}"#).to_string(),
-        "no version of `a/b` may be installed: a/b-1 is masked (~amd64\\u{1b}[2J keyword)"
+        "no version of `a/b` can be installed: a/b-1 is masked (~amd64\\u{1b}[2J keyword)"
     );
     for (no, json) in [
         ("a path", found.replace("a/b-1-r2\"", "../../etc\"")),
@@ -91,7 +91,7 @@ fn a_version_is_found_or_why_not() {
         ("more", found.replace("\"slot\"", "\"evil\": 1, \"slot\"")),
     ] {
         let text = format!("@gentoomuch {{\"found\": {json}}}\n@gentoomuch-done 1\n");
-        assert_eq!(read::<Version<'_>>(&text, 1).unwrap_err(), "line 1 of its output is no answer", "{no}");
+        assert_eq!(read::<Version<'_>>(&text, 1).unwrap_err(), "line 1 of its output is not an answer", "{no}");
     }
 }
 

@@ -84,8 +84,9 @@ pub enum NotVisible {
         /// Similar names that may have been meant.
         near: Vec<String>,
     },
-    /// There are versions, but none may be installed.
-    #[error("no version of `{atom}` may be installed: {} is masked ({})", versions.last().map_or("it", String::as_str), reasons.join(", "))]
+    /// There are versions, and none may be installed.
+    #[error("no version of `{atom}` can be installed: {} is masked \
+        ({})", versions.last().map_or("it", String::as_str), reasons.join(", "))]
     Masked {
         atom: String,
         /// All versions, newest last.

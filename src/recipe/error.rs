@@ -39,10 +39,14 @@ pub enum Error {
         /// Of the repository.
         tree: String,
     },
-    /// This processor cannot execute some settings.
-    #[error("this processor cannot run what `{definition}` would build")]
-    Cpu { definition: String, reasons: Vec<Reason> },
-    /// A saved patch does not apply. This was found before anything was built.
+    /// Settings that this processor cannot execute.
+    #[error("this processor cannot run the programs that `{definition}` would build")]
+    Cpu {
+        definition: String,
+        /// Each reason, with its place.
+        reasons: Vec<Reason>,
+    },
+    /// A saved patch that cannot be applied, found before anything was built.
     #[error(transparent)]
     DoesNotApply(Box<PatchMisfit>),
     /// The kernel cannot be made.

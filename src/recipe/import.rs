@@ -38,7 +38,7 @@ pub(crate) fn import(cx: &Context<'_>, keys: &TrustedKeys, options: &BootstrapOp
     match (&verified.signer, &verified.allow_unsigned) {
         (Some(signer), _) => cx.observer.note(&format!("signed by {}", signer.primary)),
         (None, Some(reason)) => {
-            cx.observer.event(&Event::Warning(&format!("nobody vouches for it; taken because: {reason}")));
+            cx.observer.event(&Event::Warning(&format!("without a trusted signature; accepted because: {reason}")));
         }
         (None, None) => {}
     }

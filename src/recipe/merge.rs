@@ -54,7 +54,7 @@ pub(crate) fn emerge_request(
     let patched = !work.patches.is_empty();
     let (mut candidates, mut foreseen, mut compiling) = (Vec::new(), Foreseen::default(), None);
     if !steps.has(&format!("emerge:{name}")) {
-        cx.observer.step(&format!("looking at what {name} needs"));
+        cx.observer.step(&format!("calculating the dependencies of {name}"));
         let (list, claims) = claims::foresee_and_claim(cx, work, &request)?;
         (foreseen, compiling) = (list, Some(claims));
         if patched {
@@ -79,7 +79,7 @@ pub(crate) fn emerge_request(
                 other => return other.and_then(|()| fulfilled::fulfilled(cx, work, name, &request, &foreseen)),
             }
             // The list may not fit any more. The packages that were built are binary packages now, so starting over is cheap.
-            cx.observer.note("cannot go on with the list that was left: starting over with the packages built so far");
+            cx.observer.note("cannot resume emerge's list: starting again with the packages built so far");
         }
         emerge_or_from_source(cx, work, &request, network, &log)?;
         fulfilled::fulfilled(cx, work, name, &request, &foreseen)

@@ -122,7 +122,7 @@ fn found_or_made(cx: &Context<'_>, recipe: &impl Recipe) -> Result<Built> {
         return Ok(Built { state, reused: true });
     }
     if let Standing::Same(state) = recipe.standing(cx, &inputs)? {
-        cx.observer.note(&format!("nothing that has changed concerns {}", recipe.words()));
+        cx.observer.note(&format!("the changes do not affect {}", recipe.words()));
         return Ok(Built { state, reused: true });
     }
     recipe.check(cx)?;

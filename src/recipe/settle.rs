@@ -42,7 +42,7 @@ fn end(cx: &Context<'_>, session: Session, error: Error) -> Error {
         Ok(()) if kept => resumable(error),
         Ok(()) => error,
         Err(other) => {
-            let what = if kept { "what was built so far cannot be kept" } else { "what was begun cannot be removed" };
+            let what = if kept { "cannot keep the packages built so far" } else { "cannot remove the unfinished session" };
             cx.observer.warn(&format!("{what}: {}", in_one_line(&other)));
             error
         }
@@ -71,7 +71,7 @@ fn note_of(error: &Error) -> String {
         Error::Context(context::Error::Interrupted { .. }) => "interrupted".to_owned(),
         Error::Context(context::Error::Sandbox(sandbox::Error::Exceeded(_))) => "a limit was exceeded".to_owned(),
         Error::Session(Failed::Emerge { .. }) => "emerge failed".to_owned(),
-        Error::Session(Failed::Unmet { .. } | Failed::Unchecked { .. }) => "not what was asked for".to_owned(),
+        Error::Session(Failed::Unmet { .. } | Failed::Unchecked { .. }) => "not the packages that were asked for".to_owned(),
         Error::Session(Failed::Missing { .. }) => "sources are missing".to_owned(),
         Error::Session(Failed::Command { .. }) => "a command failed".to_owned(),
         other => other.to_string().lines().next().unwrap_or_default().chars().take(MOST_CHARS).collect(),
@@ -118,8 +118,8 @@ mod tests {
             (full(), false, "cannot write `/logs/emerge.log`"),
             (sandbox::Error::Died { who: "PID 1".to_owned() }.into(), false, "PID 1 died unexpectedly"),
             (trees::Error::NoTree.into(), false, "no ebuild tree in the store"),
-            (held.into(), true, "a process outside of the session has files of `/s` open"),
-            (lost.into(), true, "what was written below `/s` did not reach the disk"),
+            (held.into(), true, "a process outside the session has files of `/s` open"),
+            (lost.into(), true, "cannot write the data below `/s` to the disk"),
         ] {
             assert_eq!((is_unusable(&error), note_of(&error).as_str()), (unusable, note), "{error}");
         }

@@ -29,7 +29,7 @@ pub(crate) enum Error {
         source: IndexError,
     },
     /// The list is older than one seen before, by more than mirrors lag.
-    #[error("the list `{url}` is of {}, older than one of {} seen before", Day(*made), Day(*seen))]
+    #[error("the list `{url}` is from {}, older than one from {} seen before", Day(*made), Day(*seen))]
     Replayed {
         url: Url,
         /// When it was made, seconds since 1970.
@@ -52,7 +52,7 @@ pub(crate) enum Error {
         known: Vec<String>,
     },
     /// Not a time.
-    #[error("`{text}` is not a build's time")]
+    #[error("`{text}` is not the time of a build")]
     Date { text: String },
     #[error(transparent)]
     Io(#[from] PathError),

@@ -108,7 +108,7 @@ impl Releases<'_> {
         });
         let newest = names.max_by(|a, b| a.timestamp.cmp(&b.timestamp));
         let newest = newest.ok_or_else(|| download::Error::NothingHere { name: format!("stage3-{variant}") })?;
-        self.note(&format!("without the list of builds: {} is the newest that is here", newest.file));
+        self.note(&format!("offline, without the list of builds: using {}, the newest one that is here", newest.file));
         Ok(Place { path: String::new(), name: newest.file, size: None })
     }
 
@@ -172,13 +172,17 @@ impl Releases<'_> {
             // Nobody may find it who does not verify it.
             remove(target)?;
             if done.resumed > 0 {
-                self.warning(&format!("{}; its parts may not belong together: once more from the beginning", in_one_line(&error)));
+                self.warning(&format!(
+                    "{}; its parts may not belong together: downloading it again from the \
+                    beginning",
+                    in_one_line(&error)
+                ));
             } else {
                 urls.retain(|url| *url != done.url);
                 if urls.is_empty() {
                     return Err(Error::verifying(&done.url, error));
                 }
-                self.warning(&format!("{}; asking the next mirror", in_one_line(&error)));
+                self.warning(&format!("{}; trying the next mirror", in_one_line(&error)));
             }
             afresh = true;
         }

@@ -55,7 +55,7 @@ pub(crate) enum Error {
     #[error("the key {0} is not pinned")]
     NotPinned(Fingerprint),
     /// No source had it.
-    #[error("nobody has the key {fingerprint}")]
+    #[error("no server has the key {fingerprint}")]
     Nowhere {
         /// The key asked for.
         fingerprint: Fingerprint,

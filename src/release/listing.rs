@@ -66,7 +66,7 @@ impl Releases<'_> {
                 Err(Error::Download(download::Error::Failed { tried: more, .. })) => tried.extend(more),
                 Err(error @ (Error::Untrusted { .. } | Error::Index { .. } | Error::Replayed { .. })) => {
                     if !last {
-                        self.warning(&format!("{}; asking the next mirror", in_one_line(&error)));
+                        self.warning(&format!("{}; trying the next mirror", in_one_line(&error)));
                     }
                     untrusted = Some(error);
                 }
@@ -116,12 +116,15 @@ impl Releases<'_> {
             }
             Some(newest) if newest > made => {
                 let (made, newest) = (Day(made), Day(newest));
-                self.warning(&format!("the list `{url}` is of {made}, older than one of {newest} seen before: that mirror lags"));
+                self.warning(&format!(
+                    "the list `{url}` is from {made}, older than one from {newest} seen before: the mirror is \
+                    behind"
+                ));
             }
             _ if self.verify.now - made > OLD_SECS => {
                 let weeks = (self.verify.now - made) / (7 * DAY_SECS);
                 self.warning(&format!(
-                    "the list `{url}` is {weeks} weeks old: a mirror that is out of order, or somebody who hides newer builds"
+                    "the list `{url}` is {weeks} weeks old: the mirror is broken, or somebody hides newer builds"
                 ));
             }
             _ => {}

@@ -151,7 +151,7 @@ fn resolve_in(
                 if let (true, Some(change)) = (stuck.problems.is_empty(), changes.first()) {
                     let atom = &change.atom;
                     stuck.contradiction =
-                        Some(format!("it asks for a change of `{atom}` that was made: something else takes it back"));
+                        Some(format!("Portage asks again for a change of `{atom}` that was made: something else undoes it"));
                 }
                 return Err(unresolvable(cx, stuck)?);
             }
@@ -163,7 +163,7 @@ fn resolve_in(
         cx.observer.note(&format!("round {round}: {} needed so far", lines(wanted.lines.len())));
     }
     let rounds = if options.max_rounds == 1 { "1 round".to_owned() } else { format!("{} rounds", options.max_rounds) };
-    stuck.contradiction = Some(format!("Portage wanted yet another change after {rounds}; `--rounds` allows more"));
+    stuck.contradiction = Some(format!("Portage needs another change after {rounds}; allow more with `--rounds`"));
     Err(unresolvable(cx, stuck)?)
 }
 

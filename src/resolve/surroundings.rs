@@ -39,10 +39,10 @@ pub(crate) fn surroundings(cx: &Context<'_>, stage: &Stage, profile: Option<&str
             }
         }
         Err(trees::Error::NoTree) => {
-            around.missing.push("no ebuild tree is imported: told without versions and Portage profile".to_owned());
+            around.missing.push("no ebuild tree is imported: the answer has no versions and no Portage profile".to_owned());
         }
         Err(error @ (trees::Error::NotHere { .. } | trees::Error::PinNotHere { .. })) => {
-            around.missing.push(format!("{error}: told without versions and Portage profile"));
+            around.missing.push(format!("{error}: the answer has no versions and no Portage profile"));
         }
         Err(error) => return Err(error.into()),
     }
@@ -55,11 +55,11 @@ pub(crate) fn surroundings(cx: &Context<'_>, stage: &Stage, profile: Option<&str
         }
         Err(error @ names::Error::NoProfile { .. }) if profile.is_some() => return Err(error.into()),
         Err(names::Error::NoProfile { profile, .. }) => {
-            around.missing.push(format!("the profile `{profile}` is not bootstrapped: told without its stage3"));
+            around.missing.push(format!("the profile `{profile}` is not bootstrapped: the answer is without its stage3"));
             None
         }
         Err(names::Error::NoDefaultProfile) => {
-            around.missing.push("no profile is chosen: told without a stage3".to_owned());
+            around.missing.push("no profile is chosen: the answer is without a stage3".to_owned());
             None
         }
         Err(error) => return Err(error.into()),

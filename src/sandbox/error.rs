@@ -59,7 +59,7 @@ pub enum Error {
     #[error("`{program}` is not in {searched}")]
     MapToolMissing { program: &'static str, searched: String },
     /// `newuidmap` or `newgidmap` lacks the file capability or set-id bit that it needs.
-    #[error("`{program}` may not write id maps: it has neither file capabilities nor the set-id bit")]
+    #[error("`{program}` cannot write id maps: it has neither file capabilities nor the set-id bit")]
     MapToolPowerless { program: PathBuf, said: String },
     /// The range is not the user's.
     #[error("`{program}` refuses the ids {ranges}: {said}")]
@@ -68,7 +68,7 @@ pub enum Error {
     #[error("`{program}` failed with {exit}: {said}")]
     MapFailed { program: PathBuf, exit: Exit, said: String },
     /// The overlay was refused.
-    #[error("cannot stack layers with `{upper}` on top, which lies on {file_system}")]
+    #[error("cannot mount an overlay with `{upper}` on top, which is on {file_system}")]
     Overlay {
         upper: PathBuf,
         /// The type of the file system that holds it.
@@ -147,10 +147,10 @@ pub enum Error {
     #[error("{name} is a directory")]
     StandardDirectory { name: &'static str },
     /// No process of the session lives, but somebody outside has files of it open.
-    #[error("a process outside of the session has files of `{upper}` open")]
+    #[error("a process outside the session has files of `{upper}` open")]
     Held { upper: PathBuf },
     /// We could not find out whether somebody outside has files of the session open.
-    #[error("cannot tell whether a process outside of the session has its files open")]
+    #[error("cannot tell whether a process outside the session has its files open")]
     Unsure {
         #[source]
         source: sys::Error,
@@ -162,7 +162,7 @@ pub enum Error {
     #[error(transparent)]
     Exceeded(#[from] Exceeded),
     /// The session was ended because it has limits and we can no longer measure what it uses.
-    #[error("the session was ended, since it cannot be seen any more what it uses")]
+    #[error("the session was ended, since its use of memory and processes can no longer be measured")]
     Unseen {
         #[source]
         source: sys::Error,
@@ -268,7 +268,7 @@ impl fmt::Display for UserNamespaceBlock {
             Self::MaxIsZero => "`user.max_user_namespaces` is 0",
             Self::CloneDisabled => "`kernel.unprivileged_userns_clone` is 0",
             Self::AppArmor => "`kernel.apparmor_restrict_unprivileged_userns` is 1",
-            Self::Unknown => "no known setting of the kernel says why; a container's filter or a security module may",
+            Self::Unknown => "no known kernel setting forbids it; a container's filter or a security module may",
         })
     }
 }
@@ -312,7 +312,11 @@ mod tests {
         let words = |failure: Failure| Error::from_failure(failure, Some(&plan)).to_string();
         assert_eq!(words(Failure::Step { index: 0, error: wire() }), "cannot mount a new proc on `/proc`");
         assert_eq!(words(Failure::Step { index: 1, error: wire() }), "cannot enter the new root");
-        assert_eq!(words(Failure::Unseen(wire())), "the session was ended, since it cannot be seen any more what it uses");
+        assert_eq!(
+            words(Failure::Unseen(wire())),
+            "the session was ended, since its use of memory and processes can no longer be \
+            measured"
+        );
         assert_eq!(words(Failure::CommandNotFound), "no command `emerge` in the session");
         assert_eq!(words(Failure::CommandNotExecutable(wire())), "cannot execute `emerge` in the session");
         assert_eq!(words(Failure::Directory(wire())), "cannot enter `/x` in the session");

@@ -47,7 +47,7 @@ pub(crate) fn emerge_argv(cx: &Context<'_>, work: &Work<'_>, request: &Request) 
             binhost::make_keyring(cx, work)?;
             argv.insert(1, "--getbinpkg=y".to_owned());
         } else {
-            cx.told.note_once(cx.observer, "downloads are switched off: binary package hosts are not asked");
+            cx.told.note_once(cx.observer, "downloads are switched off: binary package hosts are not used");
         }
     }
     Ok(argv)
@@ -89,7 +89,7 @@ pub(crate) fn emerge_with(cx: &Context<'_>, work: &Work<'_>, request: &Request, 
         let unasked = request.goal != Goal::Depclean && binhost.is_some_and(|binhost| !binhost.has_index());
         // For hosts that did not answer there is a note already.
         if unasked && !supply.a_host_failed() && cx.told.is_new("no host was asked") {
-            cx.observer.warn(&format!("emerge asked no binary package host: building from source (see {})", path.display()));
+            cx.observer.warn(&format!("emerge could not use a binary package host: building from source (see {})", path.display()));
         }
         if let Err(error) = log.finish() {
             cx.observer.warn(&in_one_line(&error));
@@ -97,7 +97,7 @@ pub(crate) fn emerge_with(cx: &Context<'_>, work: &Work<'_>, request: &Request, 
         return Ok(());
     }
     if let Err(error) = published {
-        cx.observer.warn(&format!("what was built so far is not published: {}", in_one_line(&error)));
+        cx.observer.warn(&format!("the packages built so far are not published: {}", in_one_line(&error)));
     }
     let logs = work.package_logs();
     let mut failure = log.into_failure(|inside| read_package_log(&logs, inside));

@@ -21,10 +21,10 @@ pub enum Error {
     #[error(transparent)]
     Hooks(#[from] config::hooks::HooksError),
     /// Portage's output is not an answer to our questions.
-    #[error("cannot read what Portage says")]
+    #[error("cannot read Portage's answer")]
     NoAnswer(#[from] crate::query::Error),
     /// We cannot find out which compiler would build a package.
-    #[error("no C compiler answers in the root in which `{package}` would be built")]
+    #[error("the root in which `{package}` would be built has no working C compiler")]
     NoCompiler { package: String },
     #[error(transparent)]
     Binpkgs(#[from] crate::portage::binpkgs::Error),
@@ -47,7 +47,7 @@ pub enum Error {
         resumable: bool,
     },
     /// emerge ended with 0, but not everything that it was asked for is there.
-    #[error("emerge ended well, and `{what}` is not what was asked for")]
+    #[error("emerge succeeded, but `{what}` is not as requested")]
     Unmet {
         what: String,
         unmet: Vec<crate::query::fulfilled::Unmet>,
@@ -55,7 +55,7 @@ pub enum Error {
         log: PathBuf,
     },
     /// We could not find out whether it is there.
-    #[error("cannot tell whether `{what}` is what was asked for")]
+    #[error("cannot tell whether `{what}` is as requested")]
     Unchecked {
         what: String,
         #[source]
@@ -84,7 +84,7 @@ pub enum Error {
         log: PathBuf,
     },
     /// There is no key to verify packages with.
-    #[error("`binrepos.conf` names a binhost, and no key that is here counts for binary packages")]
+    #[error("`binrepos.conf` names a binhost, but no key here is trusted for binary packages")]
     NoKeys,
     /// The configuration's keys cannot be read.
     #[error(transparent)]

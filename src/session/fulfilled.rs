@@ -25,8 +25,8 @@ impl fmt::Display for Unmet {
         let detail = |at: usize| details.get(at).map_or("?", String::as_str);
         match problem {
             Problem::NotInstalled => write!(f, "no installed package satisfies `{target}`"),
-            Problem::NotInWorld => write!(f, "`{target}` is installed, and not recorded in world"),
-            Problem::NotMerged => write!(f, "`{target}` was to be merged, and is not installed"),
+            Problem::NotInWorld => write!(f, "`{target}` is installed, but not recorded in world"),
+            Problem::NotMerged => write!(f, "`{target}` should have been merged, but is not installed"),
             Problem::Flags => write!(f, "`{target}` is installed with other USE flags than decided: {}", details.join(" ")),
             Problem::Repository => write!(f, "`{target}` is installed from `{}`, not from `{}`", detail(0), detail(1)),
             Problem::Unreadable => write!(f, "Portage cannot look for `{target}`: {}", detail(0)),
@@ -87,8 +87,8 @@ mod tests {
             ],
             [
                 "no installed package satisfies `a/b`",
-                "`a/b` is installed, and not recorded in world",
-                "`a/b` was to be merged, and is not installed",
+                "`a/b` is installed, but not recorded in world",
+                "`a/b` should have been merged, but is not installed",
                 "`a/b` is installed with other USE flags than decided: x -y",
                 "`a/b` is installed from `one`, not from `two`",
                 "Portage cannot look for `a/b`: why",

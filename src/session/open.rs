@@ -17,7 +17,7 @@ pub(crate) fn open_session(
     if let Some(subject) = subject
         && cx.store.session_discard_superseded(subject, key, cx.launcher)? > 0
     {
-        cx.observer.note(&format!("what was left of an earlier attempt at {subject} does not fit any more: removed"));
+        cx.observer.note(&format!("removed the unfinished session of {subject}: it does not fit any more"));
     }
     if let Some(session) = cx.store.session_find_suspended(key)? {
         return Ok((session, true));

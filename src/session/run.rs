@@ -63,7 +63,7 @@ pub(crate) fn supervise(cx: &Context<'_>, work: &Work<'_>, running: &mut Running
         let count = cx.interrupt.count();
         if count > told {
             if told == 0 {
-                cx.observer.note("interrupted: waiting for the build to stop (once more to stop it at once)");
+                cx.observer.note("interrupted: waiting for the build to stop (interrupt again to stop it at once)");
                 // emerge handles SIGINT: it stops its jobs and keeps the merge list for `--resume`.
                 running.signal(libc::SIGINT)?;
             }

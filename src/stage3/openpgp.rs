@@ -65,7 +65,7 @@ pub struct Signer {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum SignatureError {
     /// The content or the signature was changed.
-    #[error("bad signature: this is not what {signer} signed")]
+    #[error("bad signature: the data is not what {signer} signed")]
     Bad {
         /// The key that is named in the signature.
         signer: Fingerprint,
@@ -130,20 +130,20 @@ pub enum SignatureError {
         primary: Fingerprint,
     },
     /// The primary key has no self-signature, so nobody knows until when it is valid.
-    #[error("signed by {key}, of which this copy carries no valid self-signature")]
+    #[error("signed by {key}, but this copy of the key has no valid self-signature")]
     NoSelfSignature { key: Fingerprint },
     /// The key is for encryption, authentication or certification.
     #[error("signed by {key}, which is not a key for signing data")]
     NotForSigning { key: Fingerprint },
     /// The signature names two different makers.
-    #[error("signature names {named} as its maker and was filed under another key, {key}")]
+    #[error("signature names {named} as its maker, but was made by another key, {key}")]
     IssuerMismatch {
         named: Fingerprint,
         /// The key that has the signature's key id.
         key: Fingerprint,
     },
     /// The signer is trusted, but its public key is not here.
-    #[error("signed by {signer} ({comment}), which is trusted, but whose public key this configuration does not have")]
+    #[error("signed by {signer} ({comment}), which is trusted, but this configuration does not have its public key")]
     NoKeyMaterial {
         /// The trusted primary key.
         signer: Fingerprint,
@@ -151,7 +151,7 @@ pub enum SignatureError {
         comment: String,
     },
     /// The key is trusted, but not for this kind of file.
-    #[error("signed by {signer} ({uid}), which counts for {counts_for} only, not for {wanted}")]
+    #[error("signed by {signer} ({uid}), which is trusted for {counts_for} only, not for {wanted}")]
     OtherPurpose {
         signer: Fingerprint,
         /// Its user id. Anybody can choose any user id.
@@ -180,7 +180,7 @@ pub enum SignatureError {
         what: String,
     },
     /// The signature is over a key or another kind of text.
-    #[error("is a signature of type 0x{found:02x} where one over {wanted} belongs")]
+    #[error("is a signature of type 0x{found:02x}, but should be one over {wanted}")]
     WrongType {
         /// Number of the type (RFC 9580, section 5.2.1).
         found: u8,

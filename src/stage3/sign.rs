@@ -114,10 +114,10 @@ impl SignError {
             Self::NoSecretKey { .. } | Self::Unusable { .. } => {
                 Some("put the fingerprint of a key that can sign into `env/sign_key`, or go without a signature with `--no-sign`")
             }
-            Self::Cancelled { .. } | Self::BadPassphrase { .. } => Some("run the command again; what was built so far is kept"),
+            Self::Cancelled { .. } | Self::BadPassphrase { .. } => Some("run the command again; everything built so far is kept"),
             Self::CannotAsk { .. } => Some(
-                "run the command in a terminal, let gpg-agent know the passphrase before (`gpg --clearsign` asks for it), or sign with a key \
-                 that has none",
+                "run the command in a terminal, or give gpg-agent the passphrase first (`gpg --clearsign` asks for it), or sign \
+                 with a key without a passphrase",
             ),
             Self::Failed { .. } => Some("correct what gpg complains about, or go without a signature with `--no-sign`"),
             _ => None,

@@ -201,7 +201,7 @@ impl<'a> Verification<'a> {
             observer.event(&Event::Note(note));
         }
         if let Some(expired) = self.signer.as_ref().and_then(|signer| signer.expired) {
-            let text = format!("signature good, key expired on {}; accepted on request", openpgp::Day(expired));
+            let text = format!("signature good, key expired on {}; accepted because of `--allow-expired`", openpgp::Day(expired));
             observer.event(&Event::Warning(&text));
         }
         let parts = StageName::parse(&self.name).ok();
@@ -233,7 +233,7 @@ impl<'a> Verification<'a> {
             self.take_signer(&sidecar.name, &sidecar.name, outcome)?;
             signed.text
         } else {
-            self.notes.push(format!("`{}` is not signed: it is compared, but proves nothing", sidecar.name));
+            self.notes.push(format!("`{}` is not signed: its digests are compared, but prove nothing", sidecar.name));
             sidecar.plain_text().map_err(|source| self.rejected(Reason::Cleartext { sidecar: sidecar.name.clone(), source }))?
         };
         let unmarked = sidecar.name.ends_with(".sha256").then_some(Algorithm::Sha256);
@@ -370,7 +370,7 @@ impl<'a> Verification<'a> {
             }
         }
         if !covered {
-            self.notes.push(format!("no list of digests covers `{name}`: it is left aside"));
+            self.notes.push(format!("`{name}` is ignored: no list of digests covers it"));
         }
         Ok(covered.then(|| path.to_owned()))
     }

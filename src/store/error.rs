@@ -15,7 +15,7 @@ pub enum Error {
     #[error(transparent)]
     Io(#[from] PathError),
     /// The kernel had accepted data and could not bring it to the disk: `syncfs` reported a write-back error.
-    #[error("what was written below `{}` did not reach the disk", path.display())]
+    #[error("cannot write the data below `{}` to the disk", path.display())]
     WriteBack {
         /// Root of the store.
         path: PathBuf,
@@ -45,7 +45,7 @@ pub enum Error {
         line: usize,
     },
     /// Another version of this program made the store.
-    #[error("`{}` has layout version {found}, and this program knows {known}", path.display())]
+    #[error("`{}` has layout version {found}, but this program knows {known}", path.display())]
     Version { path: PathBuf, found: u32, known: u32 },
     /// A file or link lies where a directory of the store should be.
     #[error("`{}` is not a directory", path.display())]
@@ -54,9 +54,14 @@ pub enum Error {
     #[error("`{}` belongs to user {owner}, and this is user {me}", path.display())]
     NotOwner { path: PathBuf, owner: u32, me: u32 },
     /// An administrator has changed the user's subordinate ids since the store was made.
-    #[error("`{}` was made with {recorded}, and the host now grants {current}", root.display())]
-    IdMapChanged { root: PathBuf, recorded: String, current: String },
-    /// This cannot be the name of a ref or a lock.
+    #[error("`{}` was made with {recorded}, but the host now grants {current}", root.display())]
+    IdMapChanged {
+        /// Root of the store.
+        root: PathBuf,
+        recorded: String,
+        current: String,
+    },
+    /// A name that cannot be a ref's or a lock's.
     #[error("`{name}` cannot be a name in the store: {problem}")]
     Name { name: String, problem: NameProblem },
     /// This is not an id of the wanted kind.
@@ -99,10 +104,10 @@ pub enum Error {
         pid: i32,
     },
     /// A programming error: an upper directory that was bound into another session must be committed by `commit_bound`.
-    #[error("session `{session}` was bound into another one and was not looked through")]
+    #[error("cannot check session `{session}`, since it was mounted in another one")]
     NotLookedThrough { session: SessionId },
     /// The whole store was to be removed, but somebody works in it.
-    #[error("somebody still works in session `{0}`")]
+    #[error("a process still works in session `{0}`")]
     SessionBusy(SessionId),
     /// This upper directory must not become a layer.
     #[error("`{}` cannot become a layer: {problem}", path.display())]
@@ -149,7 +154,7 @@ pub enum NameProblem {
     #[error("it contains `..`")]
     Parent,
     /// A character that is not allowed.
-    #[error("it contains {0:?}, and may have letters, digits and `._+-` only")]
+    #[error("it contains {0:?}, but only letters, digits and `._+-` are allowed")]
     Character(char),
     /// `.ref` is how files of refs end.
     #[error("no part of it may end with `.ref`")]
@@ -158,7 +163,7 @@ pub enum NameProblem {
     #[error("it is longer than 200 bytes")]
     Long,
     /// Names of tree snapshots begin with `tree/`, and no other names do.
-    #[error("names of tree snapshots, and only those, begin with `tree/`")]
+    #[error("only names of tree snapshots begin with `tree/`, and all of them do")]
     Kind,
 }
 
@@ -172,9 +177,9 @@ pub enum UpperProblem {
     #[error("it belongs to id {0}, not to the user")]
     Owner(u32),
     /// Its owner could not even list it.
-    #[error("its mode is {0:o}, and its owner cannot read and enter it")]
+    #[error("its mode is {0:o}, so its owner cannot read and enter it")]
     Mode(u32),
     /// Something is mounted on it.
-    #[error("it lies on another file system than the store")]
+    #[error("it is not on the file system of the store")]
     Mounted,
 }

@@ -92,7 +92,7 @@ impl fmt::Display for Busy {
             }
         }
         if self.holders.is_empty() {
-            f.write_str("what a process that ended has left running")?;
+            f.write_str("processes that an ended one left running")?;
         }
         Ok(())
     }
@@ -357,6 +357,6 @@ mod tests {
         assert_eq!(holders(&path).len(), 1);
         drop(first);
         let none = Busy { lock: "x".into(), holders: Vec::new() };
-        assert_eq!(none.to_string(), "`x` is in use by what a process that ended has left running");
+        assert_eq!(none.to_string(), "`x` is in use by processes that an ended one left running");
     }
 }

@@ -305,10 +305,10 @@ mod tests {
             ("a/b..c", "`a/b..c` cannot be a name in the store: it contains `..`"),
             ("a/.git", "`a/.git` cannot be a name in the store: no part of it may begin with `.` or `-`"),
             ("-rf", "`-rf` cannot be a name in the store: no part of it may begin with `.` or `-`"),
-            ("a b", "`a b` cannot be a name in the store: it contains ' ', and may have letters, digits and `._+-` only"),
+            ("a b", "`a b` cannot be a name in the store: it contains ' ', but only letters, digits and `._+-` are allowed"),
             (
                 "a\u{1b}",
-                "`a\u{1b}` cannot be a name in the store: it contains '\\u{1b}', and may have letters, digits and `._+-` only",
+                "`a\u{1b}` cannot be a name in the store: it contains '\\u{1b}', but only letters, digits and `._+-` are allowed",
             ),
             ("a.ref/b", "`a.ref/b` cannot be a name in the store: no part of it may end with `.ref`"),
         ];

@@ -149,7 +149,7 @@ fn marks_of_overlayfs_do_not_get_into_a_layer_that_was_bound() {
     let mut session = fixture.store.session_create(None, Purpose::Kernel, "forgotten").unwrap();
     session.bind_upper();
     let error = session.commit(new_state(None, "forgotten")).unwrap_err();
-    assert!(error.to_string().ends_with("was bound into another one and was not looked through"), "{error}");
+    assert!(error.to_string().ends_with("was mounted in another one"), "{error}");
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn a_ref_cannot_name_what_is_not_there() {
     let error = fixture.store.ref_set("tree/gentoo", &state.id).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "`tree/gentoo` cannot be a name in the store: names of tree snapshots, and only those, begin with `tree/`"
+        "`tree/gentoo` cannot be a name in the store: only names of tree snapshots begin with `tree/`, and all of them do"
     );
 }
 
@@ -441,7 +441,7 @@ fn upper_directories_that_are_none_are_refused() {
         ),
         (
             |upper| fs::set_permissions(upper, fs::Permissions::from_mode(0o070)).unwrap(),
-            "its mode is 70, and its owner cannot read and enter it",
+            "its mode is 70, so its owner cannot read and enter it",
         ),
     ];
     for (spoil, problem) in cases {
@@ -466,7 +466,7 @@ fn a_changed_id_map_stops_writing_and_a_longer_one_does_not() {
     assert_eq!(
         error.to_string(),
         format!(
-            "`{}` was made with uids 1000, 100000-165535; gids 1000, 100000-165535, and the host now grants uids 1000, 200000-265535; gids \
+            "`{}` was made with uids 1000, 100000-165535; gids 1000, 100000-165535, but the host now grants uids 1000, 200000-265535; gids \
              1000, 200000-265535",
             changed.root().display()
         )
@@ -486,7 +486,7 @@ fn another_version_is_refused() {
     let text = fs::read_to_string(&path).unwrap().replace("\"version\": 1", "\"version\": 9");
     fs::write(&path, text).unwrap();
     let error = Store::open(fixture.store.root(), &idmap(100_000)).unwrap_err();
-    assert_eq!(error.to_string(), format!("`{}` has layout version 9, and this program knows 1", path.display()));
+    assert_eq!(error.to_string(), format!("`{}` has layout version 9, but this program knows 1", path.display()));
 }
 
 #[test]
@@ -659,4 +659,81 @@ fn refs_below_a_name_move_together_with_their_histories() {
     let none = store.refs_rename("profile/none", "profile/other").unwrap_err().to_string();
     assert_eq!(none, format!("cannot rename `{}`", store.root().join("refs/profile/none").display()));
     assert!(store.refs_rename("profile/../x", "profile/y").is_err());
+}
+
+#[test]
+fn what_is_unused_goes_and_what_anything_leads_to_stays() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let base = fixture.commit(None, "base");
+    let (old, top, lost) = (fixture.commit(Some(&base), "old"), fixture.commit(Some(&base), "top"), fixture.commit(None, "lost"));
+    store.ref_set("stage4/web", &old.id).unwrap();
+    store.ref_set("stage4/web", &top.id).unwrap();
+    let held = store.session_create(Some(&lost), Purpose::Stage, "held").unwrap();
+    let left = store.session_create(None, Purpose::Stage, "left").unwrap();
+    let (session, lock) = (left.id().clone(), left.path("lock"));
+    left.suspend("interrupted").unwrap();
+    let exclusive = store.lock_exclusive(Wait::NoWait).unwrap();
+    // Asked to remove everything, it removes nothing that anything leads to.
+    let all = Unused {
+        states: store.states().unwrap().into_iter().map(|state| state.id).collect(),
+        layers: store.layers().unwrap().into_iter().map(|layer| layer.id).collect(),
+        sessions: [held.id().clone(), session].into(),
+        ..Unused::default()
+    };
+    // One whose lock is gone is nobody's.
+    fs::remove_file(lock).unwrap();
+    store.remove_unused(&exclusive, &all, &Here).unwrap();
+    assert_eq!((store.states().unwrap().len(), store.layers().unwrap().len()), (4, 4));
+    assert_eq!(store.sessions().unwrap().iter().map(|record| &record.id).collect::<Vec<_>>(), [held.id()]);
+    held.discard(&Here).unwrap();
+    store.ref_forget(&exclusive, "stage4/web", &[0, 1, 7].into()).unwrap();
+    assert_eq!(store.ref_history("stage4/web").unwrap().len(), 1);
+    store.remove_unused(&exclusive, &all, &Here).unwrap();
+    let there: BTreeSet<StateId> = store.states().unwrap().into_iter().map(|state| state.id).collect();
+    assert_eq!((there, store.layers().unwrap().len()), (BTreeSet::from([base.id, top.id]), 2));
+    assert!(store.verify().unwrap().is_clean());
+    assert!(store.recover(&Nowhere).unwrap().is_nothing());
+}
+
+#[test]
+fn a_cleaning_that_was_cut_off_is_finished_by_recovery() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let state = fixture.commit(None, "a");
+    let area = store.temp_area().unwrap();
+    fs::write(area.path().join(super::clean::MARK), "").unwrap();
+    fs::rename(store.root().join(format!("states/{}.json", state.id)), area.path().join("state")).unwrap();
+    // While it is locked, it is somebody's.
+    assert!(fixture.reopen().recover(&Here).unwrap().is_nothing());
+    drop(area);
+    let recovered = fixture.reopen().recover(&Here).unwrap();
+    assert_eq!(recovered, Recovered { sessions: 0, layers: 1, temporary: 1 });
+    assert!(store.verify().unwrap().is_clean());
+}
+
+#[test]
+fn the_whole_store_goes_unless_somebody_works_in_it() {
+    let fixture = Fixture::new();
+    let store = fixture.reopen();
+    store.ref_set("kept/x", &fixture.commit(None, "a").id).unwrap();
+    let session = fixture.store.session_create(None, Purpose::Stage, "held").unwrap();
+    let error = store.clone().remove_everything(store.lock_exclusive(Wait::NoWait).unwrap(), &Here).unwrap_err();
+    assert_eq!(error.to_string(), format!("a process still works in session `{}`", session.id()));
+    assert_eq!(store.states().unwrap().len(), 1);
+    session.suspend("interrupted").unwrap();
+    store.clone().remove_everything(store.lock_exclusive(Wait::NoWait).unwrap(), &Here).unwrap();
+    assert!(!store.root().exists());
+}
+
+#[test]
+fn the_last_use_of_a_state_is_noted() {
+    let fixture = Fixture::new();
+    let state = fixture.commit(None, "a");
+    let path = fixture.store.root().join(format!("states/{}.json", state.id));
+    fs::File::options().write(true).open(&path).unwrap().set_modified(std::time::UNIX_EPOCH + Duration::from_secs(7)).unwrap();
+    assert_eq!(fixture.store.last_used(&state.id), 7);
+    fixture.store.session_create(Some(&state), Purpose::Throwaway, "").unwrap().discard(&Here).unwrap();
+    assert!(fixture.store.last_used(&state.id) > 1_700_000_000);
+    assert_eq!(fixture.store.state(&state.id).unwrap(), state);
 }

@@ -91,35 +91,37 @@ impl Finding {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::IdMapChanged { .. } => {
-                "ask the administrator to give the recorded ranges back in `/etc/subuid` and `/etc/subgid`, or start a new store with `--data`"
+                "ask the administrator to restore the recorded ranges in `/etc/subuid` and `/etc/subgid`, or start a new store \
+                 with `--data`"
             }
             Self::Mode { .. } => {
-                "remove the permissions of group and others with `chmod 0700`; set-id files in layers were within their reach"
+                "remove the permissions of group and others with `chmod 0700`; they could reach set-id files in layers"
             }
             Self::Owner { .. } => "find out who put it there; the store's own files belong to the user who made it",
             Self::RefWithoutState { former: true, .. } => {
-                "bring that file back from a backup, or give the value up with `gentoomuch clean --keep N`; until then all states and layers stay"
+                "restore that file from a backup, or give up the earlier value with `gentoomuch clean --keep N`; until then all \
+                 states and layers stay"
             }
             Self::RefWithoutState { .. } => {
-                "bring that file back from a backup; or move or remove the name, and give the value up with `gentoomuch clean --keep N`; \
-                 until then all states and layers stay"
+                "restore that file from a backup; or move or remove the name, and give up the value with `gentoomuch clean --keep \
+                 N`; until then all states and layers stay"
             }
-            Self::StateWithoutParent { .. } => "bring that file back from a backup; until then all states and layers stay",
+            Self::StateWithoutParent { .. } => "restore that file from a backup; until then all states and layers stay",
             Self::SessionWithoutState { .. } => {
-                "bring that file back from a backup, or give the session up with `gentoomuch clean --sessions`; until then all states and \
-                 layers stay"
+                "restore that file from a backup, or give up the session with `gentoomuch clean --sessions`; until then all \
+                 states and layers stay"
             }
             Self::RefWithoutTree { .. } => "move the name to another value, or build again",
             Self::Unreadable { .. }
             | Self::NotADirectory { .. }
             | Self::StateWithoutLayer { .. }
             | Self::StateChanged { .. }
-            | Self::WrongId { .. } => "bring it back from a backup, or remove the refs that need it and build again",
-            Self::LayerWithoutState { doubtful: false, .. } => "nothing uses it; cleaning up removes it",
+            | Self::WrongId { .. } => "restore it from a backup, or remove the names that need it and build again",
+            Self::LayerWithoutState { doubtful: false, .. } => "nothing uses it; remove it with `gentoomuch clean`",
             Self::LayerWithoutState { doubtful: true, .. } => {
-                "it stays, since it may belong to what is missing or damaged: see the other findings"
+                "it stays, since a missing or damaged state may need it: see the other findings"
             }
-            Self::ManifestMissing { .. } => "the digest is still there, but a difference can no longer be named",
+            Self::ManifestMissing { .. } => "the digest is still there, but `verify --deep` can no longer show what differs",
             Self::Unknown { .. } => "remove it if nobody needs it",
             Self::Litter { .. } => "the next command removes it",
         }
@@ -130,33 +132,33 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::IdMapChanged { recorded, current } => {
-                write!(f, "the store was made with {recorded}, and the host now grants {current}")
+                write!(f, "the store was made with {recorded}, but the host now grants {current}")
             }
-            Self::Mode { path, mode } => write!(f, "`{}` has mode {mode}, and should have 0700", path.display()),
+            Self::Mode { path, mode } => write!(f, "`{}` has mode {mode}, but should have 0700", path.display()),
             Self::Owner { path, owner } => write!(f, "`{}` belongs to user {owner}", path.display()),
             Self::Unreadable { path, why } => write!(f, "`{}` cannot be read: {why}", path.display()),
             Self::NotADirectory { path } => write!(f, "`{}` is not a directory", path.display()),
             Self::RefWithoutState { name, state, former: false } => {
-                write!(f, "`{name}` names build state `{state}`, and `states/{state}.json` is not there")
+                write!(f, "`{name}` names build state `{state}`, but `states/{state}.json` is missing")
             }
             Self::RefWithoutState { name, state, former: true } => {
-                write!(f, "`{name}` once named build state `{state}`, and `states/{state}.json` is not there")
+                write!(f, "`{name}` once named build state `{state}`, but `states/{state}.json` is missing")
             }
             Self::StateWithoutParent { state, parent } => {
-                write!(f, "build state `{state}` was made from `{parent}`, and `states/{parent}.json` is not there")
+                write!(f, "build state `{state}` was made from `{parent}`, but `states/{parent}.json` is missing")
             }
             Self::SessionWithoutState { session, state } => {
-                write!(f, "suspended session `{session}` is on build state `{state}`, and `states/{state}.json` is not there")
+                write!(f, "suspended session `{session}` is on build state `{state}`, but `states/{state}.json` is missing")
             }
-            Self::RefWithoutTree { name, tree } => write!(f, "`tree/{name}` names tree snapshot `{tree}`, which is not there"),
+            Self::RefWithoutTree { name, tree } => write!(f, "`tree/{name}` names tree snapshot `{tree}`, which is missing"),
             Self::StateWithoutLayer { state, layer } => {
-                write!(f, "build state `{state}` needs layer `{layer}`, which is not there")
+                write!(f, "build state `{state}` needs layer `{layer}`, which is missing")
             }
-            Self::StateChanged { state } => write!(f, "build state `{state}` is not what its id says"),
-            Self::WrongId { path } => write!(f, "`{}` is about something else than its name says", path.display()),
+            Self::StateChanged { state } => write!(f, "build state `{state}` does not match its id"),
+            Self::WrongId { path } => write!(f, "the content of `{}` does not match its name", path.display()),
             Self::LayerWithoutState { layer, .. } => write!(f, "no build state has layer `{layer}`"),
-            Self::ManifestMissing { layer } => write!(f, "the manifest of layer `{layer}` is gone"),
-            Self::Unknown { path } => write!(f, "`{}` is nothing of the store's", path.display()),
+            Self::ManifestMissing { layer } => write!(f, "the manifest of layer `{layer}` is missing"),
+            Self::Unknown { path } => write!(f, "`{}` is not a file of the store", path.display()),
             Self::Litter { path } => write!(f, "`{}` was left by a process that was killed", path.display()),
         }
     }

@@ -214,7 +214,7 @@ fn by_download(
     {
         let found = match &rev {
             Some(found) => format!("gentoo-{found}"),
-            None => "a directory that is named after no day".to_owned(),
+            None => "a directory whose name is not a day".to_owned(),
         };
         let wanted = format!("gentoo-{asked}");
         return Err(Error::OtherContents { uri: url.to_string(), wanted, found });

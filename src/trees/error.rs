@@ -30,7 +30,7 @@ pub enum Error {
     #[error(transparent)]
     Source(#[from] source::SourceError),
     /// Downloads are switched off.
-    #[error("`{uri}` would have to be asked, and downloads are switched off")]
+    #[error("`{uri}` is needed, but downloads are switched off")]
     Offline { uri: String },
     /// Nothing vouches for the tree that came.
     #[error("cannot trust {what}: {why}")]
@@ -50,11 +50,21 @@ pub enum Error {
     },
     /// A file differs from its Manifest.
     #[error("the tree is not what its Manifests say: `{file}` {problem}")]
-    NotAsSigned { file: PathBuf, problem: &'static str },
-    /// This is not the tree that was pinned.
-    #[error("`{uri}` has another tree than `{wanted}`")]
-    OtherContents { uri: String, wanted: String, found: String },
-    /// The configuration names two different sources of a repository.
+    NotAsSigned {
+        /// Its path in the tree.
+        file: PathBuf,
+        problem: &'static str,
+    },
+    /// Another tree than was pinned.
+    #[error("the tree of `{uri}` is not `{wanted}`")]
+    OtherContents {
+        /// Where it came from.
+        uri: String,
+        /// What was asked for.
+        wanted: String,
+        found: String,
+    },
+    /// Where a repository comes from is said twice, differently.
     #[error("{place}: `{name}` comes from `{uri}`, but from `{other}` in {other_place}")]
     TwoSources { name: String, place: Place, uri: String, other_place: Place, other: String },
     /// The configuration's source of a repository is wrong.
@@ -64,16 +74,21 @@ pub enum Error {
     #[error("the configuration names no repository `{name}`")]
     NotConfigured { name: String, known: Vec<String> },
     /// The repository has no source.
-    #[error("nothing says where the repository `{name}` comes from")]
+    #[error("the repository `{name}` has no source")]
     NoSource { name: String },
     /// The configuration names a repository that was never synced.
     #[error("{place}: the repository `{name}` is not in the store")]
     NotHere { place: Place, name: String },
     /// The pinned state was never synced.
     #[error("{place}: `{name}` at {rev} is not in the store")]
-    PinNotHere { place: Place, name: String, rev: String },
-    /// The snapshot is of another repository.
-    #[error("`{uri}` holds the repository `{found}`, not `{name}`")]
+    PinNotHere {
+        /// The line of the pin.
+        place: Place,
+        name: String,
+        rev: String,
+    },
+    /// A snapshot with another repository in it than asked for.
+    #[error("`{uri}` has the repository `{found}`, not `{name}`")]
     OtherName {
         uri: String,
         name: String,

@@ -58,7 +58,7 @@ fn read_all(tree: &TreeDir, top: &str) -> Result<Manifest> {
         all.ignored.extend(manifest.ignored);
         for (file, expected) in manifest.files {
             if all.files.insert(file.clone(), expected.clone()).is_some_and(|before| before != expected) {
-                return Err(wrong(&file, "is listed twice and differently"));
+                return Err(wrong(&file, "is listed twice with different digests"));
             }
         }
     }

@@ -153,7 +153,7 @@ pub(crate) fn sync_configured(
     for repository in wanted {
         let Some(source) = repository.source.clone() else {
             if names.len() > 1 && cx.store.tree_ref_get(&repository.name)?.is_some() {
-                cx.observer.note(&format!("nothing says where `{}` comes from: it stays as it was imported", repository.name));
+                cx.observer.note(&format!("`{}` has no source in the configuration: it stays as it was imported", repository.name));
                 continue;
             }
             return Err(Error::NoSource { name: repository.name.clone() });
@@ -305,12 +305,12 @@ fn point_at(cx: &Context<'_>, options: &SyncOptions, name: &str, id: TreeId, rev
 
 fn say_what_is_odd(cx: &Context<'_>, name: &str, contents: &Contents, brought: &Brought) -> Result<()> {
     if let Some(reason) = &brought.allow_unsigned {
-        cx.observer.event(&Event::Warning(&format!("nobody vouches for it; taken because: {reason}")));
+        cx.observer.event(&Event::Warning(&format!("without a trusted signature; accepted because: {reason}")));
     }
     if !contents.cached && contents.ebuilds > 0 {
         let ebuilds = if contents.ebuilds == 1 { "its ebuild".to_owned() } else { format!("its {} ebuilds", contents.ebuilds) };
-        let mirror = if contents.ebuilds > 1000 { "; mirrors such as github.com/gentoo-mirror have one" } else { "" };
-        cx.observer.note(&format!("`{name}` has no metadata/md5-cache: Portage will run {ebuilds} to know what they say{mirror}"));
+        let mirror = if contents.ebuilds > 1000 { "; mirrors such as github.com/gentoo-mirror have a cache" } else { "" };
+        cx.observer.note(&format!("`{name}` has no metadata/md5-cache: Portage will run {ebuilds} to get their metadata{mirror}"));
     }
     let Some(id) = cx.store.tree_ref_get(name)? else { return Ok(()) };
     let before = cx.store.tree(&id)?.meta.origin;

@@ -65,6 +65,6 @@ mod tests {
         let said = |json: &str| subjects(read(&[json]), &["a/b".to_owned()], 1).unwrap_err().to_string();
         assert_eq!(said(r#"{"missing": {"near": ["a/c"]}}"#), "there is no package `a/b`");
         let masked = r#"{"missing": {"versions": ["a/b-1"], "reasons": ["~amd64 keyword"]}}"#;
-        assert_eq!(said(masked), "no version of `a/b` may be installed: a/b-1 is masked (~amd64 keyword)");
+        assert_eq!(said(masked), "no version of `a/b` can be installed: a/b-1 is masked (~amd64 keyword)");
     }
 }

@@ -33,7 +33,7 @@ fn packages_of_a_binhost_are_those_that_its_index_lists() {
     assert!(copy(&serving.package(&server.url("/pool/Packages"))).starts_with(b"PACKAGES: 2\n"));
     assert_eq!(copy(&serving.package(&server.url("/pool/a/b/b-1-1.gpkg.tar"))), b"package");
     let wrong = serving.package(&server.url("/pool/a/c/c-1-1.gpkg.tar"));
-    assert!(words(&wrong).contains("the file has 7 bytes there, but should have 9"), "{wrong}");
+    assert!(words(&wrong).contains("the file has 7 bytes on the server, but should have 9"), "{wrong}");
     for path in [
         "/secret",
         "/pool/../secret",
@@ -42,7 +42,7 @@ fn packages_of_a_binhost_are_those_that_its_index_lists() {
         "/pool//a/b/b-1-1.gpkg.tar",
         "/pool/a/b/../b/b-1-1.gpkg.tar",
     ] {
-        assert_eq!(words(&serving.package(&server.url(path))), "no host that binrepos.conf names lists this package", "{path}");
+        assert_eq!(words(&serving.package(&server.url(path))), "no host in binrepos.conf lists this package", "{path}");
     }
     assert_eq!(targets(&server), ["/pool/Packages.gz", "/pool/Packages", "/pool/a/b/b-1-1.gpkg.tar", "/pool/a/c/c-1-1.gpkg.tar"]);
 }
@@ -90,7 +90,7 @@ fn a_binhost_that_is_a_directory_is_read_here_and_also_without_a_network() {
     assert_eq!(copy(&serving.package(&format!("{asked}/u/b/b-1-1.gpkg.tar"))), "user");
     assert_eq!(copy(&serving.package(&format!("{asked}/g/b/b-1-1.gpkg.tar"))), "team");
     for (path, why) in [
-        ("a/long/long-1-1", "the file has 6 bytes there, but should have 4"),
+        ("a/long/long-1-1", "the file has 6 bytes on the server, but should have 4"),
         ("a/out/out-1-1", "No such file"),
         ("a/pipe/pipe-1-1", "is not a regular file"),
         ("a/none/none-1-1", "No such file"),
@@ -100,11 +100,7 @@ fn a_binhost_that_is_a_directory_is_read_here_and_also_without_a_network() {
         assert!(words(&said).contains(&place) && said.contains(why), "{said}");
     }
     for path in ["secret.gpkg.tar", "../secret", "secret"] {
-        assert_eq!(
-            words(&serving.package(&format!("{asked}/{path}"))),
-            "no host that binrepos.conf names lists this package",
-            "{path}"
-        );
+        assert_eq!(words(&serving.package(&format!("{asked}/{path}"))), "no host in binrepos.conf lists this package", "{path}");
     }
     let name = |missing: &Missing| {
         desk.sources.hosts[0]
@@ -129,10 +125,10 @@ fn a_directory_that_is_no_binhost_is_said() {
         assert!(serving.broker.a_host_failed());
         serving.broker.take_notes().concat()
     };
-    let end = "; what it may have is built from source";
+    let end = "; packages that it may have are built from source";
     assert_eq!(
         said(&mut desk),
-        format!("binhost `own`: its index says that the packages are elsewhere: `/elsewhere` is not a URL{end}")
+        format!("binhost `own`: its index says that the packages are at another address: `/elsewhere` is not a URL{end}")
     );
     desk.write("pool/Packages.gz", "not packed");
     assert_eq!(said(&mut desk), format!("binhost `own`: its index cannot be unpacked{end}"));
@@ -179,5 +175,5 @@ fn a_binhost_that_is_not_there_is_passed_over_and_said() {
     let second = serving.package(&format!("{uri}/Packages"));
     assert!(words(&first).starts_with("binhost `own`: cannot download `Packages.gz`"), "{first}");
     assert_eq!(second, format!("empty {}", words(&first)));
-    assert_eq!(serving.broker.take_notes(), [format!("{}; what it may have is built from source", words(&first))]);
+    assert_eq!(serving.broker.take_notes(), [format!("{}; packages that it may have are built from source", words(&first))]);
 }

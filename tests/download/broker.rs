@@ -211,11 +211,11 @@ fn mirrors_that_lie_cut_and_stall_are_passed_over() {
     assert_eq!(serving.source("one.tar", Some(contents)), ok("one.tar"));
     let notes = serving.broker.take_notes().join("\n");
     for (server, problem) in [
-        (&liar, "the server sent another file than the Manifest describes"),
+        (&liar, "the file is not the one that the Manifest describes"),
         (&page, "the server sent a web page instead of the file"),
-        (&small, "the file has 5 bytes there, but should have 16000"),
+        (&small, "the file has 5 bytes on the server, but should have 16000"),
         (&cutter, "the connection was cut after"),
-        (&sleeper, "the server sent next to nothing"),
+        (&sleeper, "the server sent almost nothing"),
     ] {
         let line = format!("`{}`: {problem}", server.url("/distfiles/one.tar"));
         assert!(notes.contains(&line), "{line}\nin\n{notes}");
@@ -284,7 +284,7 @@ fn what_an_ebuild_needs_besides_comes_along() {
     assert_eq!(serving.source("a", None), ok("a"));
     serving.broker.settle().unwrap();
     assert_eq!(there(&desk), [true, true, false, false]);
-    assert!(words(&serving.source("gone", None)).contains("nobody has it"));
+    assert!(words(&serving.source("gone", None)).contains("no server has it"));
     assert_eq!(serving.broker.missing().len(), 1);
 }
 
@@ -309,7 +309,7 @@ fn one_name_with_different_bytes_in_two_trees() {
     let without = serving.source("same.tar", None);
     assert_eq!(
         words(&without),
-        "`same.tar` is not fetched: trees list different files of this name, and no digests say which is meant"
+        "`same.tar` was not fetched: several trees list different files of this name, and there is no digest to choose one"
     );
     // Both again, in another session.
     drop(serving);
@@ -421,7 +421,7 @@ fn only_configured_servers_may_be_where_nobody_else_may() {
             .find(|line| line.trim_start().starts_with(&format!("{uri}: ")))
             .unwrap_or_else(|| panic!("{uri} in {said}"));
         assert!(
-            line.contains("where only servers that the configuration names are asked")
+            line.contains("a local address; there only servers that the configuration names are used")
                 || line.contains("no host")
                 || line.contains("unreachable"),
             "{line}"
@@ -432,7 +432,7 @@ fn only_configured_servers_may_be_where_nobody_else_may() {
     assert_eq!(private.asked().len(), 0);
     // Nor does a stage3 decide it, whose hosts of binary packages are used.
     desk.sources.hosts = vec![BinHost { name: "its".into(), sync_uri: private.url("/pool"), configured: false }];
-    assert!(words(&desk.serve().source("one.tar", Some(b"contents"))).contains("where only servers that the configuration names"));
+    assert!(words(&desk.serve().source("one.tar", Some(b"contents"))).contains("there only servers that the configuration names"));
     assert_eq!(private.asked().len(), 0);
     // The same, named by the user.
     desk.sources.custom_mirrors.insert("here".to_owned(), vec![private.url("")]);
@@ -472,7 +472,7 @@ fn what_nobody_has_is_asked_for_once() {
     let answers: Vec<_> = (0..20).map(|_| serving.source("one.tar", Some(b"1"))).collect();
     let places = [server.url("/distfiles/one.tar"), server.url("/own/one.tar")];
     let expected = format!(
-        "`one.tar`: nobody has it\n  {}: the server says 404 (not found)\n  {}: the server says 404 (not found)",
+        "`one.tar`: no server has it\n  {}: the server says 404 (not found)\n  {}: the server says 404 (not found)",
         places[0], places[1]
     );
     assert!(answers.iter().all(|answer| words(answer) == expected), "{answers:?}");
@@ -486,7 +486,8 @@ fn what_is_fetched_by_hand_is_asked_of_nobody_and_taken_when_it_is_there() {
     let server = mirror(&[("one.tar", b"contents")]);
     let mut desk = Desk::new(&[&server]);
     desk.tree("gentoo", &[("one", b"contents", &format!("SRC_URI={}\nRESTRICT=fetch", server.url("/distfiles/one.tar")))]);
-    assert_eq!(words(&desk.serve().source("one.tar", Some(b"contents"))), "`one.tar`: the ebuild wants it fetched by hand");
+    let by_hand = "`one.tar`: the ebuild says that you have to download it by hand";
+    assert_eq!(words(&desk.serve().source("one.tar", Some(b"contents"))), by_hand);
     assert_eq!(server.asked().len(), 0);
     desk.write("distfiles/one.tar", "contents");
     assert_eq!(desk.serve().source("one.tar", Some(b"contents")), ok("one.tar"));
@@ -505,7 +506,7 @@ fn what_lies_in_distfiles_is_verified_and_obstacles_are_named() {
     assert!(place.starts_with("by-content/"), "{place}");
     assert_eq!(fs::read(desk.path("distfiles/one.tar")).unwrap(), b"swapped!");
     let path = desk.path("distfiles/dir.tar");
-    let expected = format!("`dir.tar`: `{}` is a directory, where a source archive has to be; move it away", path.display());
+    let expected = format!("`dir.tar`: `{}` is a directory, but should be a source archive; move it away", path.display());
     assert_eq!(words(&serving.source("dir.tar", Some(b"x"))), expected);
     // Changed behind our back, while the session runs.
     fs::write(desk.path("distfiles").join(place), "swapped!").unwrap();
@@ -682,7 +683,7 @@ fn what_the_script_leaves_for_portage() {
     let (code, words) = run(&["source", dir, "two.tar.__download__", "http://x/two.tar", "sha512:00"]);
     assert_eq!(
         (code, words.as_str()),
-        (Some(1), "`two.tar` is not fetched: no Manifest of this session's ebuild trees lists it with these digests\n")
+        (Some(1), "`two.tar` was not fetched: no Manifest of this session's ebuild trees lists it with these digests\n")
     );
     assert!(!file("two.tar.__download__").exists());
     // Portage makes the index's file beforehand.

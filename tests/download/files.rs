@@ -155,12 +155,12 @@ fn a_lie_about_the_length_ends() {
         Some(_) => Answer::ranged(asked, &content()),
     });
     let words = Desk::new().fails(&[server.url("/file.bin")]);
-    assert_eq!(words, "the server sent another part of the file than was asked for");
+    assert_eq!(words, "the server sent another part of the file than was requested");
     assert!(server.asked().len() < 12);
     // It claims less than there should be.
     let server = Server::new(|_| Answer { length: Some(5), ..Answer::whole(&content()) });
     let desk = Desk { size: Some(1_200_000), ..Desk::new() };
-    assert_eq!(desk.fails(&[server.url("/file.bin")]), "the file has 5 bytes there, but should have 1200000");
+    assert_eq!(desk.fails(&[server.url("/file.bin")]), "the file has 5 bytes on the server, but should have 1200000");
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn redirects_end() {
     Desk::new().gets(&[moved.url("/a/file.bin")]);
     assert_eq!(moved.asked()[1].target, "/a/b/there.bin");
     let nowhere = Server::new(|_| Answer::status(302).with("Location", "file:///etc/passwd"));
-    assert!(Desk::new().fails(&[nowhere.url("/file.bin")]).starts_with("redirected to nowhere"));
+    assert!(Desk::new().fails(&[nowhere.url("/file.bin")]).starts_with("redirected to an invalid address"));
 }
 
 #[test]

@@ -28,7 +28,8 @@ fn only_the_pinned_key_is_taken() {
     let words = home.says(&["keys", "fetch", "--hkps", &address, &release.fingerprint], 4);
     let fingerprint = &release.fingerprint;
     let expected = format!(
-        "error: the key {fingerprint} is not pinned\nhint: if you know that it is the right one: `gentoomuch keys trust {fingerprint}`\n"
+        "error: the key {fingerprint} is not pinned\nhint: if you know that it is the right key, trust it: `gentoomuch keys trust \
+         {fingerprint}`\n"
     );
     assert!(words.contains(&expected), "{words}");
     assert!(!home.path(".config/gentoomuch/keys").exists());
@@ -172,7 +173,7 @@ fn from_a_web_key_directory_through_tls_and_a_proxy() {
     let Some(stranger) = Tls::new(&["elsewhere.example"]) else { return };
     let mut command = tls.command(&home, &args);
     let words = Home::ended(command.env("SSL_CERT_FILE", stranger.dir.path().join("ca.pem")).output().unwrap(), 1);
-    assert!(words.contains("no trustworthy connection: "), "{words}");
+    assert!(words.contains("cannot make a secure connection: "), "{words}");
 
     // From https to http nobody follows.
     let mirror = "https://download.example/downgrade?";

@@ -177,12 +177,15 @@ fn a_name_that_no_artifact_has_is_refused_and_a_result_says_what_it_is() {
     let Some(tiny) = with_state() else { return };
     let place = &tiny.place;
     for name in ["out.qcow2", "out.iso", "out.tar.bz2", "out.img", "out.tgz"] {
-        tiny.export(&["first", "-o", name]).fails(2).says("is no artifact's name").says("hint: artifacts end in .tar.xz");
+        tiny.export(&["first", "-o", name]).fails(2).says("cannot be the name of an artifact").says(
+            "hint: artifacts end in \
+            .tar.xz",
+        );
         assert!(!place.path(name).exists(), "{name}");
     }
     let other = tiny.export(&["first", "--format", "tar.zst", "-o", "out.squashfs"]).fails(2);
-    other.says("out.squashfs` would not be what its name says: `tar.zst` was asked for");
-    tiny.export(&["first", "--format", "tar", "-o", "oci-archive:out.tar"]).fails(2).says("`tar` was asked for");
+    other.says("out.squashfs` does not fit the format `tar.zst` that you asked for");
+    tiny.export(&["first", "--format", "tar", "-o", "oci-archive:out.tar"]).fails(2).says("the format `tar` that you asked for");
 
     let listed = |name: &str| {
         let listed = child::check(Command::new("tar").arg("-tf").arg(place.path(name)));
@@ -226,6 +229,6 @@ fn an_export_that_was_killed_can_be_repeated() {
     fs::create_dir(place.path(".out.tar.gz.new")).unwrap();
     fs::rename(place.path("out.tar.gz.json"), place.path(".out.tar.gz.new/out.tar.gz.json")).unwrap();
     fs::write(place.path("out.tar.gz"), "mine").unwrap();
-    tiny.export(&["first", "-o", "out.tar.gz"]).fails(2).says("out.tar.gz` is there already");
+    tiny.export(&["first", "-o", "out.tar.gz"]).fails(2).says("out.tar.gz` already exists");
     assert_eq!(fs::read_to_string(place.path("out.tar.gz")).unwrap(), "mine");
 }

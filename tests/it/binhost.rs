@@ -219,8 +219,8 @@ fn sessions_install_from_a_binhost_only_what_its_key_has_signed() {
     fix_index(&dir);
     let changed = bootstrap(&shared, &place, "binhost-c").fails(4);
     changed
-        .says(&format!("error: cannot trust `own/{GREETER}`\ncaused by: it is not what was signed\n"))
-        .says("nothing of it was installed");
+        .says(&format!("error: cannot trust `own/{GREETER}`\ncaused by: it was changed after it was signed\n"))
+        .says("it was not installed");
     assert!(!shared.place.listing().contains("profile/binhost-c/gentoomuch"), "nothing was built");
 
     // As it should be.
@@ -249,7 +249,7 @@ fn sessions_install_from_a_binhost_only_what_its_key_has_signed() {
     let gone = bootstrap(&shared, &place_without, "binhost-gone").ok();
     let told = |ran: &crate::place::Ran| ran.stderr.matches("binhost `own`: ").count();
     assert_eq!(told(&gone), 1, "{gone}");
-    gone.says("; what it may have is built from source");
+    gone.says("; packages that it may have are built from source");
     shared.place.run(&["profile", "rm", "binhost-gone"]).ok();
     // As a directory, it needs neither a server nor a network.
     let here = client(&shared, "binhost-here", &format!("file://{}", good.display()), true);
@@ -335,7 +335,7 @@ fn damaged(profile: &str, damages: &[Damage]) {
         }
         let ran = bootstrap(&shared, &place, profile);
         assert_eq!(ran.status.code(), Some(4), "{what}: {ran}");
-        ran.says(&format!("error: cannot trust `own/{GREETER}`\n")).says("nothing of it was installed");
+        ran.says(&format!("error: cannot trust `own/{GREETER}`\n")).says("it was not installed");
     }
     shared.place.run(&["profile", "rm", "--force", profile]);
 }

@@ -53,7 +53,7 @@ fn what_no_name_leads_to_goes_and_the_rest_stays() {
     // Without a terminal only `--yes` removes anything.
     let refused = place.run(&["clean", "--keep", "1"]).fails(2);
     assert!(refused.text().contains("earlier state `profile/demo/upstream@{2}`"), "{refused}");
-    refused.says("error: nothing was removed: there is no terminal to ask on\n").says("hint: `--yes` removes what is shown");
+    refused.says("error: nothing was removed: there is no terminal to ask you on\n").says("hint: `--yes` removes what is shown");
     let plan = json(place, &["clean", "--keep", "1", "--dry-run"]);
     assert_eq!((plan["items"].as_array().unwrap().len(), &plan["removed"]), (2, &Value::Bool(false)), "{plan}");
     assert_eq!(items(&json(place, &["clean", "--keep", "1", "--older-than", "1d", "--dry-run"])), [""; 0], "they are new");
@@ -83,10 +83,7 @@ fn what_no_name_leads_to_goes_and_the_rest_stays() {
     fs::write(lost.join("layer.json"), r#"{"id":"0123456789abcdef0123","created":"","purpose":"import","base":null}"#).unwrap();
     place.run(&["store", "verify"]).fails(4);
     let shown = place.run(&["clean", "-n"]).ok().text();
-    assert!(
-        shown.contains("layers") && shown.contains("no build state has it") && shown.contains("no name leads to it"),
-        "{shown}"
-    );
+    assert!(shown.contains("layers") && shown.contains("no build state has it") && shown.contains("it has no name"), "{shown}");
     let freed = place.run(&["clean", "--yes"]).ok().text();
     assert!(freed.contains("freed  ") && freed.ends_with("in 2 items\n"), "{freed}");
     place.run(&["store", "verify"]).ok();
@@ -137,11 +134,11 @@ fn an_image_goes_with_all_that_is_beside_it_and_each_form_keeps_its_newest() {
     place.write("data/stages/state/0/.state-amd64-0.oci.new/state-amd64-0.oci/index.json", "x");
     let done = json(place, &["clean", "--yes", "--keep", "1"]);
     let expected = [
-        "artifacts stage4-amd64-web-1.oci: 2 newer ones are there",
-        "artifacts state-amd64-kept-x-1.squashfs: 2 newer ones are there",
+        "artifacts stage4-amd64-web-1.oci: there are 2 newer ones",
+        "artifacts state-amd64-kept-x-1.squashfs: there are 2 newer ones",
         "artifacts stage4-amd64-web-2.oci: a newer one stays",
         "artifacts state-amd64-kept-x-2.squashfs: a newer one stays",
-        "artifacts .state-amd64-0.oci.new: an export that was cut off",
+        "artifacts .state-amd64-0.oci.new: an interrupted export",
     ];
     assert_eq!(items(&done), expected);
     assert!(done["bytes"].as_u64().unwrap() < 500_000, "the blobs stay, as packed layers: {done}");
@@ -158,7 +155,7 @@ fn an_image_goes_with_all_that_is_beside_it_and_each_form_keeps_its_newest() {
     artifact(place, 4, "web/stage4-amd64-web-2.oci", "none");
     child::check(Command::new("touch").args(["-d", "2026-01-09"]).arg(place.path("data/stages/web/stage4-amd64-web-3.oci")));
     let all = items(&json(place, &["clean", "--yes", "--keep", "1"]));
-    assert_eq!(all, ["artifacts stage4-amd64-web-3.oci: it is not whole, and one that is stays"]);
+    assert_eq!(all, ["artifacts stage4-amd64-web-3.oci: it is incomplete, and a complete one stays"]);
 }
 
 #[test]
@@ -190,7 +187,7 @@ fn the_artifact_of_the_present_state_stays_after_a_rollback() {
     // What has a tag is kept with what was made from it.
     place.run(&["tag", &second, "released"]).ok();
     let all = items(&json(place, &["clean", "-n", "artifacts", "--keep", "1"]));
-    assert_eq!(all, ["artifacts state-amd64-demo-1.squashfs: 2 newer ones are there"], "{all:?}");
+    assert_eq!(all, ["artifacts state-amd64-demo-1.squashfs: there are 2 newer ones"], "{all:?}");
 }
 
 /// The store is in use while the name moves: what was shown goes, and nothing else.
@@ -256,17 +253,14 @@ fn trees_distfiles_logs_and_artifacts_go_by_their_rules() {
         }
     }
     let plan = json(place, &["clean", "-n"]);
-    let failed = "distfiles x._checksum_failure_.ab12: a download that was not what the Manifest says";
+    let failed = "distfiles x._checksum_failure_.ab12: a download that does not match its Manifest";
     assert_eq!(items(&plan), [failed, "logs old-1: older than 30 days"], "the tree of before has a name");
     let plan = json(place, &["clean", "-n", "--keep", "1"]);
     let all = items(&plan);
     assert_eq!(all.len(), 6, "{all:?}");
-    assert!(
-        all[0].starts_with("trees ") && all[0].ends_with("no name leads to it, and no kept state was built with it"),
-        "{all:?}"
-    );
-    assert!(all.contains(&"distfiles hello-1.tar.xz: no Manifest of a tree that stays names it".to_owned()), "{all:?}");
-    assert!(all.contains(&"artifacts stage4-amd64-web-1.tar.xz: 2 newer ones are there".to_owned()), "{all:?}");
+    assert!(all[0].starts_with("trees ") && all[0].ends_with("it has no name, and no kept state was built with it"), "{all:?}");
+    assert!(all.contains(&"distfiles hello-1.tar.xz: not in the Manifests of the trees that stay".to_owned()), "{all:?}");
+    assert!(all.contains(&"artifacts stage4-amd64-web-1.tar.xz: there are 2 newer ones".to_owned()), "{all:?}");
     let old = place.list()["trees"][0]["origin"]["digest"].as_str().unwrap().to_owned();
     place.write("config/env/tree", format!("gentoo sha256:{old}\n"));
     let pinned = items(&json(place, &["clean", "-n", "--keep", "1"]));
@@ -294,7 +288,7 @@ fn trees_distfiles_logs_and_artifacts_go_by_their_rules() {
     let small = json(place, &["clean", "-n", "--max-size", "1K"]);
     assert_eq!(small["max_size_bytes"], 1024, "{small}");
     let words = place.run(&["clean", "-n", "--max-size", "1K"]).ok().text();
-    assert!(words.contains("note     more than the 1.0 KiB asked for: the rest is in use\n"), "{words}");
+    assert!(words.contains("note     more than the 1.0 KiB that you asked for: the rest is in use\n"), "{words}");
     place.run(&["clean", "--max-size", "big"]).fails(2).says("a size is a number with K, M, G or T");
     place.run(&["clean", "--everything", "--keep", "2"]).fails(2);
 }
@@ -308,7 +302,7 @@ fn everything_goes_without_root() {
     place.write("cache/distfiles/x", "x");
     let plan = place.run(&["clean", "-n", "--everything"]).ok().text();
     assert!(plan.contains("all layers (1)") && plan.contains("patches` stays: your own work is in it"), "{plan}");
-    place.run(&["clean", "--everything"]).fails(2).says("no terminal to ask on");
+    place.run(&["clean", "--everything"]).fails(2).says("no terminal to ask you on");
     assert!(place.store().exists());
     place.run(&["clean", "--everything", "--yes"]).ok();
     assert!(!place.store().exists() && !place.path("cache/distfiles").exists() && place.path("data/patches/work/file").exists());
@@ -354,7 +348,7 @@ fn a_pool_that_no_state_is_of_goes_and_what_is_not_a_pool_stays() {
         place.write(&format!("cache/binpkgs/{name}"), "x");
     }
     let done = json(place, &["clean", "--yes", "binpkgs"]);
-    let why = "no build state is of this pool";
+    let why = "no build state uses this pool";
     let expected = [format!("binpkgs old-pool, 1 package: {why}"), format!("binpkgs throwaway/old-pool, 0 packages: {why}")];
     assert_eq!(items(&done), expected);
     let left: Vec<_> = fs::read_dir(place.path("cache/binpkgs")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -372,13 +366,13 @@ fn of_a_pool_that_no_state_is_of_what_is_installed_stays() {
         place.write(&format!("cache/binpkgs/old-1-pool/{name}"), "x");
     }
     let done = json(place, &["clean", "--yes", "binpkgs"]);
-    let why = "no build state is of its pool, and it is installed in no state";
+    let why = "no build state uses its pool, and no state has it installed";
     assert_eq!(items(&done), [format!("binpkgs dev-libs/used/used-1.0-1.gpkg.tar in …pool: {why}")]);
     assert!(place.path("cache/binpkgs/old-1-pool/dev-libs/used/used-1.0-2.gpkg.tar").exists());
     // Without the state nobody has it.
     place.run(&["profile", "rm", "demo"]).ok();
     let whole = items(&json(place, &["clean", "--yes"]));
-    assert!(whole.contains(&"binpkgs old-1-pool, 1 package: no build state is of this pool".to_owned()), "{whole:?}");
+    assert!(whole.contains(&"binpkgs old-1-pool, 1 package: no build state uses this pool".to_owned()), "{whole:?}");
     assert!(!place.path("cache/binpkgs/old-1-pool").exists());
 }
 
@@ -397,7 +391,7 @@ fn packages_go_by_ecleans_rules_and_nothing_goes_while_somebody_builds() {
     let all = items(&json(place, &["clean", "-n", "binpkgs"]));
     fs::remove_dir_all(pool.join("app-misc/gone")).unwrap();
     let gone = all.iter().find(|item| item.starts_with("binpkgs app-misc/gone/gone-1.0-1.gpkg.tar in"));
-    assert!(gone.is_some_and(|item| item.ends_with("not in the tree any more, and installed in no state")), "{all:?}");
+    assert!(gone.is_some_and(|item| item.ends_with("no longer in the tree, and not installed in any state")), "{all:?}");
     assert!(!all.iter().any(|item| item.contains("hello-2.10-1")), "installed in the builder: {all:?}");
 
     let mut command = place.command(&["freshroot", "--network", "none", "--", "sh", "-c", "echo up; cat"]);
@@ -432,10 +426,10 @@ fn a_suspended_session_goes_only_when_asked_for() {
     place.write("cache/binpkgs/pool/pool.json", "{}");
     let words = place.run(&["clean"]).ok().text();
     assert!(words.contains("note     1 suspended session that can go on stays; `--sessions` takes it too"), "{words}");
-    assert!(words.contains("packages without a build state stay as long as a session is suspended"), "{words}");
+    assert!(words.contains("packages without a build state stay while a session is suspended"), "{words}");
     assert_eq!(items(&json(place, &["clean", "-n", "sessions", "--older-than", "1d"])), [""; 0]);
     let done = json(place, &["clean", "--yes", "--sessions"]);
-    let pool = "binpkgs pool, 0 packages: no build state is of this pool";
+    let pool = "binpkgs pool, 0 packages: no build state uses this pool";
     let session = "sessions 0123456789abcdef0123 stage4/web of here: suspended: emerge failed";
     assert_eq!(items(&done), [session, pool]);
     assert!(!place.store().join("sessions/0123456789abcdef0123").exists() && !place.path("cache/binpkgs/pool").exists());
@@ -462,15 +456,21 @@ fn layers_stay_as_long_as_a_state_is_missing_that_a_name_leads_to() {
     for limits in [&["--yes"][..], &["--yes", "--max-size", "1K"]] {
         let plan = json(place, &[&["clean"], limits].concat());
         assert_eq!((items(&plan), layers()), (Vec::new(), 3), "{limits:?}");
-        let note = format!("build state {id}, which is needed, is missing or damaged: all states, layers and trees stay");
+        let note = format!("build state {id} is needed, but missing or damaged: all states, layers and trees stay");
         assert!(plan["notes"].to_string().contains(&note), "{plan}");
     }
     let told = place.run(&["store", "verify"]).fails(4).text();
     assert!(
-        told.contains(&format!("`profile/demo/upstream` once named build state `{id}`, and `states/{id}.json` is not")),
+        told.contains(&format!("`profile/demo/upstream` once named build state `{id}`, but `states/{id}.json` is missing")),
         "{told}"
     );
-    assert!(told.contains("bring that file back from a backup, or give the value up with `gentoomuch clean --keep N`"), "{told}");
+    assert!(
+        told.contains(
+            "restore that file from a backup, or give up the earlier value with `gentoomuch clean --keep \
+        N`"
+        ),
+        "{told}"
+    );
     fs::rename(&aside, &file).unwrap();
     place.run(&["profile", "rollback", "demo"]).ok();
     assert_eq!(items(&json(place, &["clean", "--yes"])).len(), 1);

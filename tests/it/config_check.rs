@@ -119,15 +119,17 @@ fn the_shipped_directory_has_nothing_that_portage_does_not_know() {
 #[test]
 fn what_cannot_be_asked_is_a_note_and_what_fails_a_warning() {
     let Some(tiny) = tiny() else { return };
-    let not_asked = "Portage was not asked whether it knows what is named here: no profile is bootstrapped";
+    let not_asked = "Portage did not check packages, flags and other names: no profile is bootstrapped";
     let ran = check(&tiny.place, &["--strict"]).ok();
     assert!(ran.text().contains(not_asked), "{ran}");
     // A stage3 without a tree, then one that has a tree but no Portage.
     tiny.place.run(&["bootstrap", "demo", tiny.stage3.to_str().unwrap(), "--no-rebuild"]).ok();
     let ran = check(&tiny.place, &[]).ok();
     assert!(
-        ran.text()
-            .contains("note: Portage was not asked: there is no ebuild tree in the store\n  hint: `gentoomuch sync` brings one"),
+        ran.text().contains(
+            "note: Portage did not check it: there is no ebuild tree in the store\n  hint: fetch one with `gentoomuch \
+                sync`"
+        ),
         "{ran}"
     );
     let tree = tiny.place.path("tree/profiles");
@@ -135,14 +137,14 @@ fn what_cannot_be_asked_is_a_note_and_what_fails_a_warning() {
     fs::write(tree.join("repo_name"), "gentoo\n").unwrap();
     tiny.place.run(&["sync", "--from", "tree"]).ok();
     let ran = check(&tiny.place, &["stage3:plain"]).ok();
-    assert!(ran.text().contains("stage3.defines/plain: warning: Portage could not be asked about it: "), "{ran}");
+    assert!(ran.text().contains("stage3.defines/plain: warning: Portage could not check it: "), "{ran}");
     check(&tiny.place, &["stage3:plain", "--strict"]).fails(3);
     // A definition with mistakes is not put to Portage, nor one with hooks that have some.
     tiny.place.write("config/hooks/finish.d/x", "");
     let ran = check(&tiny.place, &["stage3:plain"]).fails(3);
-    assert!(ran.text().contains("stage3.defines/plain: note: Portage is asked about it once its errors are gone\n"), "{ran}");
+    assert!(ran.text().contains("stage3.defines/plain: note: Portage checks it once you have corrected its errors\n"), "{ran}");
     fs::remove_dir_all(tiny.place.path("config/hooks")).unwrap();
     tiny.place.write("config/stage3.defines/plain/portage.local", "nothing\n");
     let ran = check(&tiny.place, &["stage3:plain"]).fails(3);
-    assert!(ran.text().contains("stage3.defines/plain: note: Portage is asked about it once its errors are gone\n"), "{ran}");
+    assert!(ran.text().contains("stage3.defines/plain: note: Portage checks it once you have corrected its errors\n"), "{ran}");
 }

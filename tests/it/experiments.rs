@@ -143,7 +143,7 @@ fn files_are_copied_out_of_a_state_and_links_lead_nowhere() {
     assert_ne!(inside, fs::read_to_string("/etc/passwd").unwrap(), "the host's");
     assert!(inside.contains("portage"), "the state's: {inside}");
     // Nothing is overwritten.
-    place.run(&["cp", &format!("kept/{kept}:/srv/out"), into]).fails(2).says("is there already\nhint: move it away");
+    place.run(&["cp", &format!("kept/{kept}:/srv/out"), into]).fails(2).says("already exists\nhint: move it away");
     root("/srv/none").fails(2).says("/srv/none");
     place.run(&["cp", "kept", "."]).fails(2).says("hint: write `STATE:PATH`");
     let reader =
@@ -194,9 +194,9 @@ fn directories_that_are_too_deep_are_refused() {
     with_few_descriptors(place, &["cp", &format!("{state}:/srv/deep"), into]).ok();
     with_few_descriptors(place, &["cp", &format!("{state}:/srv/deeper"), into])
         .fails(1)
-        .says("lies too deep: 200 directories below each other are copied");
+        .says("is nested too deep: at most 200 levels of directories are copied");
     assert_eq!(fs::read_dir(&to).unwrap().count(), 1, "nothing unfinished is left");
     let told = with_few_descriptors(place, &["diff", "profile/demo", &state, "--files", "/srv/deep"]).ok().text();
     assert!(told.contains(&format!("/srv/deep{}  directory ", "/d".repeat(190))), "{}", told.lines().last().unwrap());
-    with_few_descriptors(place, &["diff", "profile/demo", &state, "--files", "/srv/deeper"]).fails(1).says("` lies too deep");
+    with_few_descriptors(place, &["diff", "profile/demo", &state, "--files", "/srv/deeper"]).fails(1).says("` is nested too deep");
 }

@@ -222,7 +222,7 @@ fn explanations_name_what_they_override() {
     for (subject, words) in [
         ("app-misc/helo", "error: there is no package `app-misc/helo` in gentoo\nhint: did you mean `app-misc/hello`?\n"),
         ("hello", "error: `hello` is neither a variable nor an atom\nhint: did you mean app-misc/hello?\n"),
-        ("=dev-libs/greet-3", "error: no version of `dev-libs/greet` is meant by `=dev-libs/greet-3`\nhint: there are: 1.0, 1.1\n"),
+        ("=dev-libs/greet-3", "error: `=dev-libs/greet-3` matches no version of `dev-libs/greet`\nhint: there are: 1.0, 1.1\n"),
         ("app-misc/hello:nsl", "has no flag `nsl`\nhint: did you mean `nls`?\n"),
     ] {
         place.run(&["config", "explain", "asked", subject]).fails(2).says(words);

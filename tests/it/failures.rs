@@ -52,7 +52,7 @@ fn a_change_that_is_needed_is_shown_once_and_is_enough_once_written() {
     for line in ["+=app-misc/newcomer-0.1 ~amd64", "+app-resolve/eula testbed-EULA"] {
         assert_eq!(ran.stderr.matches(line).count(), 1, "{line}: {ran}");
     }
-    ran.says("hint: `gentoomuch resolve both --write FRAGMENT` writes it");
+    ran.says("hint: write it with `gentoomuch resolve both --write FRAGMENT`");
 
     let ran = place.run(&["resolve", "both", "--write", "both"]).ok();
     for file in

@@ -46,7 +46,7 @@ fn an_argument_may_be_of_any_bytes() {
     // What is kept there could not be removed.
     let place = odd.join("data");
     let refused = tiny.place.run(&args(&[os("store"), os("ls"), os("--data"), place.as_os_str()])).fails(2);
-    refused.says("error: this is no place to keep things in\n").says("is not UTF-8\n").says("hint: choose another place");
+    refused.says("error: gentoomuch cannot keep its files there\n").says("is not UTF-8\n").says("hint: choose another place");
     assert!(!place.exists());
 }
 
@@ -63,10 +63,10 @@ fn whatever_fails_around_a_command_is_told_from_it() {
     let Some(tiny) = demo() else { return };
     let place = &tiny.place;
     for command in [&["freshroot", "--", "true"][..], &["shell", "profile/demo", "--", "true"]] {
-        after(place, "mkdir gone && cd gone && rmdir ../gone", command).fails(125).says("cannot tell the current directory");
+        after(place, "mkdir gone && cd gone && rmdir ../gone", command).fails(125).says("cannot find the current directory");
         after(place, "exec </", command).fails(125).says("standard input is a directory");
         let elsewhere = [&["--data", "/proc/self"], command].concat();
-        place.run(&elsewhere).fails(125).says("this is no place to keep things in");
+        place.run(&elsewhere).fails(125).says("gentoomuch cannot keep its files there");
     }
     // Not where no command is run.
     after(place, "exec </", &["freshroot", "--print-plan"]).fails(2);
@@ -94,7 +94,7 @@ fn a_full_output_is_not_a_full_disk() {
     for args in [&["store", "ls"][..], &["store", "ls", "--json"], &["cp", "profile/demo/upstream:/etc/passwd", "-"]] {
         let ran = after(&tiny.place, "exec >/dev/full", args).fails(1);
         let ran = ran.says("error: cannot write to standard output\ncaused by: ").says("No space left on device");
-        let ran = ran.says("hint: there is no room where standard output goes to\n");
+        let ran = ran.says("hint: there is no space left where standard output is written\n");
         assert!(!ran.stderr.contains("on the file system of"), "{ran}");
     }
 }

@@ -316,7 +316,7 @@ fn forty_sources_come_without_a_network_from_mirrors_that_lie_and_cut() {
         assert_eq!(world.mirrors.count(&format!("/good/distfiles/{name}")), 1, "{name}");
         assert!(fs::read(world.distfile(&name)).unwrap() == fs::read(world.sources.join(&name)).unwrap());
     }
-    ran.says(&format!("/bad/distfiles/{}`: the server sent another file than the Manifest describes", named("forty-7")));
+    ran.says(&format!("/bad/distfiles/{}`: the file is not the one that the Manifest describes", named("forty-7")));
     let host = fs::read_link("/proc/self/ns/net").unwrap();
     assert_ne!(world.text("forty", "/usr/share/fetched/network").trim(), host.to_str().unwrap());
     // Nothing of it is in the layer.

@@ -225,7 +225,7 @@ fn a_build_whose_first_process_or_helper_is_killed_goes_on() {
         let parent = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
         kill(Pid::from_raw(if helper { parent } else { i32::try_from(pid1).unwrap() }), Signal::SIGKILL).unwrap();
         let ran = finish(command_line(&command), running).fails(6).says(words);
-        ran.says("hint: what was built so far is kept: repeat the command to go on where it stopped\n");
+        ran.says("hint: the packages built so far are kept: repeat the command to go on where it stopped\n");
         assert_eq!(own()["status"]["is"], "suspended");
         child::assert_no_strangers();
     }

@@ -293,7 +293,7 @@ fn kernels_that_cannot_be_made_say_why() {
     place
         .run(&["kernel", "build", &none, "--profile", "demo"])
         .fails(3)
-        .says(&format!("kernel.configs/{none}.kconf:1: no package fits the kernel sources `sys-kernel/none`"));
+        .says(&format!("kernel.configs/{none}.kconf:1: no package matches the kernel sources `sys-kernel/none`"));
     stage4(&place, &named("kernel-none"), &none, "");
     let checked = place.run(&["config", "check", &named("kernel-none")]).fails(3);
     assert!(

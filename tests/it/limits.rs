@@ -16,7 +16,7 @@ fn a_command_that_exceeds_a_limit_is_our_failure_around_it() {
     freshroot(&shared, &["--pids", "300"], BOMB)
         .fails(125)
         .says("error: the session had more than 300 processes and threads, its limit\n")
-        .says("hint: `--pids` or a line `pids` in `env/limits` sets another limit, or `none`\n");
+        .says("hint: set another limit, or `none`, with `--pids` or a line `pids` in `env/limits`\n");
     freshroot(&shared, &["--memory", "300M"], HOG)
         .fails(125)
         .says("error: the session used more than 300 MiB of memory, its limit\n");
@@ -76,7 +76,7 @@ fn a_stage_that_exceeds_a_limit_fails_and_goes_on_with_another() {
     std::fs::write(&limits, "pids 350\ntimeout 1h  # enough\n").unwrap();
     build(&[]).fails(6).says(words);
     std::fs::write(&limits, "pids 350\npids 360\n").unwrap();
-    build(&[]).fails(3).says(&format!("{}:2: `pids` is limited on line 1 already", limits.display()));
+    build(&[]).fails(3).says(&format!("{}:2: line 1 limits `pids` already", limits.display()));
     std::fs::write(&limits, "timeout 2s\n").unwrap();
     let place = with_script(&shared, "stage", "sleep 1000");
     place

@@ -77,8 +77,8 @@ fn a_place_where_others_can_put_something_else_is_refused() {
     chmod(&open, 0o777);
     there(&data)
         .fails(2)
-        .says("this is no place to keep things in")
-        .says(&format!("others can rename what is in `{}` (mode 0777)", open.display()))
+        .says("gentoomuch cannot keep its files there")
+        .says(&format!("other users can rename files in `{}` (mode 0777)", open.display()))
         .says(&format!("`chmod +t {}`", open.display()));
     assert!(!data.join("store").exists());
     chmod(&open, 0o1777);
@@ -107,7 +107,7 @@ fn a_writable_bind_is_warned_of_once() {
     let dir = shared.place.path("bound");
     fs::create_dir_all(&dir).unwrap();
     let bind = |more: &str| format!("{}:/mnt/{more}", dir.display());
-    let words = format!("everything in the session can change `{0}`, `{0}`, in your name", dir.display());
+    let words = format!("programs in the session can change `{0}`, `{0}` in your name", dir.display());
     let ran =
         shared.place.run(&["freshroot", "--bind", &bind("a"), "--bind", &bind("b"), "--bind", &bind("c:ro"), "--", "true"]).ok();
     assert_eq!(ran.stderr.matches(&words).count(), 1, "{ran}");

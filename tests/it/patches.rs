@@ -58,8 +58,8 @@ fn a_package_that_does_not_compile_is_mended_and_the_patch_saved() {
     assert_eq!(fs::metadata(&dir).unwrap().uid(), nix::unistd::getuid().as_raw());
     assert_eq!(git(&dir, &["log", "--format=%s %an"]), "app-misc/broken-1.0::gentoo gentoomuch\n");
     patch(&place, &["prep", "mend", "app-misc/broken"]).fails(2).says("there is a work set `mend` already");
-    patch(&place, &["save", "mend"]).fails(2).says("nothing has been changed in the work set `mend`");
-    patch(&place, &["shell", "mend"]).fails(125).says("no failed build of the patch `mend` is kept");
+    patch(&place, &["save", "mend"]).fails(2).says("the work set `mend` has no changes");
+    patch(&place, &["shell", "mend"]).fails(125).says("there is no failed build of the patch `mend`");
 
     // As it is: the log is on the screen, and the session is kept.
     let failed = patch(&place, &["try", "mend"]).fails(6).says("error: ‘undeclared_on_purpose’ undeclared");
@@ -105,7 +105,7 @@ fn a_package_that_does_not_compile_is_mended_and_the_patch_saved() {
     assert!(!dir.exists());
     assert_eq!(patch(&place, &["prep", "mend", "app-misc/broken"]).ok().value("applied"), "what was saved of it");
     assert!(patch(&place, &["show", "mend", "--changes"]).ok().text().contains("+\tprintf(\"%d\\n\", 42);"));
-    patch(&place, &["rm", "mend", "--saved"]).fails(2).says("nothing would be left of the changes of `mend`");
+    patch(&place, &["rm", "mend", "--saved"]).fails(2).says("all changes of `mend` would be lost");
     let gone = patch(&place, &["rm", "mend", "--saved", "--force"]).ok();
     assert_eq!(gone.text().lines().count(), 2, "{gone}");
     assert!(!place.config.join("user.patches/mend").exists());
@@ -137,7 +137,7 @@ fn a_source_comes_along_byte_for_byte_and_its_git_settings_do_not() {
     fs::write(dir.join("build.log"), "ignored\n").unwrap();
     fs::set_permissions(dir.join("words"), PermissionsExt::from_mode(0o755)).unwrap();
     let built = patch(&place, &["try", "awkward"]).ok();
-    assert!(built.text().contains("git is told to ignore them") && built.text().contains("  build.log\n"), "{built}");
+    assert!(built.text().contains("since git ignores them") && built.text().contains("  build.log\n"), "{built}");
     let saved = json(&place, &["save", "awkward"], 0);
     let text = fs::read(place.config.join(saved["path"].as_str().unwrap())).unwrap();
     let text = String::from_utf8(text).unwrap();
@@ -190,7 +190,7 @@ fn a_patch_is_brought_to_a_newer_version() {
     assert!(words.contains("three and a half\n=======\ntwo and a half\nthree\n>>>>>>> "), "{words}");
     assert_eq!(fs::read(dir.join("dos.txt")).unwrap(), b"first line\r\nsecond line\r\n3rd line\r\n");
     for command in ["try", "save", "refresh"] {
-        patch(&place, &[command, "newer"]).fails(1).says("a merge has left conflicts in words").says("hint: mend the files");
+        patch(&place, &[command, "newer"]).fails(1).says("there are conflicts of a merge in words").says("hint: correct the files");
     }
     fs::write(dir.join("words"), "version 1.1\nzero\none\ntwo\ntwo and a half\nthree and a half\nprepared\n").unwrap();
     patch(&place, &["try", "newer"]).ok();
@@ -255,7 +255,7 @@ fn what_is_wrong_with_a_patch_is_said() {
         (&["prep", "../wrong", "app-misc/broken"], 2, "`../wrong` cannot be the name of a patch\nhint: letters, digits"),
         // Other tests' work sets may be named in between.
         (&["try", "wrong"], 2, "there is no work set `wrong`\nhint: "),
-        (&["try", "wrong"], 2, "hint: `gentoomuch patch prep wrong ATOM` makes it"),
+        (&["try", "wrong"], 2, "hint: make it with `gentoomuch patch prep wrong ATOM`"),
         (&["save", "wrong", "--purpose", "two\nlines"], 2, "`two\\nlines` cannot be a line of a patch's header"),
         (&["show", "wrong"], 2, "there is no patch `wrong`"),
         (&["refresh", "wrong"], 2, "there is no patch `wrong`"),

@@ -190,7 +190,7 @@ fn a_stage4_has_them_and_says_so(world: &World) {
          calls `eapply_user`",
     );
     // Not by the second thought that follows a build.
-    assert!(!ran.stderr.contains("their patches have changed"), "{ran}");
+    assert!(!ran.stderr.contains("Portage does not notice that patches have changed"), "{ran}");
     assert_eq!(world.says("stage4/web", "broken && cat /usr/share/scoped-0/* && cat /usr/share/scoped-3/*"), {
         "42\nany\n1.0-r1\nrevision\nversion\nany\n3.0\nslot\n"
     });
@@ -223,7 +223,7 @@ fn a_conflict_is_found_before_anything_is_built(world: &World) {
         assert!(!ran.stderr.contains("emerging"), "{ran}");
         ran
     };
-    fails().says("nothing that has changed concerns plain on one");
+    fails().says("the changes do not affect plain on one");
     // Not even the base that it needs, where that has to be built anew.
     let make_conf = place.config.join("portage.global/make.conf");
     let before = fs::read_to_string(&make_conf).unwrap();
@@ -257,7 +257,7 @@ fn what_concerns_no_package_of_a_state_rebuilds_nothing(world: &World) {
     for _ in ["found out", "noted"] {
         assert!(dry("bare").contains("nothing to do"), "{}", dry("bare"));
     }
-    world.build("bare").ok().says("nothing that has changed concerns plain on one").says("nothing that has changed concerns bare");
+    world.build("bare").ok().says("the changes do not affect plain on one").says("the changes do not affect bare");
     assert_eq!(["profile/one/plain", "stage4/bare"].map(state), before);
     // What stands on it gets the package, and what is said about it now.
     world.stage4("late", "app-misc/scoped:3");
@@ -279,7 +279,7 @@ fn what_is_installed_is_built_again(world: &World) {
     world.patch("tree/app-text/tree/x.patch", &brings("tree"));
     world.patch("aloof/app-misc/aloof/x.patch", &brings("aloof"));
     let ran = place.run(&["profile", "update", "one"]).ok();
-    ran.says("their patches have changed, for which Portage builds nothing again: app-text/tree-");
+    ran.says("rebuilding, since Portage does not notice that patches have changed: app-text/tree-");
     assert_eq!(recorded() == "none\n", !host::portage_records_patches());
     place.run(&["profile", "update", "one"]).ok();
     // The builder has a patch that it cannot apply: whoever builds with it is told.
@@ -288,6 +288,6 @@ fn what_is_installed_is_built_again(world: &World) {
     world.drop_patches();
     // With the configuration of before alone, its state would be there already.
     place.write("config/portage.locals/gentoomuch/builder/package.use", "app-text/none flag\n");
-    place.run(&["profile", "update", "one"]).ok().says("their patches have changed");
+    place.run(&["profile", "update", "one"]).ok().says("Portage does not notice that patches have changed");
     assert_eq!(recorded(), "none\n");
 }

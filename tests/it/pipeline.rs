@@ -244,7 +244,7 @@ fn compiled_once(place: &Place, names: &Names) {
     let logs = String::from_utf8(child::check(&mut grep)).unwrap();
     assert_eq!(logs.lines().filter(|log| log.contains("/packages/")).count(), 1, "{logs}");
     let waits_for = |who: &str| {
-        let words = format!("waiting for app-fleet/shared-{}, which stage4/{who} compiles\n", std::process::id());
+        let words = format!("waiting for app-fleet/shared-{}, which stage4/{who} is compiling\n", std::process::id());
         ran.stderr.contains(&words)
     };
     assert!(waits_for(one) != waits_for(two), "{ran}");
@@ -360,7 +360,7 @@ fn by_make(place: &Place, names: &Names) {
     place
         .run(&["pipeline", "node", "--no-sign", &id])
         .fails(2)
-        .says(&format!("hint: `gentoomuch pipeline node stage4/{three}` first"));
+        .says(&format!("hint: run `gentoomuch pipeline node stage4/{three}` first"));
     place.run(&["pipeline", "node", "stage4/nobody"]).fails(2).says("error: there is no node `stage4/nobody`\nhint: there are: ");
 
     fs::write(place.path("pipeline.mk"), plan("make")).unwrap();
@@ -400,7 +400,7 @@ fn after_a_failure_the_rest_is_built_or_not_begun() {
     let section = format!("stage4_{}", bad.replace('-', "_"));
     for words in [
         format!("error: cannot build `stage4/{bad}`\ncaused by: `app-misc/broken-1.0` failed in its compile phase\n"),
-        "hint: `--keep-going` builds what does not need what failed\n".to_owned(),
+        "hint: use `--keep-going` to build the nodes that do not need a failed one\n".to_owned(),
         "[0Ksection_start:".to_owned(),
         format!(":{section}[collapsed=true]\r\x1b[0Kstage4/{bad} failed after "),
         format!(":{section}\r\x1b[0K\n"),
@@ -418,7 +418,7 @@ fn after_a_failure_the_rest_is_built_or_not_begun() {
         format!("::group::stage4/{good} built in "),
         "* building stage4 ".to_owned(),
         "::endgroup::\n".to_owned(),
-        "error: 1 of 5 nodes failed, 1 that need them skipped\n".to_owned(),
+        "error: 1 of 5 nodes failed, 1 that need them were skipped\n".to_owned(),
     ] {
         assert!(ran.stderr.contains(&words), "{words:?} is not in {ran}");
     }
@@ -460,7 +460,7 @@ fn what_is_wrong_is_said_before_anything_is_built() {
     pipeline(&place, &[])
         .fails(2)
         .says("error: profile `elsewhere` is not bootstrapped")
-        .says("it is named in `stage4.defines/hello/profile:1`");
+        .says("`stage4.defines/hello/profile:1` names it");
     for dir in fs::read_dir(place.config.join("stage4.defines")).unwrap().flatten() {
         fs::remove_dir_all(dir.path()).unwrap();
     }

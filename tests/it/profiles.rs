@@ -127,7 +127,7 @@ fn what_portage_does_not_compare_is_compared(place: &Place, profile: &str) {
     fs::write(builder_file(place, "package.env"), "app-misc/greeter of-one\n").unwrap();
     fs::write(builder_file(place, "env").join("of-one"), format!("CFLAGS=\"${{CFLAGS}} {flag}\"\n")).unwrap();
     let ran = place.run(&["profile", "update", profile, "--json"]).ok();
-    let ran = ran.says("what they are made from has changed, for which Portage builds nothing again: app-misc/greeter-1.0\n");
+    let ran = ran.says("rebuilding, since their inputs have changed, which Portage does not notice: app-misc/greeter-1.0\n");
     let updated: Value = serde_json::from_str(&ran.text()).unwrap();
     assert_eq!(packages(&updated), ["rebuilt app-misc/greeter-1.0"], "{updated}");
     let recorded = || {
@@ -205,7 +205,7 @@ fn a_failed_update_leaves_the_profile_as_it_was() {
     let bare = format!("{profile}-bare");
     place.run(&["bootstrap", "--no-rebuild", "--allow-unsigned", "made here", &bare, unsigned]).ok();
     let shown = place.run(&["profile", "show", &bare]).ok();
-    assert!(shown.text().contains("NOT SIGNED      nobody vouches for it; taken because: made here"), "{shown}");
+    assert!(shown.text().contains("NOT SIGNED      without a trusted signature; accepted because: made here"), "{shown}");
     place.run(&["profile", "rm", &bare]).ok();
     // The state it is in has a stage3, and that comes back with it.
     let back = json(&place, &["profile", "rollback", "--to", "0", &profile]);
@@ -261,14 +261,14 @@ fn a_profile_goes_back_to_its_former_stage3_and_forward_again() {
     place.run(&["profile", "rollback"]).ok();
     assert_eq!(states(place, "demo")[0], *new);
     place.run(&["profile", "rollback", "--to", "0"]).ok();
-    assert_eq!(states(place, "demo").len(), 4, "nothing has moved");
+    assert_eq!(states(place, "demo").len(), 4, "nothing has changed");
     assert_eq!(json(place, &["profile", "show", "demo@{1}"])["stage3"]["state"], **old);
 
     // A layer that somebody has removed.
     let layer = json(place, &["store", "show", old])["layers"][0].as_str().unwrap().to_owned();
     let (there, away) = (place.store().join("layers").join(&layer), place.path("away"));
     fs::rename(&there, &away).unwrap();
-    let gone = place.run(&["profile", "rollback"]).fails(2).says("error: the state `demo@{1}` is not in the store any more\n");
+    let gone = place.run(&["profile", "rollback"]).fails(2).says("error: the state `demo@{1}` is no longer in the store\n");
     gone.says(&format!("caused by: there is no layer `{layer}`\n")).says("hint: `gentoomuch profile show`");
     assert_eq!(states(place, "demo")[0], *new);
     let shown = place.run(&["profile", "show"]).ok();
@@ -324,7 +324,7 @@ fn a_profile_is_removed_unless_something_was_built_on_it() {
     let text = removed.text();
     assert!(text.starts_with("removed  profile/demo/upstream\nThere is no default profile now"), "{removed}");
     assert!(text.contains("2 states without a name now: "), "{removed}");
-    place.run(&["profile", "show"]).fails(2).says("no profile given, and none is set");
+    place.run(&["profile", "show"]).fails(2).says("you named no profile, and there is no default profile");
     let ls = place.run(&["profile", "ls"]).ok();
     assert!(ls.text().starts_with("no profile is bootstrapped"), "{ls}");
     // The states are there still.
@@ -347,7 +347,7 @@ fn a_profile_that_something_was_built_on_is_removed_by_force_alone() {
 
     let before = states(&place, &profile);
     let refused = place.run(&["profile", "rm", &profile]).fails(2).says(&format!("error: profile `{profile}` is in use\n"));
-    refused.says(&format!("kept `{kept}` was built on it")).says("hint: `--force` removes its names nevertheless");
+    refused.says(&format!("kept `{kept}` was built on it")).says("hint: remove its names anyway with `--force`");
     assert_eq!(states(&place, &profile), before, "nothing has gone");
 
     let removed = json(&place, &["profile", "rm", "--force", &profile]);

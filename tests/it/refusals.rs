@@ -72,7 +72,7 @@ fn a_tampered_signature_is_refused() {
     fs::write(&other, "something else").unwrap();
     tiny.gpg.detach(&tiny.key, &other, None);
     fs::copy(beside(&other, "asc"), beside(&tiny.stage3, "asc")).unwrap();
-    refused(&tiny, "x").says(".asc` does not count").says("bad signature: this is not what").says(&tiny.key);
+    refused(&tiny, "x").says(".asc` does not count").says("bad signature: the data is not what").says(&tiny.key);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn tampered_digests_are_refused() {
     let tampered = text.replacen("\n# SHA512 HASH\n", "\n# SHA512 HASH \n", 1).replacen("# BLAKE2B HASH", "# BLAKE2B hash", 1);
     assert_ne!(text, tampered);
     fs::write(&digests, tampered).unwrap();
-    refused(&tiny, "x").says(".DIGESTS` does not count").says("bad signature: this is not what");
+    refused(&tiny, "x").says(".DIGESTS` does not count").says("bad signature: the data is not what");
 }
 
 #[test]

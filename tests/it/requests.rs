@@ -35,7 +35,7 @@ fn options_that_decide_what_is_installed_stop_every_build() {
     for option in ["--oneshot", "--exclude=app-misc/hello", "--onlydeps", "--pretend", "--fetchonly", "--buildpkgonly"] {
         let make_conf = format!("EMERGE_DEFAULT_OPTS=\"--jobs=2\n  {option}\"\n");
         let place = asking(&shared, "options", "dev-libs/greet\n", &[("portage.locals/asked/make.conf", &make_conf)]);
-        let words = format!("`{option}` in `EMERGE_DEFAULT_OPTS` would change what a build does");
+        let words = format!("`{option}` in `EMERGE_DEFAULT_OPTS` would change the result of a build");
         let ran = build(&place).fails(3).says(&format!("portage.locals/asked/make.conf:2: {words}"));
         assert!(!ran.stderr.contains("emerging"), "{ran}");
         let ran = place.run(&["config", "check", "--no-portage"]).fails(3);
@@ -47,7 +47,7 @@ fn options_that_decide_what_is_installed_stop_every_build() {
 fn another_root_stops_every_build() {
     let Some(shared) = shared() else { return };
     let place = asking(&shared, "root", "dev-libs/greet\n", &[("portage.locals/asked/make.conf", "ROOT=\"/mnt/target\"\n")]);
-    build(&place).fails(3).says("portage.locals/asked/make.conf:1: `ROOT` is `/mnt/target`, and a stage is always built for `/`");
+    build(&place).fails(3).says("portage.locals/asked/make.conf:1: `ROOT` is `/mnt/target`, but a stage is always built for `/`");
 }
 
 /// Packages that do what those of a real stage3 do.
@@ -81,9 +81,12 @@ fn what_says_how_to_work_is_taken_over_and_places_are_the_sessions() {
     ];
     let place = asking(&shared, "taken over", "dev-libs/greet\n", &files);
     let checked = place.run(&["config", "check", "stage3:asked"]).ok().text();
-    for words in
-        ["`PORTDIR` has no effect", "`PKGDIR` holds in the finished system", "env/elsewhere:1: note: `PORTAGE_TMPDIR` holds"]
-    {
+    for words in [
+        "`PORTDIR` has no effect",
+        "`PKGDIR` has an effect in the finished system",
+        "env/elsewhere:1: note: `PORTAGE_TMPDIR` has \
+            an effect",
+    ] {
         assert!(checked.contains(words), "{words} in {checked}");
     }
     // The tree is where it always is, and nothing is dead.
@@ -112,13 +115,13 @@ fn what_emerge_did_not_do_fails_the_build_whatever_its_exit_code() {
     let Some(shared) = shared() else { return };
     for (options, environment, words) in [
         ("--pretend", "X=", "no installed package satisfies `app-arch/lz4`"),
-        ("--oneshot", "X=", "`app-arch/lz4` is installed, and not recorded in world"),
+        ("--oneshot", "X=", "`app-arch/lz4` is installed, but not recorded in world"),
         ("--nospinner", "USE=static-libs", "` is installed with other USE flags than decided: static-libs"),
     ] {
         let hook = wrapper(options, environment);
         let place = asking(&shared, "not done", "app-arch/lz4\n", &[("hooks/prepare.d/50-wrapper.sh", &hook)]);
-        let ran = build(&place).fails(6).says("emerge ended well, and `packages` is not what was asked for").says(words);
-        ran.says("hint: look for what changes emerge's options");
+        let ran = build(&place).fails(6).says("emerge succeeded, but `packages` is not as requested").says(words);
+        ran.says("hint: look for a hook, script or `bashrc` that changes emerge's options");
     }
 }
 
@@ -140,6 +143,6 @@ fn portage_is_asked_before_anything_is_compiled() {
     // What stands on it is asked about as well.
     let place = asking(&shared, "refused above", "dev-libs/greet\n", &[("stage4.defines/asked/packages", "app-resolve/eula\n")]);
     let ran = build(&place).fails(3).says("stage4.defines/asked/packages:1: `app-resolve/eula` is masked");
-    let ran = ran.says("+app-resolve/eula testbed-EULA").says("hint: `gentoomuch resolve asked --write FRAGMENT` writes it");
+    let ran = ran.says("+app-resolve/eula testbed-EULA").says("hint: write it with `gentoomuch resolve asked --write FRAGMENT`");
     assert!(!ran.stderr.contains("building asked"), "{ran}");
 }

@@ -77,7 +77,7 @@ fn a_stage_with_every_kind_of_need_gets_one_diff_that_is_enough() {
 fn rounds_are_bounded() {
     let Some(shared) = shared() else { return };
     let ran = resolve(&shared.place, &["--rounds", "1", "app-resolve/chain"]).fails(6);
-    ran.says("round 1: ").says("Portage wanted yet another change after 1 round; `--rounds` allows more");
+    ran.says("round 1: ").says("Portage needs another change after 1 round; allow more with `--rounds`");
     resolve(&shared.place, &["--rounds", "0", "app-resolve/chain"]).fails(2).says("0 is not in 1..=1000");
 }
 
@@ -98,7 +98,11 @@ fn what_no_change_can_mend_is_explained_in_a_few_lines() {
         (&["app-resolve/loner", "app-resolve/shy"], &["`app-resolve/loner-1.0` cannot be installed beside `app-resolve/shy`:"]),
         (
             &["app-resolve/egg"],
-            &["packages that need each other to be built first: ", "hint: `app-resolve/hen -docs` in `package.use` breaks it"],
+            &[
+                "packages that need each other to be built first: ",
+                "hint: `app-resolve/hen -docs` in `package.use` breaks the \
+                circle",
+            ],
         ),
         (&["app-resolve/head"], &["`app-resolve/head-1.0`", "`app-resolve/tail-1.0`"]),
         (
@@ -144,7 +148,7 @@ fn a_line_that_says_the_opposite_is_for_the_user_to_decide() {
     assert!(diff.contains("\n+app-misc/greeter ascii json -color\n"), "{diff}");
     assert_eq!(
         report["changes"][0]["chosen"],
-        "`portage.global` has a line for `app-misc/greeter`: it goes there, which is for every stage"
+        "`portage.global` has a line for `app-misc/greeter` already: the new one goes there, which is for every stage"
     );
 }
 
@@ -154,7 +158,7 @@ fn words_that_cannot_be_resolved_are_refused_before_anything_is_started() {
     let place = &shared.place;
     resolve(place, &["nosuch"]).fails(3).says("there is no stage4 or stage3 definition `nosuch`").says("an atom has a category");
     resolve(place, &["--stage", "nosuch", "a/b"]).fails(3).says("`nosuch`");
-    resolve(place, &["hello", "app-misc/hello"]).fails(2).says("`hello` has no category").says("a stage goes alone");
+    resolve(place, &["hello", "app-misc/hello"]).fails(2).says("`hello` has no category").says("give one stage alone");
     resolve(place, &["app-misc/hello-2.10"]).fails(2).says("has a version but no operator");
     resolve(place, &["hello", "--write", "../up"]).fails(2).says("`../up` cannot be the name of a fragment");
     resolve(place, &["hello", "--profile", "nosuch"]).fails(2).says("profile `nosuch` is not bootstrapped");

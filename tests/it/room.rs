@@ -15,7 +15,7 @@ fn output_that_cannot_be_written_is_told_as_such() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
         assert!(said.contains("error: cannot write to standard output\n"), "{args:?}: {said}");
-        assert!(said.ends_with("hint: there is no room where standard output goes to\n"), "{args:?}: {said}");
+        assert!(said.ends_with("hint: there is no space left where standard output is written\n"), "{args:?}: {said}");
     }
 }
 

@@ -48,7 +48,7 @@ fn no_tree() {
 #[test]
 fn no_such_profile() {
     let Some(tiny) = tiny() else { return };
-    tiny.place.run(&["freshroot", "--", "true"]).fails(125).says("no profile given, and none is set");
+    tiny.place.run(&["freshroot", "--", "true"]).fails(125).says("you named no profile, and there is no default profile");
     tiny.place
         .run(&["stage", "build", "hello"])
         .fails(2)
@@ -84,7 +84,7 @@ fn flags_that_this_processor_cannot_run_are_refused_before_anything_is_built() {
     tiny.place.run(&["sync", "--from", "tree"]).ok();
     tiny.place.write("config/stage3.defines/gentoomuch/builder/cpu", "generic-arm64\n");
     let ran = tiny.place.run(&["bootstrap", "x", tiny.stage3.to_str().unwrap()]).fails(3);
-    let ran = ran.says("this processor cannot run what `gentoomuch/builder` would build");
+    let ran = ran.says("this processor cannot run the programs that `gentoomuch/builder` would build");
     assert!(ran.stderr.contains("armv8-a"), "{ran}");
 }
 

@@ -306,7 +306,7 @@ struct Served {
 }
 
 fn held_words(place: &Path) -> String {
-    format!("a process outside of the session has files of `{}` open", place.join("upper").display())
+    format!("a process outside the session has files of `{}` open", place.join("upper").display())
 }
 
 /// A build of Nix passed a descriptor to another user through an abstract socket, who changed the output after it was registered.

@@ -185,7 +185,7 @@ time.sleep(20)
 print('the end')";
     let limits = Limits { memory_bytes: Some(1 << 40), ..Limits::default() };
     let error = run(&fixture, limits, 0, &["python3", "-c", script]).unwrap_err();
-    assert_eq!(error.to_string(), "the session has so many processes and open files that its use of memory cannot be told in time");
+    assert_eq!(error.to_string(), "the session has too many processes and open files to measure its memory in time");
     // Its time is over while a look goes on.
     let limits = Limits { timeout_ms: Some(8000), ..limits };
     let error = run(&fixture, limits, 0, &["python3", "-c", script]).unwrap_err();

@@ -147,5 +147,5 @@ fn an_overlay_that_the_kernel_refuses_names_the_file_system() {
     *upper = "/proc/self".into();
     let error = fixture.run_plan(&plan, &place, MountCalls::Newest).unwrap_err();
     assert!(matches!(error, Error::Overlay { .. }), "{error:?}");
-    assert!(chain(&error).starts_with("cannot stack layers with `/proc/self` on top, which lies on "), "{}", chain(&error));
+    assert!(chain(&error).starts_with("cannot mount an overlay with `/proc/self` on top, which is on "), "{}", chain(&error));
 }

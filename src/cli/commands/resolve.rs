@@ -35,7 +35,7 @@ use crate::cli::table::{count, print, print_json};
   gentoomuch resolve --check web
   gentoomuch resolve --stage web app-misc/hello dev-libs/greet[static-libs]
 
-Exit codes: 0 resolves (perhaps with the change shown), 3 configuration, 6 no change makes it
+Exit codes: 0 it resolves (perhaps with the change shown), 3 configuration, 6 no change makes it
 resolve, 10 `--check`: a change is needed.")]
 pub(crate) struct Args {
     /// A stage4 or stage3 definition, or atoms and sets

@@ -18,7 +18,7 @@ impl From<artifact::Error> for Failure {
                     SquashfsError::NotInstalled => {
                         (Vec::new(), "install squashfs-tools (`sys-fs/squashfs-tools` on Gentoo), or choose another `--format`")
                     }
-                    SquashfsError::Start(_) => (Vec::new(), "`mksquashfs -version` in a shell tells whether it works"),
+                    SquashfsError::Start(_) => (Vec::new(), "see whether `mksquashfs -version` works in a shell"),
                     SquashfsError::Failed { last_lines, .. } => {
                         (last_lines.clone(), "squashfs-tools 4.5 or later with zstd is needed: `mksquashfs -version`")
                     }
@@ -27,10 +27,10 @@ impl From<artifact::Error> for Failure {
             }
             E::Making { path, source } => Self::from(*source).about(format!("cannot make `{}`", path.shown())),
             E::Ending { .. } => Self::new(Kind::Usage, error).hint(
-                "artifacts end in .tar.xz, .tar.zst, .tar.gz, .tar, .oci, .squashfs or .sqfs; what a file with another name is to be, \
-                 `--format` says",
+                "artifacts end in .tar.xz, .tar.zst, .tar.gz, .tar, .oci, .squashfs or .sqfs; for a file with another name, give \
+                 `--format`",
             ),
-            E::OtherForm { .. } => Self::new(Kind::Usage, error).hint("leave out `--format`, or name the file otherwise"),
+            E::OtherForm { .. } => Self::new(Kind::Usage, error).hint("leave out `--format`, or give the file another name"),
             E::ArtifactExists { .. } => Self::new(Kind::Usage, error).hint("move it away, or choose another name with `-o`"),
             E::Sign(ref sign) => {
                 let (hint, lines) = (sign.hint(), sign.last_lines().to_vec());

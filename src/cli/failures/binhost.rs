@@ -13,7 +13,7 @@ impl From<binhost::Error> for Failure {
             E::Names(error) => return error.into(),
             E::Config(error) => return error.into(),
             E::NoPool { ref profile } => {
-                (Kind::Usage, Some(format!("build its builder with `gentoomuch bootstrap {profile} STAGE3`, which fills a pool")))
+                (Kind::Usage, Some(format!("build its builder with `gentoomuch bootstrap {profile} STAGE3`: that fills the pool")))
             }
             E::NotOurs(_) => (Kind::Usage, Some("name a new directory, or one that was exported before".to_owned())),
             E::OtherProfile { ref profile, .. } => {

@@ -20,9 +20,7 @@ impl From<context::Error> for Failure {
                 let failure = Self::new(Kind::Interrupted, error);
                 if resumable { failure.hint("repeat the command to go on where it stopped") } else { failure }
             }
-            E::RootFile(error) => {
-                Self::new(Kind::Other, error).hint("`gentoomuch store verify` tells whether the store is damaged")
-            }
+            E::RootFile(error) => Self::new(Kind::Other, error).hint("check the store with `gentoomuch store verify`"),
             E::Io(error) => Self::new(Kind::Other, error),
         }
     }
@@ -55,14 +53,14 @@ impl From<store::Error> for Failure {
         }
         let (kind, hint) = match &error {
             E::NoSuchRef { name } if name.len() < 4 && name.bytes().all(|b| b.is_ascii_hexdigit()) => {
-                (Kind::Usage, Some("give at least 4 digits of an id; `gentoomuch store ls` shows what there is"))
+                (Kind::Usage, Some("give at least 4 digits of an id; `gentoomuch store ls` lists names and ids"))
             }
             E::NoSuchRef { .. }
             | E::NoSuchRefEntry { .. }
             | E::NoSuchState(_)
             | E::NoSuchLayer(_)
             | E::NoSuchTree(_)
-            | E::Ambiguous { .. } => (Kind::Usage, Some("`gentoomuch store ls` shows what there is")),
+            | E::Ambiguous { .. } => (Kind::Usage, Some("`gentoomuch store ls` lists names and ids")),
             E::Name { .. } | E::Id { .. } => (Kind::Usage, None),
             E::Busy(_) => (Kind::Other, Some("leave out `--no-wait` to wait for it")),
             E::Cancelled { .. } => (Kind::Interrupted, None),
@@ -74,8 +72,8 @@ impl From<store::Error> for Failure {
             ),
             E::NotOwner { .. } => (Kind::Other, Some("choose a directory of your own with `--data`")),
             E::WriteBack { .. } => (Kind::Other, Some("free some space, check the disk, and repeat the command")),
-            E::Damaged { .. } | E::DamagedRef { .. } => (Kind::Other, Some("`gentoomuch store verify` tells what is affected")),
-            E::Version { .. } => (Kind::Other, Some("use the program that made it, or another `--data` directory")),
+            E::Damaged { .. } | E::DamagedRef { .. } => (Kind::Other, Some("see what is affected with `gentoomuch store verify`")),
+            E::Version { .. } => (Kind::Other, Some("use the gentoomuch version that made it, or another `--data` directory")),
             _ => (Kind::Other, None),
         };
         let failure = Self::new(kind, error);

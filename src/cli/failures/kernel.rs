@@ -16,19 +16,20 @@ impl From<kernel::Error> for Failure {
             E::Recipe(error) => return error.into(),
             E::Resolve(error) => return error.into(),
             E::NoTerminal { .. } => {
-                (Kind::Usage, "without one there are `--target olddefconfig`, `defconfig` and `tinyconfig`".to_owned())
+                (Kind::Usage, "run it in a terminal, or use `--target olddefconfig`, `defconfig` or `tinyconfig`".to_owned())
             }
             E::Target { ref target, .. } if target.ends_with("config") && target.len() <= "menuconfig".len() => {
                 (Kind::Other, "the menus need `sys-libs/ncurses` in the builder; nothing was written".to_owned())
             }
             E::Target { .. } => {
-                (Kind::Other, "`gentoomuch kernel prep NAME --target olddefconfig` tells whether the sources are usable".to_owned())
+                (Kind::Other, "check the sources with `gentoomuch kernel prep NAME --target olddefconfig`".to_owned())
             }
             E::NothingSaved => (Kind::Usage, "choose Save before leaving the menus; nothing was written".to_owned()),
             E::OldLayout { ref name, .. } => (
                 Kind::Config,
                 format!(
-                    "another file chooses the sources: move the configuration to `kernel.configs/{name}.kconf`, and remove that"
+                    "another file chooses the sources: move the configuration to `kernel.configs/{name}.kconf`, and remove the \
+                     old file"
                 ),
             ),
         };

@@ -52,7 +52,7 @@ impl From<InitError> for Failure {
                     "name a directory that you may write: `gentoomuch init DIR`"
                 }
                 std::io::ErrorKind::NotADirectory => "a file has the name of a directory: move it away, or name another directory",
-                _ => "correct the cause and repeat the command: what is there by now stays",
+                _ => "correct the cause and repeat the command: files that are written already stay",
             },
         };
         Self::new(Kind::Other, error).hint(hint)
@@ -74,14 +74,17 @@ impl From<ExplainError> for Failure {
         };
         let hint = match &error {
             E::Subject { packages, .. } if !packages.is_empty() => Some(format!("did you mean {}?", packages.join(" or "))),
-            E::Subject { word, .. } => Some(format!("a flag for all packages is `USE:{word}`, a package has a category before it")),
+            E::Subject { word, .. } => Some(format!(
+                "write `USE:{word}` for the flag of all packages, or the category before a \
+                package"
+            )),
             E::Atom { .. } => Some("for example `app-misc/hello`, `app-misc/hello:nls` or `=app-misc/hello-2.10`".to_owned()),
             E::NoVariable { nearest, known, .. } | E::NoEntry { nearest, known, .. } | E::NoFlag { nearest, known, .. } => {
                 nearest_or(nearest, there_are(known))
             }
-            E::NoPackage { nearest, .. } => nearest_or(nearest, Some("`gentoomuch sync` imports a newer tree".to_owned())),
+            E::NoPackage { nearest, .. } => nearest_or(nearest, Some("fetch a newer tree with `gentoomuch sync`".to_owned())),
             E::NoVersion { known, .. } => there_are(known),
-            E::Repository(_) => Some("import the tree again with `gentoomuch sync`".to_owned()),
+            E::Repository(_) => Some("fetch the tree again with `gentoomuch sync`".to_owned()),
         };
         Self::new(Kind::Usage, error).hints(hint)
     }
@@ -101,7 +104,7 @@ fn proposal(error: config::proposal::Error) -> Failure {
             let reasons = contradiction.because.clone();
             let may_override = contradiction.may_override;
             let failure = reasons.into_iter().fold(Failure::new(Kind::Config, error), Failure::detail);
-            let failure = failure.hint("drop that line, or what needs the other");
+            let failure = failure.hint("drop that line, or the package that needs the other one");
             if may_override {
                 failure
                     .hint(format!("or write `{wanted} # override` in a fragment that is merged later"))
@@ -116,7 +119,7 @@ fn proposal(error: config::proposal::Error) -> Failure {
         }
         E::Name(_) => Failure::new(Kind::Usage, error).hint("a fragment is a folder of `portage.locals`, such as `web`"),
         E::Changed(_) => Failure::new(Kind::Other, error).hint("repeat the command"),
-        E::Outside(_) => Failure::new(Kind::Config, error).hint("write to another fragment, or make it a file of its own"),
+        E::Outside(_) => Failure::new(Kind::Config, error).hint("write to another fragment, or replace the link with a file"),
         E::Io { .. } => Failure::new(Kind::Other, error),
     }
 }

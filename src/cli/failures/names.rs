@@ -13,28 +13,28 @@ impl From<names::Error> for Failure {
             E::Unknown { nearest: Some(nearest), .. } => vec![format!("did you mean `{nearest}`?")],
             E::Unknown { known, .. } if known.is_empty() => one("nothing has been built yet"),
             E::Unknown { known, .. } => there_are(known).into_iter().collect(),
-            E::NoEntry { name, kept: 1, .. } => vec![format!("`{name}` has its present value only, `{name}@{{0}}`")],
+            E::NoEntry { name, kept: 1, .. } => vec![format!("`{name}` has only its present value, `{name}@{{0}}`")],
             E::NoEntry { name, kept, .. } => {
-                vec![format!("`{name}@{{0}}`, the present one, to `{name}@{{{}}}` are kept", kept - 1)]
+                vec![format!("use `{name}@{{0}}` (the present one) to `{name}@{{{}}}`", kept - 1)]
             }
             E::Ambiguous { fits, .. } => {
                 let fits: Vec<String> = fits.iter().take(8).map(|id| id.as_str().chars().take(12).collect()).collect();
                 vec![format!("give more digits: {}", fits.join(", "))]
             }
-            E::NotAName { names, .. } if names.is_empty() => one("no name leads to it; `gentoomuch store ls` lists names"),
+            E::NotAName { names, .. } if names.is_empty() => one("it has no name; `gentoomuch store ls` lists names"),
             E::NotAName { names, .. } => vec![format!("it is called {}", names.join(", "))],
-            E::Gone { .. } => one("`gentoomuch store verify` tells what is missing"),
+            E::Gone { .. } => one("see what is missing with `gentoomuch store verify`"),
             E::NoProfile { known, named_in, .. } => {
-                let named = named_in.as_ref().map(|place| format!("it is named in `{place}`"));
+                let named = named_in.as_ref().map(|place| format!("`{place}` names it"));
                 let make = "make it with `gentoomuch bootstrap PROFILE STAGE3`".to_owned();
                 named.into_iter().chain(there_are(known)).chain([make]).collect()
             }
             E::NoProfileState { kept, profile, .. } => {
-                vec![format!("{kept} are kept, the present one included: `gentoomuch profile show {profile}` lists them")]
+                vec![format!("states that are kept, with the present one: {kept}; `gentoomuch profile show {profile}` lists them")]
             }
             E::StateGone { .. } => vec![
-                "`gentoomuch profile show` lists the states that can be gone back to".to_owned(),
-                "if nobody has removed it on purpose: `gentoomuch store verify`".to_owned(),
+                "`gentoomuch profile show` lists the states that you can go back to".to_owned(),
+                "if nobody removed it on purpose, check the store with `gentoomuch store verify`".to_owned(),
             ],
             E::NoDefaultProfile => one("name one with `--profile`, or make one with `gentoomuch bootstrap PROFILE STAGE3`"),
             E::Name { .. } => one("letters, digits and `._+-`, not beginning with `.` or `-`"),

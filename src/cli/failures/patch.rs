@@ -31,57 +31,57 @@ fn of_patch(error: PatchError) -> Failure {
         E::HeaderLine(_) => vec!["one line of text".to_owned()],
         E::Exists { name, dir } => vec![
             format!("it is in {}", dir.shown()),
-            format!("`gentoomuch patch rm {name}` removes it, `gentoomuch patch refresh {name}` brings it to a newer version"),
+            format!("remove it with `gentoomuch patch rm {name}`, or move it on with `gentoomuch patch refresh {name}`"),
         ],
         E::NoWorkSet { name, saved: true, .. } => {
-            vec![format!("the patch is saved: `gentoomuch patch prep {name} ATOM` unpacks the source again and applies it")]
+            vec![format!("the patch is saved: unpack the source and apply it with `gentoomuch patch prep {name} ATOM`")]
         }
         E::NoWorkSet { name, known, .. } => {
-            let make = format!("`gentoomuch patch prep {name} ATOM` makes it");
+            let make = format!("make it with `gentoomuch patch prep {name} ATOM`");
             there_are(known).into_iter().chain([make]).collect()
         }
         E::Unknown { nearest: Some(nearest), .. } => vec![format!("did you mean `{nearest}`?")],
         E::Unknown { name, known, .. } => {
-            there_are(known).into_iter().chain([format!("`gentoomuch patch prep {name} ATOM` begins it")]).collect()
+            there_are(known).into_iter().chain([format!("begin it with `gentoomuch patch prep {name} ATOM`")]).collect()
         }
         E::SeveralPackages { .. } => vec!["say which with `--to ATOM`".to_owned()],
         E::NotVisible(N::NoPackage { near, .. }) if !near.is_empty() => vec![format!("did you mean {}?", near.join(" or "))],
-        E::NotVisible(N::NoPackage { .. }) => vec!["`gentoomuch sync` brings a newer tree".to_owned()],
+        E::NotVisible(N::NoPackage { .. }) => vec!["fetch a newer tree with `gentoomuch sync`".to_owned()],
         E::NotVisible(N::Masked { atom, reasons, .. }) => {
             let keyword = reasons.iter().any(|reason| reason.contains("keyword"));
             let accepts = keyword.then(|| format!("the configuration would have to accept {}", accepting(reasons)));
-            accepts.into_iter().chain([format!("`gentoomuch resolve {atom}` shows where that belongs")]).collect()
+            accepts.into_iter().chain([format!("see the line to add with `gentoomuch resolve {atom}`")]).collect()
         }
-        E::OtherPackage { .. } => vec!["`gentoomuch patch prep` begins a patch for it".to_owned()],
-        E::NothingSaved => vec!["`gentoomuch patch save NAME` saves what was changed in a work set".to_owned()],
+        E::OtherPackage { .. } => vec!["begin a patch for it with `gentoomuch patch prep`".to_owned()],
+        E::NothingSaved => vec!["save the changes in a work set with `gentoomuch patch save NAME`".to_owned()],
         E::Unchanged(name) => vec![
-            format!("`gentoomuch patch show {name}` tells where it is"),
+            format!("see where it is with `gentoomuch patch show {name}`"),
             format!("if this version of the package has the change already: `gentoomuch patch rm {name} --saved`"),
         ],
         E::Binary(_) => vec!["take the files back with `git checkout`, or remove them".to_owned()],
         E::Repositories(_) => vec!["remove their `.git`, or the whole directories".to_owned()],
         E::Conflicts(_) => {
             kind = Kind::Other;
-            vec!["mend the files, then take the marker lines out (`<<<<<<<`, `=======`, `>>>>>>>`)".to_owned()]
+            vec!["correct the files, then remove the marker lines (`<<<<<<<`, `=======`, `>>>>>>>`)".to_owned()]
         }
         E::NothingKept(name) => vec![format!("`gentoomuch patch try {name}` keeps the session if the build fails")],
         E::Unsaved(name) => vec![
-            format!("`gentoomuch patch show {name} --changes` shows them, `gentoomuch patch save {name}` saves them"),
-            "`--force` removes it all the same".to_owned(),
+            format!("see them with `gentoomuch patch show {name} --changes`, save them with `gentoomuch patch save {name}`"),
+            "remove it anyway with `--force`".to_owned(),
         ],
-        E::NothingLeft(name) => vec![format!("`gentoomuch patch rm {name} --saved --force` removes both")],
+        E::NothingLeft(name) => vec![format!("remove both with `gentoomuch patch rm {name} --saved --force`")],
         E::NothingNewer { name, .. } => vec![
-            "`gentoomuch sync` brings a newer tree".to_owned(),
-            format!("`gentoomuch patch refresh {name} --to '=CATEGORY/PACKAGE-VERSION'` goes to another version"),
+            "fetch a newer tree with `gentoomuch sync`".to_owned(),
+            format!("go to another version with `gentoomuch patch refresh {name} --to '=CATEGORY/PACKAGE-VERSION'`"),
         ],
-        E::Damaged { .. } => vec!["`gentoomuch patch rm --force` removes the work set".to_owned()],
+        E::Damaged { .. } => vec!["remove the work set with `gentoomuch patch rm --force`".to_owned()],
         E::Answer(_) => {
             kind = Kind::Other;
             vec!["see whether `gentoomuch freshroot -- emerge --info` works".to_owned()]
         }
         E::Beneath(_) => {
             kind = Kind::Other;
-            vec!["a file of a work set has to be removed or mended; `gentoomuch patch rm --force` removes the work set".to_owned()]
+            vec!["correct or remove the file, or remove the whole work set with `gentoomuch patch rm --force`".to_owned()]
         }
         E::Nested(_) | E::Io { .. } => {
             kind = Kind::Other;

@@ -22,7 +22,7 @@ impl From<pipeline::Error> for Failure {
                 Self::new(Kind::Usage, error).hints(hint)
             }
             E::Unbuilt { ref needs, .. } => {
-                let needs: Vec<String> = needs.iter().map(|id| format!("`gentoomuch pipeline node {id}` first")).collect();
+                let needs: Vec<String> = needs.iter().map(|id| format!("run `gentoomuch pipeline node {id}` first")).collect();
                 Self::new(Kind::Usage, error).hints(needs)
             }
         }

@@ -7,6 +7,6 @@ use crate::cli::report::{Failure, Kind};
 impl From<places::Unsafe> for Failure {
     fn from(error: places::Unsafe) -> Self {
         let hint = error.hint();
-        Self::new(Kind::Usage, error).about("this is no place to keep things in").hint(hint)
+        Self::new(Kind::Usage, error).about("gentoomuch cannot keep its files there").hint(hint)
     }
 }

@@ -21,7 +21,7 @@ impl From<profile::Error> for Failure {
                 let by = by.clone();
                 let failure = by.into_iter().fold(Self::new(Kind::Usage, error), Self::detail);
                 if may_force {
-                    failure.hint("`--force` removes its names nevertheless; what was built on it stays")
+                    failure.hint("remove its names anyway with `--force`; states that were built on it stay")
                 } else {
                     failure.hint("end it first")
                 }

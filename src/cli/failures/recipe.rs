@@ -21,7 +21,7 @@ impl From<recipe::Error> for Failure {
             E::DoesNotApply(misfit) => {
                 let hints = [
                     format!("the whole output is in {}", misfit.log.shown()),
-                    format!("`gentoomuch patch refresh {}` brings it to the version that is built now", misfit.name),
+                    format!("move it to the version that is built now with `gentoomuch patch refresh {}`", misfit.name),
                 ];
                 let lines = misfit.last_lines.clone();
                 lines.into_iter().fold(Self::new(Kind::Config, *misfit), Self::detail).hints(hints.to_vec())
@@ -43,7 +43,7 @@ fn suspended(error: recipe::Error) -> Failure {
     let died = matches!(error, recipe::Error::Context(context::Error::Sandbox(sandbox::Error::Died { .. })));
     let failure = Failure::from(error);
     let failure = if died { failure.of_kind(Kind::Emerge) } else { failure };
-    failure.hint("what was built so far is kept: repeat the command to go on where it stopped")
+    failure.hint("the packages built so far are kept: repeat the command to go on where it stopped")
 }
 
 impl From<KernelError> for Failure {
@@ -56,7 +56,8 @@ impl From<KernelError> for Failure {
                 (
                     kind,
                     format!(
-                        "`gentoomuch resolve --stage gentoomuch/builder {atom}` says what keeps {name} out: it may be masked, or not in the tree"
+                        "{name} may be masked, or not in the tree: `gentoomuch resolve --stage gentoomuch/builder {atom}` says \
+                         which"
                     ),
                 )
             }

@@ -28,12 +28,11 @@ impl From<release::Error> for Failure {
             E::Replayed { .. } => (
                 Kind::Verification,
                 Some(
-                    "somebody may wish to hide newer builds: name another mirror with `--mirror`, or a build with `--date`"
-                        .to_owned(),
+                    "somebody may be hiding newer builds: name another mirror with `--mirror`, or a build with `--date`".to_owned(),
                 ),
             ),
             E::NoSuchVariant { known, .. } => (Kind::Usage, there_are(known)),
-            E::Variant { .. } => (Kind::Usage, Some("`gentoomuch stage3 ls` shows what there is".to_owned())),
+            E::Variant { .. } => (Kind::Usage, Some("`gentoomuch stage3 ls` lists the variants".to_owned())),
             E::Arch { .. } => (Kind::Usage, Some("such as amd64, arm64, riscv, x86".to_owned())),
             E::Date { .. } => (Kind::Usage, Some("it is in the file's name, such as 20260811T083102Z".to_owned())),
             E::Download(_) | E::Verify(_) | E::Io { .. } => (Kind::Other, None),
@@ -53,14 +52,15 @@ impl From<release::keys::Error> for Failure {
             E::Download(error) => error.into(),
             E::Keys(error) => error.into(),
             E::NotPinned(ref fingerprint) => {
-                let hint = format!("if you know that it is the right one: `gentoomuch keys trust {fingerprint}`");
+                let hint = format!("if you know that it is the right key, trust it: `gentoomuch keys trust {fingerprint}`");
                 Self::new(Kind::Verification, error).hint(hint)
             }
             E::Nowhere { ref tried, .. } => {
                 let lines: Vec<String> = tried.iter().map(|(url, unusable)| format!("{url}: {unusable}")).collect();
                 let failure = lines.into_iter().fold(Self::new(Kind::Other, error), Self::detail);
                 failure.hint(
-                    "name where it is with `--wkd ADDRESS` or `--hkps SERVER`, or get its file and `gentoomuch keys import FILE`",
+                    "say where it is with `--wkd ADDRESS` or `--hkps SERVER`, or get its file and run `gentoomuch keys import \
+                     FILE`",
                 )
             }
         }

@@ -45,6 +45,6 @@ impl Failure {
     fn proposed(self, arguments: &str, resolved: &resolve::Resolved) -> Self {
         let diff = config::proposal::unified(&resolved.edits);
         let failure = diff.lines().map(str::to_owned).fold(self, Self::detail);
-        failure.hint(format!("`gentoomuch resolve {arguments} --write FRAGMENT` writes it; then repeat the command"))
+        failure.hint(format!("write it with `gentoomuch resolve {arguments} --write FRAGMENT`, then repeat the command"))
     }
 }

@@ -30,22 +30,21 @@ pub(crate) fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
             ],
         ),
         E::Proc { .. } | E::NestedNamespace { .. } | E::MapFailed { .. } => (Kind::Host, vec![doctor_hint()]),
-        E::CommandNotFound { .. } => (Kind::Usage, one("it is looked for in the `PATH` of the session, not of this host")),
+        E::CommandNotFound { .. } => (Kind::Usage, one("the `PATH` of the session is searched, not that of this host")),
         E::CommandNotExecutable { .. } => (Kind::Usage, Vec::new()),
         E::StandardDirectory { .. } => {
             (Kind::Usage, one("redirect it: from a file or `/dev/null`, or to a file or a pipe (`DIR/NAME` instead of `DIR`)"))
         }
         E::Held { .. } => (
             Kind::Other,
-            one(
-                "nothing of the session was kept, since it could be changed afterwards; find out who has them with `fuser`, then repeat the command",
-            ),
+            one("nothing of the session was kept, since that process could change it later; find the process with `fuser`, then \
+                 repeat the command"),
         ),
         E::Exceeded(exceeded) => {
             let name = exceeded.name();
-            (Kind::Emerge, vec![format!("`--{name}` or a line `{name}` in `env/limits` sets another limit, or `none`")])
+            (Kind::Emerge, vec![format!("set another limit, or `none`, with `--{name}` or a line `{name}` in `env/limits`")])
         }
-        E::Died { .. } => (Kind::Other, one("it was killed, or the machine ran out of memory")),
+        E::Died { .. } => (Kind::Other, one("somebody killed it, or the machine ran out of memory")),
         E::Task { failure, .. } => match failure.kind.as_str() {
             "archive-changed" | "archive-refused" => (Kind::Verification, Vec::new()),
             "archive-damaged" => (Kind::Verification, one("fetch the file again")),

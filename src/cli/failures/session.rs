@@ -26,7 +26,7 @@ impl From<session::Error> for Failure {
                 let (log, lines) = (log.shown(), unmet.iter().map(ToString::to_string).collect::<Vec<_>>());
                 let failure = lines.into_iter().fold(Self::new(Kind::Emerge, error), Self::detail);
                 failure
-                    .hint("look for what changes emerge's options, environment or database: hooks, scripts, `bashrc`")
+                    .hint("look for a hook, script or `bashrc` that changes emerge's options, environment or database")
                     .hint(format!("the whole output is in {log}"))
             }
             E::Unchecked { .. } => Self::new(Kind::Emerge, error),
@@ -35,15 +35,16 @@ impl From<session::Error> for Failure {
                 let failure = last_lines.into_iter().fold(Self::new(Kind::Other, error), Self::detail);
                 failure.hint(format!("the whole output is in {log}")).hint("correct the cause and repeat the command")
             }
-            E::NoCompiler { .. } => {
-                Self::new(Kind::Config, error).hint("the stage3 has to bring gcc or clang; `CC` in make.conf names another one")
-            }
+            E::NoCompiler { .. } => Self::new(Kind::Config, error).hint(
+                "the stage3 must have gcc or clang; name another compiler with `CC` in \
+                    make.conf",
+            ),
             E::Untrusted { ref log, ref why, .. } => {
                 let log = format!("the whole output is in {}", log.shown());
                 let hint = match why {
                     Distrust::UnknownKey => "if that key is right, import it with `gentoomuch keys import --for binpkg FILE`",
                     Distrust::Expired => "import a newer copy of the key with `gentoomuch keys import FILE`",
-                    _ => "nothing of it was installed; ask whoever runs the binhost, or take it out of `binrepos.conf`",
+                    _ => "it was not installed; ask the owner of the binhost, or remove the binhost from `binrepos.conf`",
                 };
                 Self::new(Kind::Verification, error).hint(hint).hint(log)
             }
@@ -51,7 +52,10 @@ impl From<session::Error> for Failure {
                 Self::new(Kind::Config, error).hint("import the host's key with `gentoomuch keys import --for binpkg FILE`")
             }
             E::Hooks(_) | E::Keys(_) => Self::new(Kind::Config, error),
-            E::Keyring(_) => Self::new(Kind::Other, error).hint("the stage3 needs `app-crypt/gnupg` to verify what a binhost has"),
+            E::Keyring(_) => Self::new(Kind::Other, error).hint(
+                "the stage3 needs `app-crypt/gnupg` to verify packages of a \
+                binhost",
+            ),
             E::NoAnswer(_) => Self::new(Kind::Other, error).hint("see whether `gentoomuch freshroot -- emerge --info` works"),
             E::Binpkgs(_) | E::Fetch(_) | E::Request(_) | E::Output(_) => Self::new(Kind::Other, error),
         }
@@ -66,8 +70,8 @@ fn emerge(failure: &EmergeFailure, log: &str, resumable: bool) -> Failure {
         shown = shown.detail(line.clone());
     }
     if failure.kind == FailureKind::SandboxViolation {
-        shown = shown
-            .hint("that is a mistake of the package; a file of `env/` with `SANDBOX_WRITE`, or a patch, helps until it is mended");
+        shown =
+            shown.hint("this is a bug of the package; until it is fixed, a file of `env/` with `SANDBOX_WRITE`, or a patch, helps");
     }
     shown = shown.hint(format!("the whole output is in {log}"));
     if resumable { shown.hint("correct the cause and repeat the command to go on where it stopped") } else { shown }

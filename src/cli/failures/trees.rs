@@ -10,7 +10,7 @@ use crate::cli::screen::Shown as _;
 impl From<trees::Error> for Failure {
     fn from(error: trees::Error) -> Self {
         use trees::Error as E;
-        let again = |name: &str| format!("`gentoomuch sync {name}` brings it");
+        let again = |name: &str| format!("fetch it with `gentoomuch sync {name}`");
         match error {
             E::Context(error) => error.into(),
             E::Config(error) => error.into(),
@@ -25,28 +25,29 @@ impl From<trees::Error> for Failure {
             E::BadSource { .. } | E::TwoSources { .. } => Self::new(Kind::Config, error),
             E::Unsigned { ref digest, .. } => {
                 let pin = digest.as_ref().map(|digest| {
-                    format!("or pin what it is, if you know from elsewhere that this is right: `--pin sha256:{digest}`")
+                    format!("or pin it, if you know from another source that this digest is right: `--pin sha256:{digest}`")
                 });
                 Self::new(Kind::Verification, error)
                     .hint("import the key that signs it with `gentoomuch keys import FILE`, if there is one")
-                    .hint("take it all the same with `--allow-unsigned REASON`")
+                    .hint("accept it anyway with `--allow-unsigned REASON`")
                     .hints(pin)
             }
             E::Manifest { .. } | E::NotAsSigned { .. } => Self::new(Kind::Verification, error)
-                .hint("the server may be in the middle of an update: try again, or another mirror"),
+                .hint("the server may be in the middle of an update: try again, or use another mirror"),
             E::OtherContents { ref found, .. } => {
                 let found = format!("it has {found}");
                 Self::new(Kind::Verification, error)
                     .detail(found)
-                    .hint("if the repository has moved on: `--pin latest` pins what it has now")
+                    .hint("if the repository has moved on, pin its newest state with `--pin latest`")
             }
             E::NotConfigured { ref known, .. } => {
                 let hint = there_are(known);
-                Self::new(Kind::Usage, error).hints(hint).hint("a section of `repos.conf` or a line of `env/tree` names others")
+                Self::new(Kind::Usage, error).hints(hint).hint("name others in a section of `repos.conf` or a line of `env/tree`")
             }
             E::NoSource { ref name } => {
                 let hint = format!(
-                    "`sync-type` and `sync-uri` in its section of `repos.conf` do, or `gentoomuch sync --name {name} --from SOURCE`"
+                    "say it with `sync-type` and `sync-uri` in its section of `repos.conf`, or with `gentoomuch sync --name \
+                     {name} --from SOURCE`"
                 );
                 Self::new(Kind::Config, error).hint(hint)
             }
@@ -54,19 +55,24 @@ impl From<trees::Error> for Failure {
                 let hint = again(name);
                 Self::new(Kind::Config, error).hint(hint)
             }
-            E::OtherName { .. } => {
-                Self::new(Kind::Config, error).hint("a section of `repos.conf` has the name that the repository gives itself")
-            }
+            E::OtherName { .. } => Self::new(Kind::Config, error).hint(
+                "use the name in the repository's `profiles/repo_name` for its section of \
+                    `repos.conf`",
+            ),
             E::InUse { ref by, ref name, .. } => {
                 let (by, name) = (by.clone(), name.clone());
                 let hint = match name {
-                    Some(name) if name.contains('/') => format!("`gentoomuch tree rm {name}` removes the pinned name and the tree"),
+                    Some(name) if name.contains('/') => format!(
+                        "remove the pinned name and the tree with `gentoomuch tree rm \
+                        {name}`"
+                    ),
                     Some(name) => {
                         format!(
-                            "it is the latest of `{name}`: bring a newer one, or `gentoomuch tree rm {name}` removes the name, too"
+                            "it is the latest of `{name}`: fetch a newer one, or remove the name, too, with `gentoomuch tree rm \
+                             {name}`"
                         )
                     }
-                    None => "`gentoomuch clean` removes states that nothing needs, and then their trees".to_owned(),
+                    None => "remove states that nothing needs, and then their trees, with `gentoomuch clean`".to_owned(),
                 };
                 by.into_iter().fold(Self::new(Kind::Usage, error), Self::detail).hint(hint)
             }
@@ -74,12 +80,14 @@ impl From<trees::Error> for Failure {
                 let hint = there_are(known);
                 Self::new(Kind::Usage, error).hints(hint).hint("`gentoomuch tree ls` shows their ids")
             }
-            E::NoTree => Self::new(Kind::Usage, error)
-                .hint("`gentoomuch sync` brings what the configuration names, `gentoomuch sync --from SOURCE` any other"),
+            E::NoTree => Self::new(Kind::Usage, error).hint(
+                "`gentoomuch sync` fetches the trees that the configuration names, `gentoomuch sync --from SOURCE` any \
+                    other",
+            ),
             E::NotATree { .. } => Self::new(Kind::Usage, error),
-            E::Repository(_) => Self::new(Kind::Other, error).hint("import the tree again with `gentoomuch sync`"),
+            E::Repository(_) => Self::new(Kind::Other, error).hint("fetch the tree again with `gentoomuch sync`"),
             E::Unpack { .. } => Self::new(Kind::Other, error),
-            E::Lock { .. } => Self::new(Kind::Other, error).hint("leave out `--no-wait` to wait for another command that fetches"),
+            E::Lock { .. } => Self::new(Kind::Other, error).hint("leave out `--no-wait` to wait for the other command"),
         }
     }
 }
@@ -90,7 +98,7 @@ impl From<program::Error> for Failure {
         let (kind, hint, lines) = match &error {
             E::NotInstalled { program } => (Kind::Other, Some(format!("install {}", program.shown())), Vec::new()),
             E::Failed { last_lines, .. } => (Kind::Other, None, last_lines.clone()),
-            E::Run { .. } => (Kind::Other, Some("try it in a shell with `--version`".to_owned()), Vec::new()),
+            E::Run { .. } => (Kind::Other, Some("see whether it runs in a shell with `--version`".to_owned()), Vec::new()),
             E::Interrupted => (Kind::Interrupted, None, Vec::new()),
         };
         lines.into_iter().fold(Self::new(kind, error), Self::detail).hints(hint)
@@ -110,9 +118,7 @@ impl From<GitError> for Failure {
                 return lines.into_iter().fold(failure, Self::detail);
             }
             E::Program(program::Error::Interrupted) => return Self::new(Kind::Interrupted, error),
-            E::Program(program::Error::Run { .. }) => {
-                (Kind::Other, "`git --version` in a shell tells whether git works".to_owned())
-            }
+            E::Program(program::Error::Run { .. }) => (Kind::Other, "see whether `git --version` works in a shell".to_owned()),
             E::NotARepository(_) => {
                 (Kind::Usage, "put the configuration directory under version control with `git init`".to_owned())
             }
@@ -123,11 +129,11 @@ impl From<GitError> for Failure {
             }
             E::NoSuchDirectory { .. } => (Kind::Usage, "`git log -- .` in the directory lists the commits that have it".to_owned()),
             E::NotGiven { .. } => {
-                (Kind::Other, "it may have been removed there; another repository with the same commit will do".to_owned())
+                (Kind::Other, "it may have been removed there; use another repository that has the commit".to_owned())
             }
             E::Offline { .. } => (Kind::Other, "repeat the command without `--offline`".to_owned()),
-            E::Mirror { .. } => (Kind::Other, "it is a cache: it can be removed".to_owned()),
-            E::Scratch { .. } => (Kind::Other, "name a directory that can be written to in `TMPDIR`".to_owned()),
+            E::Mirror { .. } => (Kind::Other, "it is a cache: you can remove it".to_owned()),
+            E::Scratch { .. } => (Kind::Other, "set `TMPDIR` to a directory that you can write".to_owned()),
         };
         Self::new(kind, error).hint(hint)
     }

@@ -14,25 +14,24 @@ impl From<try_it::Error> for Failure {
         let hints: Vec<String> = match &error {
             E::Word { .. } => vec!["for example `--matrix \"ipv6 ssl dev-libs/openssl:ktls\"`".to_owned()],
             E::Cflags(_) => vec![
-                "write them as a compiler takes them, without quotes; one that begins with `+` is added to those configured"
-                    .to_owned(),
+                "write them as a compiler takes them, without quotes; a leading `+` adds them to the configured ones".to_owned(),
             ],
             E::NotVisible(N::NoPackage { near, .. }) => {
-                did_you_mean(near).into_iter().chain(["`gentoomuch sync` imports a newer tree".to_owned()]).collect()
+                did_you_mean(near).into_iter().chain(["fetch a newer tree with `gentoomuch sync`".to_owned()]).collect()
             }
             E::NotVisible(N::Masked { reasons, .. }) if reasons.iter().any(|reason| reason.contains("keyword")) => {
-                vec![format!("`--keyword '{}'` accepts it for this experiment", accepting(reasons))]
+                vec![format!("accept it for this experiment with `--keyword '{}'`", accepting(reasons))]
             }
             E::NotVisible(N::Masked { atom, .. }) => {
-                vec![format!("`gentoomuch resolve {atom}` shows what the configuration would have to say")]
+                vec![format!("see the lines that the configuration needs with `gentoomuch resolve {atom}`")]
             }
             E::NoFlag { nearest: Some(nearest), .. } => vec![format!("did you mean `{nearest}`?")],
             E::NoFlag { known, packages, .. } if known.is_empty() => vec![format!("{} has no flags", packages.join(", "))],
             E::NoFlag { known, .. } => there_are(known).into_iter().collect(),
-            E::TooMany { .. } => vec!["each flag doubles them: try fewer at a time".to_owned()],
+            E::TooMany { .. } => vec!["each flag doubles the number: try fewer flags at a time".to_owned()],
             E::AllLeftOut { reasons, ways } => {
                 details.clone_from(reasons);
-                ways.iter().map(|way| format!("`--use \"{way}\"` satisfies it")).collect()
+                ways.iter().map(|way| format!("satisfy it with `--use \"{way}\"`")).collect()
             }
             E::Context(_) | E::Config(_) | E::Names(_) | E::Session(_) | E::Recipe(_) => Vec::new(),
         };

@@ -60,7 +60,7 @@ impl ConfigDir {
             let place = Place::whole(Path::new("stage3.defines"));
             findings.warning(
                 &place,
-                "there is no folder of a configuration here",
+                "this directory has no folder of a configuration",
                 "`gentoomuch init` makes a configuration directory",
             );
         }
@@ -150,7 +150,7 @@ fn check_folders(findings: &mut Findings<'_>) {
         let place = Place::whole(Path::new(&entry.name));
         if FOLDERS.contains(&entry.name.as_str()) {
             if !entry.is_dir {
-                findings.error(&place, "this is a file, where a folder is read");
+                findings.error(&place, "this is a file, but a folder is expected here");
             }
         } else if entry.is_dir && !old::is_folder(&entry.name) {
             match nearest(&entry.name, FOLDERS) {
@@ -167,7 +167,7 @@ fn check_names(findings: &mut Findings<'_>) {
         for name in names::list(findings.root(), folder, shape) {
             if name.chars().any(char::is_control) || name.split('/').any(|part| part.trim() != part) {
                 let place = Place::whole(&Path::new(folder).join(&name));
-                findings.error_with_hint(&place, format!("nobody can name `{}`", name.escape_debug()), "rename it");
+                findings.error_with_hint(&place, format!("no definition can name `{}`", name.escape_debug()), "rename it");
             }
         }
         if shape == Shape::File || !findings.root().join(folder).is_dir() {
@@ -191,7 +191,7 @@ fn check_definition_name(findings: &mut Findings<'_>, folder: &str, name: &str) 
         findings.error_with_hint(
             &Place::whole(&Path::new(folder).join(name)),
             format!("the name `{}` {fault}", name.escape_debug()),
-            "build states and artifacts are called by it: rename the definition",
+            "build states and artifacts get this name: rename the definition",
         );
     }
 }

@@ -50,13 +50,13 @@ pub(super) fn check(findings: &mut Findings<'_>) {
     check_kernels(findings);
     let builders = [BUILDER, OLD_BUILDER].map(|name| Path::new("stage3.defines").join(name));
     if builders.iter().map(|dir| findings.root().join(dir).is_dir()).eq([false, true]) {
-        findings.note(&Place::whole(&builders[1]), format!("of an older layout: `bootstrap` builds it as `{BUILDER}`"));
+        findings.note(&Place::whole(&builders[1]), format!("this is of an older layout: `bootstrap` builds it as `{BUILDER}`"));
     }
     for name in files(findings, "patch.profiles") {
         findings.warning(
             &Place::whole(&Path::new("patch.profiles").join(name)),
             "this list of an older layout is not read: every patch of `user.patches` applies to every stage",
-            "keep in `user.patches` what is to apply, and remove the list",
+            "keep the patches that you want in `user.patches`, and remove the list",
         );
     }
     for name in files(findings, "build.hooks") {
@@ -74,7 +74,7 @@ pub(super) fn check(findings: &mut Findings<'_>) {
             findings.warning(
                 &Place::whole(Path::new(old)),
                 "this folder of an older layout is not read",
-                format!("it is called `{new}` now: move what is in it there"),
+                format!("its name is `{new}` now: move the files there"),
             );
         }
     }
@@ -99,21 +99,27 @@ fn check_kernels(findings: &mut Findings<'_>) {
                 findings.warning(
                     &Place::whole(&dir.join(&entry.name)),
                     "this file of a kernel definition is not read",
-                    "it has `config` and `sources`",
+                    "a kernel definition has only `config` and `sources`",
                 );
             }
         }
         let (config, sources) = (dir.join("config"), dir.join("sources"));
         if findings.root().join(&config).exists() {
             if kernel::read_define(findings, &dir).is_some() {
-                findings.note(&Place::whole(&config), format!("of an older layout: read where `kconf` of a stage4 names `{name}`"));
+                findings.note(
+                    &Place::whole(&config),
+                    format!(
+                        "this is of an older layout: it is read if `kconf` of a stage4 \
+                    names `{name}`"
+                    ),
+                );
             }
         } else if findings.root().join(&sources).exists() {
             // The old tool's builder had this one, with its kernel sources.
             findings.warning(
                 &Place::whole(&sources),
-                "not read: without `config` beside it there is no kernel to build",
-                "to have the sources installed, list them in `packages` of the definition",
+                "this file is not read: without `config` beside it there is no kernel to build",
+                "to install the sources, list them in `packages` of the definition",
             );
         }
     }

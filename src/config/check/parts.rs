@@ -102,7 +102,7 @@ fn check_file_names(findings: &mut Findings<'_>, dir: &Path, mentions: &Mentions
         } else if entry.is_dir {
             check_directory(findings, dir, name);
         } else {
-            findings.note(&place, format!("Portage does not read `{name}`; it is copied to `/etc/portage` all the same"));
+            findings.note(&place, format!("Portage does not read `{name}`; it is copied to `/etc/portage` anyway"));
         }
     }
 }
@@ -121,7 +121,7 @@ fn check_directory(findings: &mut Findings<'_>, dir: &Path, name: &str) {
     let hint = if is_fragment {
         format!("a fragment lies in `portage.locals/{name}`, and definitions list it in `portage.local`")
     } else {
-        "it is copied to `/etc/portage` all the same; a `bashrc` that reads it names it".to_owned()
+        "it is copied to `/etc/portage` anyway; this note goes away when a `bashrc` names it".to_owned()
     };
     findings.warning(&Place::whole(&path), format!("Portage does not read the directory `{name}`"), hint);
 }
@@ -139,7 +139,7 @@ impl MissingEnv {
             let name = entry.switch.name();
             let hint = match (nearest(name, env.iter().copied()), env.is_empty()) {
                 (Some(near), _) => question(near),
-                (None, true) => "nothing is in `env/` of any of them".to_owned(),
+                (None, true) => "none of them has a file in `env/`".to_owned(),
                 (None, false) => format!("there are {}", env.join(", ")),
             };
             for place in &entry.places {
@@ -151,7 +151,7 @@ impl MissingEnv {
 
     pub(super) fn report(self, findings: &mut Findings<'_>) {
         for ((place, name), (definitions, hint)) in self.0 {
-            findings.warning(&place, format!("no fragment of {} brings `env/{name}`", definitions.join(", ")), hint);
+            findings.warning(&place, format!("no fragment of {} has a file `env/{name}`", definitions.join(", ")), hint);
         }
     }
 }
@@ -163,8 +163,8 @@ fn check_kernels(findings: &mut Findings<'_>) {
             kernel::check_text(findings, &file);
         } else if file.extension().is_some_and(|extension| extension == "dracut") {
             if !findings.root().join(file.with_extension("kconf")).is_file() {
-                let hint = format!("there is no `{}` beside it", file.with_extension("kconf").display());
-                findings.warning(&Place::whole(&file), "these arguments of dracut are for no kernel", hint);
+                let hint = format!("there is no `{}` beside this file", file.with_extension("kconf").display());
+                findings.warning(&Place::whole(&file), "no kernel uses these arguments for dracut", hint);
             }
         } else {
             let hint = format!("kernel configurations are called `NAME.kconf`: rename it `{name}.kconf`");

@@ -31,7 +31,8 @@ fn nothing_is_said_about_folders_that_hold_nothing() {
     // But they are there: with none of them it is no configuration.
     assert_eq!(
         said(&[("Makefile", "")]),
-        ["stage3.defines: warning: there is no folder of a configuration here | `gentoomuch init` makes a configuration directory"]
+        ["stage3.defines: warning: this directory has no folder of a configuration | `gentoomuch init` makes a configuration \
+            directory"]
     );
 }
 
@@ -54,14 +55,14 @@ fn what_portage_does_not_read_is_named_unless_a_program_of_the_fragments_reads_i
         ("portage.locals/web/bashrc.d/20-more", "true\n"),
     ];
     let of = |name: &str, hint: &str| format!("warning: Portage does not read the directory `{name}` | {hint}");
-    let copied = "it is copied to `/etc/portage` all the same; a `bashrc` that reads it names it";
+    let copied = "it is copied to `/etc/portage` anyway; this note goes away when a `bashrc` names it";
     let fragment = "a fragment lies in `portage.locals/desktop`, and definitions list it in `portage.local`";
     assert_eq!(
         said(&files),
         [
             format!("portage.global/desktop: {}", of("desktop", fragment)),
             format!("portage.global/scripts: {}", of("scripts", copied)),
-            "portage.global/world: note: Portage does not read `world`; it is copied to `/etc/portage` all the same".to_owned(),
+            "portage.global/world: note: Portage does not read `world`; it is copied to `/etc/portage` anyway".to_owned(),
             format!("portage.locals/web/notes: {}", of("notes", copied)),
         ]
     );
@@ -90,18 +91,18 @@ fn keys_that_only_their_owner_should_have_are_errors() {
         ("portage.locals/web/gnupg/own.asc", "\n-----BEGIN PGP PRIVATE KEY BLOCK-----\n"),
         ("portage.locals/web/env/modules", "x\n-----BEGIN PRIVATE KEY-----\n"),
     ];
-    let hint = "take it out: public keys of binary package hosts come into `keys/`, by `gentoomuch keys import --for binpkg FILE`";
+    let hint = "remove it; import public keys of binary package hosts with `gentoomuch keys import --for binpkg FILE`";
     assert_eq!(
         said(&files),
         [
-            "portage.locals/web/env/modules:2: warning: this is a private key, and would be in every artifact | take it out"
+            "portage.locals/web/env/modules:2: warning: this is a private key: every artifact would contain it | remove it"
                 .to_owned(),
-            "portage.locals/web/gnupg/own.asc:2: this is a private key, and would be in every artifact | take it out".to_owned(),
+            "portage.locals/web/gnupg/own.asc:2: this is a private key: every artifact would contain it | remove it".to_owned(),
             format!(
-                "portage.locals/web/gnupg/pass: this is the passphrase of a private key, and would be in every artifact | {hint}"
+                "portage.locals/web/gnupg/pass: this is the passphrase of a private key: every artifact would contain it | {hint}"
             ),
             format!(
-                "portage.locals/web/gnupg/private-keys-v1.d/1.key: this is a private key, and would be in every artifact | {hint}"
+                "portage.locals/web/gnupg/private-keys-v1.d/1.key: this is a private key: every artifact would contain it | {hint}"
             ),
         ]
     );
@@ -157,20 +158,23 @@ fn of_make_conf(text: &str) -> Vec<String> {
 
 #[test]
 fn variables_that_decide_places_are_findings() {
-    let top = "take it out: a stage4 is a root of its own, and can be exported or unpacked to any place";
-    let repos = "write a section of `repos.conf` for each, with its `location` and where it comes from";
-    let places = "sessions have places of their own, whose contents all of them share";
-    let moved =
-        |name: &str| format!("1: warning: `{name}` has no effect: `repos.conf` says which ebuild repositories there are | {repos}");
-    let held =
-        |name: &str, hint: &str| format!("1: note: `{name}` holds in the finished system, not while gentoomuch builds | {hint}");
+    let top = "remove it: a stage4 is a root of its own, which you can export or unpack to any place";
+    let repos = "write a section of `repos.conf` for each, with `location`, `sync-type` and `sync-uri`";
+    let places = "sessions have their own directories for this, and share the contents";
+    let moved = |name: &str| format!("1: warning: `{name}` has no effect: `repos.conf` names the ebuild repositories | {repos}");
+    let held = |name: &str, hint: &str| {
+        format!(
+            "1: note: `{name}` has an effect in the finished system, but not while gentoomuch builds \
+            | {hint}"
+        )
+    };
     for (text, expected) in [
-        ("ROOT=\"/mnt/target\"\n", Some(format!("1: `ROOT` is `/mnt/target`, and a stage is always built for `/` | {top}"))),
-        ("SYSROOT=\"/usr/x\"\n", Some(format!("1: `SYSROOT` is `/usr/x`, and a stage is always built for `/` | {top}"))),
-        ("EPREFIX=\"/home/x\"\n", Some(format!("1: `EPREFIX` is `/home/x`, and a stage is always built for `/` | {top}"))),
+        ("ROOT=\"/mnt/target\"\n", Some(format!("1: `ROOT` is `/mnt/target`, but a stage is always built for `/` | {top}"))),
+        ("SYSROOT=\"/usr/x\"\n", Some(format!("1: `SYSROOT` is `/usr/x`, but a stage is always built for `/` | {top}"))),
+        ("EPREFIX=\"/home/x\"\n", Some(format!("1: `EPREFIX` is `/home/x`, but a stage is always built for `/` | {top}"))),
         (
             "A_ROOT=\"/mnt\"\nROOT=\"${A_ROOT}\"\n",
-            Some(format!("2: `ROOT` is `/mnt`, and a stage is always built for `/` | {top}")),
+            Some(format!("2: `ROOT` is `/mnt`, but a stage is always built for `/` | {top}")),
         ),
         ("ROOT=\"/\"\nEPREFIX=\"\"\nSYSROOT=\"//\"\n", None),
         ("PORTDIR=\"/usr/portage\"\n", Some(moved("PORTDIR"))),
@@ -179,10 +183,10 @@ fn variables_that_decide_places_are_findings() {
         ("PKGDIR=\"/srv/packages\"\n", Some(held("PKGDIR", places))),
         ("DISTDIR=\"/var/cache/distfiles/\"\nPORTAGE_TMPDIR=\"/var/tmp\"\nBINPKG_FORMAT=\"gpkg\"\n", None),
         ("MAKEOPTS=\"-j2\"\n", Some(held("MAKEOPTS", "`env/jobs` says how many jobs run"))),
-        ("CLEAN_DELAY=\"3\"\n", Some(held("CLEAN_DELAY", "sessions have a value of their own"))),
+        ("CLEAN_DELAY=\"3\"\n", Some(held("CLEAN_DELAY", "sessions use their own value"))),
         (
             "WORKDIR=\"/x\"\n",
-            Some("1: warning: `WORKDIR` has no effect: Portage sets it itself | take it out, or give it another name".to_owned()),
+            Some("1: warning: `WORKDIR` has no effect: Portage sets it itself | remove it, or give it another name".to_owned()),
         ),
     ] {
         assert_eq!(of_make_conf(text), expected.into_iter().collect::<Vec<_>>(), "{text}");
@@ -221,9 +225,13 @@ fn variables_are_looked_at_wherever_portage_reads_them() {
 
 #[test]
 fn options_of_emerge_that_decide_what_is_built_are_errors() {
-    let rest = "take it out: only options that say how to work are taken over, such as `--jobs` and `--keep-going`";
-    let refused =
-        |line: u32, option: &str| format!("{line}: `{option}` in `EMERGE_DEFAULT_OPTS` would change what a build does | {rest}");
+    let rest = "remove it: only options that do not change the result are used, such as `--jobs` and `--keep-going`";
+    let refused = |line: u32, option: &str| {
+        format!(
+            "{line}: `{option}` in `EMERGE_DEFAULT_OPTS` would change the result of a build | \
+            {rest}"
+        )
+    };
     for (text, expected) in [
         ("EMERGE_DEFAULT_OPTS=\"--ask --jobs=4\n  --keep-going -qkv\"\n", vec![]),
         (
@@ -234,7 +242,13 @@ fn options_of_emerge_that_decide_what_is_built_are_errors() {
             "MINE=\"--onlydeps\"\nEMERGE_DEFAULT_OPTS=\"--ask\"\nEMERGE_DEFAULT_OPTS=\"${EMERGE_DEFAULT_OPTS} ${MINE}\"\n",
             vec![refused(1, "--onlydeps")],
         ),
-        ("EMERGE_DEFAULT_OPTS=\"--jobz=3 'x\"\n", vec![format!("1: `EMERGE_DEFAULT_OPTS` ends within quotes | {rest}")]),
+        (
+            "EMERGE_DEFAULT_OPTS=\"--jobz=3 'x\"\n",
+            vec![format!(
+                "1: `EMERGE_DEFAULT_OPTS` has a quote that is not closed | \
+            {rest}"
+            )],
+        ),
         (
             "EMERGE_DEFAULT_OPTS=\"--jobz=3\"\n",
             vec!["1: `--jobz` in `EMERGE_DEFAULT_OPTS` is no option of emerge | did you mean `--jobs`?".to_owned()],
@@ -249,25 +263,26 @@ fn what_older_layouts_have_is_read_or_named_with_what_replaces_it() {
     for (files, expected) in [
         (
             vec![("kernel.defines/desktop/config", "amd"), ("kernel.configs/amd.kconf", KCONF)],
-            "kernel.defines/desktop/config: note: of an older layout: read where `kconf` of a stage4 names `desktop`",
+            "kernel.defines/desktop/config: note: this is of an older layout: it is read if `kconf` of a stage4 names `desktop`",
         ),
         (
             vec![("stage3.defines/gentoomuch-builder/packages", "a/b\n")],
-            "stage3.defines/gentoomuch-builder: note: of an older layout: `bootstrap` builds it as `gentoomuch/builder`",
+            "stage3.defines/gentoomuch-builder: note: this is of an older layout: `bootstrap` builds it as `gentoomuch/builder`",
         ),
         (
             vec![("kernel.defines/gentoomuch/builder/sources", "sys-kernel/gentoo-sources-6.12.4")],
-            "kernel.defines/gentoomuch/builder/sources: warning: not read: without `config` beside it there is no kernel to build | to \
-             have the sources installed, list them in `packages` of the definition",
+            "kernel.defines/gentoomuch/builder/sources: warning: this file is not read: without `config` beside it there is no kernel to build | to \
+             install the sources, list them in `packages` of the definition",
         ),
         (
             vec![("kernel.defines/x/config", KCONF), ("kernel.defines/x/source", "gentoo-sources")],
-            "kernel.defines/x/source: warning: this file of a kernel definition is not read | it has `config` and `sources`",
+            "kernel.defines/x/source: warning: this file of a kernel definition is not read | a kernel definition has only \
+             `config` and `sources`",
         ),
         (
             vec![("patch.profiles/musl", "fix-x\n")],
             "patch.profiles/musl: warning: this list of an older layout is not read: every patch of `user.patches` applies to every \
-             stage | keep in `user.patches` what is to apply, and remove the list",
+             stage | keep the patches that you want in `user.patches`, and remove the list",
         ),
         (
             vec![("build.hooks/rm/docs", "usr/share/doc\n")],
@@ -285,8 +300,8 @@ fn what_older_layouts_have_is_read_or_named_with_what_replaces_it() {
         ),
         (
             vec![("stage.defines/gentoomuch/desktop/packages", "app-misc/a app-misc/b\n")],
-            "stage.defines: warning: this folder of an older layout is not read | it is called `stage3.defines` now: move what is in \
-             it there",
+            "stage.defines: warning: this folder of an older layout is not read | its name is `stage3.defines` now: move the \
+             files there",
         ),
         (
             vec![("build.list", "desktop\n")],
@@ -295,8 +310,8 @@ fn what_older_layouts_have_is_read_or_named_with_what_replaces_it() {
         ),
         (
             vec![("stage3.defines/x/hooks", "desktop\n")],
-            "stage3.defines/x/hooks: warning: this file of an older layout is not read | list scripts in `scripts`; what every stage \
-             is to run lies in `hooks/PHASE.d/NN-NAME.sh`",
+            "stage3.defines/x/hooks: warning: this file of an older layout is not read | list scripts in `scripts`; scripts for \
+             every stage go to `hooks/PHASE.d/NN-NAME.sh`",
         ),
         (
             vec![("stage3.defines/x/kernel_src", "gentoo-sources\n")],
@@ -351,8 +366,10 @@ fn a_folder_of_several_is_none_of_them() {
         said(&[("stage3.defines/x/cpu", "amd\n"), ("cpu.defines/amd/znver4/make.conf", ""), ("cpu.defines/amd/k8/make.conf", "")]);
     assert_eq!(
         said,
-        ["stage3.defines/x/cpu:1: `amd` is no CPU definition, but a folder of several | looked for `cpu.defines/amd`; there are \
-          `amd/k8`, `amd/znver4`"]
+        [
+            "stage3.defines/x/cpu:1: `amd` is not a CPU definition, but a folder that contains some | looked for `cpu.defines/amd`; there are \
+          `amd/k8`, `amd/znver4`"
+        ]
     );
 }
 

@@ -90,7 +90,7 @@ pub(crate) enum ExplainError {
         known: Vec<String>,
     },
     /// An entry that the list does not have.
-    #[error("nothing says anything about `{entry}` in `{variable}`")]
+    #[error("nothing sets `{entry}` in `{variable}`")]
     NoEntry {
         variable: String,
         entry: String,
@@ -109,7 +109,7 @@ pub(crate) enum ExplainError {
         nearest: Option<String>,
     },
     /// A version that no repository has.
-    #[error("no version of `{package}` is meant by `{atom}`")]
+    #[error("`{atom}` matches no version of `{package}`")]
     NoVersion {
         atom: String,
         package: String,

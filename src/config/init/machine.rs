@@ -67,14 +67,19 @@ impl Machine {
         let _ = writeln!(text, "{}{}.", if self.model.is_empty() { "" } else { ": " }, self.model);
         match (self.march.as_deref(), self.arch.as_str()) {
             (Some(march), "amd64") => {
-                text.push_str("# The level of the x86-64 psABI; every GCC since 11 knows it. The compiler's own name of the model may gain a little more.\n");
+                text.push_str(
+                    "# The level of the x86-64 psABI; every GCC since 11 knows it. The compiler's name for this model \
+                    may make programs a little faster.\n",
+                );
                 let _ = writeln!(text, "COMMON_FLAGS=\"-O2 -pipe -march={march}\"");
             }
             (Some(march), _) => {
                 let _ = writeln!(text, "COMMON_FLAGS=\"-O2 -pipe -march={march}\"");
             }
-            (None, _) => text
-                .push_str("# Nothing is known about its processor: add `-march=` to make use of it.\nCOMMON_FLAGS=\"-O2 -pipe\"\n"),
+            (None, _) => text.push_str(
+                "# The model of its processor is not known: add `-march=` to use its features.\nCOMMON_FLAGS=\"-O2 \
+                    -pipe\"\n",
+            ),
         }
         if let Some(variable) = &self.cpu_flags_variable {
             let _ = writeln!(text, "# As cpuid2cpuflags prints them.");

@@ -84,7 +84,7 @@ fn it_is_in_order_and_this_machine_can_run_what_it_asks_for() {
 fn files_for_machines() {
     insta::assert_snapshot!(haswell().make_conf(), @r#"
     # The machine on which `gentoomuch init` ran: Intel(R) Core(TM) i7-4770.
-    # The level of the x86-64 psABI; every GCC since 11 knows it. The compiler's own name of the model may gain a little more.
+    # The level of the x86-64 psABI; every GCC since 11 knows it. The compiler's name for this model may make programs a little faster.
     COMMON_FLAGS="-O2 -pipe -march=x86-64-v3"
     # As cpuid2cpuflags prints them.
     CPU_FLAGS_X86="aes avx avx2 bmi1 bmi2 f16c fma3 mmx mmxext pclmul popcnt rdrand sse sse2 sse3 sse4_1 sse4_2 ssse3"
@@ -98,7 +98,7 @@ fn files_for_machines() {
     let unknown = Machine::of("sparc64", "cpu : TI UltraSparc\n", "", 0);
     insta::assert_snapshot!(unknown.make_conf(), @r#"
     # The machine on which `gentoomuch init` ran.
-    # Nothing is known about its processor: add `-march=` to make use of it.
+    # The model of its processor is not known: add `-march=` to use its features.
     COMMON_FLAGS="-O2 -pipe"
     "#);
     assert!(!unknown.known_arch);

@@ -205,29 +205,29 @@ fn what_is_said_about_patches() {
         (
             vec![(x, "")],
             vec![
-                "user.patches/a/app-misc/hello/x.patch: the patch is empty | `git diff` or `diff -u` make one; without a `--- ` line nothing \
-             would be changed",
+                "user.patches/a/app-misc/hello/x.patch: the patch is empty | make one with `git diff` or `diff -u`; without a \
+                 `--- ` line, nothing would be changed",
             ],
         ),
         (
             vec![("user.patches/a/app-misc/hello-2.10-r0/x.patch", DIFF)],
             vec![
-                "user.patches/a/app-misc/hello-2.10-r0/x.patch: note: for 2.10 as it first was, and for no later revision of it | \
-             `hello-2.10` means every revision",
+                "user.patches/a/app-misc/hello-2.10-r0/x.patch: note: this is for 2.10 without a revision only, not for later revisions | \
+             for every revision, write `hello-2.10`",
             ],
         ),
         (
             vec![("user.patches/a/app-misc/hello-2.10-r01/x.patch", DIFF)],
             vec![
-                "user.patches/a/app-misc/hello-2.10-r01/x.patch: warning: for an ebuild whose name ends in `-r01` letter by letter | \
-             revisions are written without leading zeros: `-r1`",
+                "user.patches/a/app-misc/hello-2.10-r01/x.patch: warning: this is only for an ebuild whose name ends in exactly `-r01` | \
+             write revisions without leading zeros: `-r1`",
             ],
         ),
         (
             vec![("user.patches/a-b/app-misc/hello/c.patch", DIFF), ("user.patches/a/app-misc/hello-2.10/b-c.patch", DIFF)],
             vec![
                 "user.patches/a/app-misc/hello-2.10/b-c.patch: warning: applied in place of `user.patches/a-b/app-misc/hello/c.patch`, \
-             which another patch has | both are called `a-b-c.patch` for Portage: rename one",
+             which another patch has | Portage sees the same name `a-b-c.patch` for both: rename one",
             ],
         ),
         (

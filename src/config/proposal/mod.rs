@@ -116,7 +116,7 @@ pub enum Error {
         known: Vec<String>,
     },
     /// A file changed since we read it.
-    #[error("`{}` was changed by somebody else meanwhile", .0.display())]
+    #[error("`{}` has changed meanwhile", .0.display())]
     Changed(PathBuf),
     /// A file that leads out of the configuration directory.
     #[error("`{}` is a link that leads out of the configuration directory", .0.display())]

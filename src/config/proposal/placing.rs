@@ -124,8 +124,14 @@ fn choose<'a>(fragments: &'a Fragments, line: &WantedLine) -> (&'a FragmentFiles
             Role::Global => Some("which is for every stage".to_owned()),
             Role::Cpu => Some("which is for every stage with this cpu".to_owned()),
         };
-        let chosen = shared
-            .map(|shared| format!("`{}` has a line for `{}`: it goes there, {shared}", fragment.dir.display(), line.atom.name()));
+        let chosen = shared.map(|shared| {
+            format!(
+                "`{}` has a line for `{}` already: the new one goes there, \
+                {shared}",
+                fragment.dir.display(),
+                line.atom.name()
+            )
+        });
         return (fragment, chosen);
     }
     let locals = || all.iter().rev().filter(|fragment| matches!(fragment.role, Role::Local | Role::New));
@@ -135,7 +141,7 @@ fn choose<'a>(fragments: &'a Fragments, line: &WantedLine) -> (&'a FragmentFiles
     let definition = &fragments.definition;
     if let Some(shared) = locals().next() {
         let why = format!(
-            "`{definition}` has no fragment of its own: `{}` is the last it lists, which {} as well",
+            "`{definition}` has no fragment of its own: the lines go to `{}`, the last one that it lists, which {} as well",
             shared.dir.display(),
             list_too(&shared.shared_with)
         );

@@ -197,12 +197,14 @@ fn says_which_fragment_and_why() {
         chosen(&shared, None),
         (
             "portage.locals/base2".to_owned(),
-            "`web` has no fragment of its own: `portage.locals/base2` is the last it lists, which `other` lists as well".to_owned()
+            "`web` has no fragment of its own: the lines go to `portage.locals/base2`, the last one that it lists, which `other` \
+             lists as well"
+                .to_owned()
         )
     );
     assert_eq!(
         chosen(&with(&[("portage.global/package.use", "dev-libs/greet x\n")]), None).1,
-        "`portage.global` has a line for `dev-libs/greet`: it goes there, which is for every stage"
+        "`portage.global` has a line for `dev-libs/greet` already: the new one goes there, which is for every stage"
     );
     for into in ["base", "portage.locals/base", "portage.locals/base/"] {
         assert_eq!(chosen(&with(&[]), Some(into)).0, "portage.locals/base");
@@ -282,7 +284,7 @@ fn files_that_changed_meanwhile_are_left_alone() {
     let path = config.root().join("portage.locals/own/package.use");
     std::fs::write(&path, "a/b y\n").unwrap();
     let error = write(config.root(), &edits).unwrap_err().to_string();
-    assert_eq!(error, format!("`{}` was changed by somebody else meanwhile", path.display()));
+    assert_eq!(error, format!("`{}` has changed meanwhile", path.display()));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "a/b y\n");
     std::fs::remove_file(&path).unwrap();
     let outside = config.root().parent().unwrap().join("outside");

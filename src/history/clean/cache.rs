@@ -68,9 +68,9 @@ pub(crate) fn unused_binpkgs(cx: &Context<'_>, survey: &Survey, found: &Found, n
         let superseded = superseded(&builds);
         for (at, (build, file)) in builds.into_iter().enumerate() {
             let why = if !trees.is_empty() && !trees.iter().any(|tree| is_in(tree, &build.package.cpv)) {
-                "not in the tree any more, and installed in no state"
+                "no longer in the tree, and not installed in any state"
             } else if superseded.contains(&at) {
-                "a younger build with the same USE is there, and this is installed in no state"
+                "there is a newer build with the same USE, and no state has this one installed"
             } else {
                 continue;
             };
@@ -78,14 +78,13 @@ pub(crate) fn unused_binpkgs(cx: &Context<'_>, survey: &Survey, found: &Found, n
         }
     }
     if spared > 0 {
-        notes
-            .push("packages without a build state stay as long as a session is suspended, which may be what needs them".to_owned());
+        notes.push("packages without a build state stay while a session is suspended: it may need them".to_owned());
     }
     let asks = !suspects.is_empty() || unreached.iter().any(|(_, builds)| !builds.is_empty());
     let installed = if asks { installed(cx, survey, found)? } else { Installed::default() };
     for (pool, builds) in unreached {
         if builds.iter().any(|(build, _)| installed.last_use(build).is_some()) {
-            let why = "no build state is of its pool, and it is installed in no state";
+            let why = "no build state uses its pool, and no state has it installed";
             suspects.extend(builds.into_iter().map(|(build, file)| (pool.clone(), build, file, why)));
         } else {
             items.push(pool_item(&pool, &builds));
@@ -127,7 +126,7 @@ pub(crate) fn unused_distfiles(
 ) -> Result<Vec<CleanItem>> {
     let trees = survey.kept_trees(found);
     if trees.is_empty() {
-        notes.push("without a tree snapshot nobody knows which distfiles are needed: all stay".to_owned());
+        notes.push("there is no tree snapshot to tell which distfiles are needed: all stay".to_owned());
         return Ok(Vec::new());
     }
     let mut named = BTreeSet::new();
@@ -137,9 +136,9 @@ pub(crate) fn unused_distfiles(
     let mut items = Vec::new();
     for (name, path, file) in list_distfiles(&cx.places.distfiles())? {
         let why = if name.contains("._checksum_failure_.") {
-            "a download that was not what the Manifest says"
+            "a download that does not match its Manifest"
         } else if !named.contains(&name) && !named.contains(listed_as(&name)) {
-            "no Manifest of a tree that stays names it"
+            "not in the Manifests of the trees that stay"
         } else {
             continue;
         };
@@ -217,7 +216,7 @@ fn pool_item(pool: &PoolDir, builds: &[(Build, FileUse)]) -> CleanItem {
         name: format!("{}{}, {packages}", if pool.throwaway { "throwaway/" } else { "" }, pool.key),
         path: pool.path.clone(),
         bytes: 0,
-        why: "no build state is of this pool".to_owned(),
+        why: "no build state uses this pool".to_owned(),
         thing: Thing::Pool(builds.iter().map(|(_, file)| *file).collect()),
     }
 }

@@ -40,9 +40,9 @@ fn outside(cx: &Context<'_>) -> [(CleanKind, &'static str, PathBuf); 10] {
     [
         (CleanKind::Distfiles, "all fetched stage3s", cx.places.stage3()),
         (CleanKind::Artifacts, "packed layers of images", cx.places.oci_layers()),
-        (CleanKind::Artifacts, "notes on which artifacts are whole", cx.places.seen_artifacts()),
-        (CleanKind::States, "notes on which states serve another configuration", cx.places.standing()),
-        (CleanKind::Trees, "copies of repositories that trees come from", cx.places.repos()),
+        (CleanKind::Artifacts, "notes on complete artifacts", cx.places.seen_artifacts()),
+        (CleanKind::States, "notes on states that fit other configurations", cx.places.standing()),
+        (CleanKind::Trees, "copies of the repositories of trees", cx.places.repos()),
         (CleanKind::Binpkgs, "all exported binary packages", cx.places.binhosts()),
         (CleanKind::Binpkgs, "all binary packages", cx.places.binpkgs()),
         (CleanKind::Distfiles, "all distfiles", cx.places.distfiles()),
@@ -73,12 +73,12 @@ fn plan_everything(cx: &Context<'_>) -> Result<CleanPlan> {
     let mut plan = CleanPlan::default();
     for (kind, name, path) in parts {
         let bytes = sizes.get(&path).copied().unwrap_or(0);
-        plan.items.push(CleanItem { kind, name, bytes, path, why: "everything was asked for".to_owned(), thing: Thing::Directory });
+        plan.items.push(CleanItem { kind, name, bytes, path, why: "you asked for everything".to_owned(), thing: Thing::Directory });
     }
     plan.count();
     let patches = cx.places.data.join("patches");
     if patches.exists() {
-        plan.notes.push(format!("`{}` stays: your own work is in it", patches.display()));
+        plan.notes.push(format!("`{}` stays: it has your own work", patches.display()));
     }
     Ok(plan)
 }

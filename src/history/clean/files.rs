@@ -69,7 +69,7 @@ pub(crate) fn old_logs(cx: &Context<'_>, options: &CleanOptions) -> Result<Vec<C
         return Ok(Vec::new());
     }
     let (limit, why) = match options.older_than_secs {
-        Some(secs) => (secs, "older than asked for".to_owned()),
+        Some(secs) => (secs, "older than the limit that you gave".to_owned()),
         None => (LOG_DAYS * DAY_SECS, format!("older than {LOG_DAYS} days")),
     };
     let mut items = Vec::new();
@@ -88,9 +88,9 @@ pub(crate) fn surplus_artifacts(cx: &Context<'_>, options: &CleanOptions, survey
         for (position, artifact) in artifacts.into_iter().enumerate() {
             if position > 0 && !artifact.stays && options.beyond(position, artifact.made) {
                 let why = match position {
-                    _ if !artifact.is_complete() => "it is not whole, and one that is stays".to_owned(),
+                    _ if !artifact.is_complete() => "it is incomplete, and a complete one stays".to_owned(),
                     1 => "a newer one stays".to_owned(),
-                    _ => format!("{position} newer ones are there"),
+                    _ => format!("there are {position} newer ones"),
                 };
                 items.push(artifact_item(artifact, why));
             }
@@ -108,7 +108,7 @@ fn unfinished_artifacts(cx: &Context<'_>) -> Result<Vec<CleanItem>> {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             if is_unfinished(name) {
                 let files = if meta.is_dir() { files_below(&path)? } else { vec![(path.clone(), FileUse::of(&meta))] };
-                let (name, why) = (name.to_owned(), "an export that was cut off".to_owned());
+                let (name, why) = (name.to_owned(), "an interrupted export".to_owned());
                 items.push(CleanItem { kind: CleanKind::Artifacts, name, path, bytes: 0, why, thing: Thing::Files(files) });
             } else if meta.is_dir() && !name.starts_with('.') && !is_image(&path) {
                 waiting.push(path);

@@ -257,7 +257,7 @@ impl CleanPlan {
 /// What is not needed, and why. Changes nothing.
 pub(crate) fn clean_plan(cx: &Context<'_>, options: &CleanOptions) -> Result<CleanPlan> {
     let _shared = context::share_store(cx)?;
-    cx.observer.step("looking for what nothing needs");
+    cx.observer.step("looking for unused data");
     plan_cleaning(cx, options, None)
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn shrink(cx: &Context<'_>, options: &CleanOptions, max: u64, survey:
     let mut add = |used: i64, wanted: bool, mut item: CleanItem, all: Vec<FileUse>| {
         files.extend(all);
         if wanted {
-            item.why = format!("not used since {}: to fit", day(used));
+            item.why = format!("not used since {}: removed to fit the size", day(used));
             candidates.push((used, Candidate::Item(Box::new(item))));
         }
     };

@@ -280,7 +280,7 @@ impl Survey {
             let at = history.iter().enumerate().find(|(at, entry)| positions.contains(at) && entry.value == *id)?.0;
             Some(format!("earlier state `{name}@{{{at}}}`, last used {}", day(self.last_used(id))))
         });
-        was.unwrap_or_else(|| "no name leads to it".to_owned())
+        was.unwrap_or_else(|| "it has no name".to_owned())
     }
 }
 
@@ -293,8 +293,8 @@ impl Found {
             more => format!(" and {more} more"),
         };
         Some(format!(
-            "build state {first}{others}, which is needed, is missing or damaged: all states, layers and trees stay; `gentoomuch store verify` says \
-             what to do"
+            "build state {first}{others} is needed, but missing or damaged: all states, layers and trees stay; `gentoomuch store \
+             verify` says what to do"
         ))
     }
 
@@ -328,14 +328,14 @@ impl Found {
         }
         for tree in survey.trees.iter().filter(|tree| self.trees.contains(&tree.id)) {
             let name = format!("{} {}", tree.id, tree.meta.origin["name"].as_str().unwrap_or_default());
-            let why = "no name leads to it, and no kept state was built with it".to_owned();
+            let why = "it has no name, and no kept state was built with it".to_owned();
             directory(CleanKind::Trees, "trees", tree.id.as_str(), name.trim().to_owned(), why, Thing::Tree(tree.id.clone()));
         }
         for record in survey.leaving.iter().filter(|record| self.sessions.contains(&record.id)) {
             let what = record.subject.clone().unwrap_or_else(|| record.purpose.to_string());
             let why = match &record.status {
                 SessionStatus::Suspended { note, .. } => format!("suspended: {note}"),
-                SessionStatus::Active => "nobody works in it".to_owned(),
+                SessionStatus::Active => "no process works in it".to_owned(),
             };
             let name = format!("{} {what}", record.id);
             directory(CleanKind::Sessions, "sessions", record.id.as_str(), name, why, Thing::Session(record.id.clone()));

@@ -53,7 +53,7 @@ pub(crate) enum Error {
         source: io::Error,
     },
     /// It is not a container as Portage makes it.
-    #[error("`{}` is no binary package that can be signed: {problem}", path.display())]
+    #[error("`{}` cannot be signed as a binary package: {problem}", path.display())]
     Refused { path: PathBuf, problem: Problem },
     /// `gpg` made no signature.
     #[error("cannot sign `{}`", path.display())]
@@ -71,10 +71,10 @@ pub(crate) enum Problem {
     #[error("`{0}` in it is not a part of a package")]
     Member(String),
     /// There is no readable Manifest.
-    #[error("it has no Manifest that could be read")]
+    #[error("its Manifest is missing or cannot be read")]
     Manifest,
     /// A part does not match the Manifest.
-    #[error("`{0}` in it is not what its Manifest says")]
+    #[error("`{0}` in it does not match its Manifest")]
     Differs(String),
     /// Too many members.
     #[error("it has too many parts")]
@@ -340,18 +340,18 @@ mod tests {
         for (members, problem) in [
             (
                 &[("p/image.tar", &b"other"[..]), ("p/Manifest", good.as_bytes())][..],
-                "`image.tar` in it is not what its Manifest says",
+                "`image.tar` in it does not match its Manifest",
             ),
             (
                 &[("p/image.tar", b"image"), ("p/more", b"x"), ("p/Manifest", good.as_bytes())],
-                "`more` in it is not what its Manifest says",
+                "`more` in it does not match its Manifest",
             ),
             (&[("p/Manifest", good.as_bytes())], "`image.tar` is missing from it"),
-            (&[("p/image.tar", b"image")], "it has no Manifest that could be read"),
+            (&[("p/image.tar", b"image")], "its Manifest is missing or cannot be read"),
             (&[("p/image.tar", b"image"), ("q/Manifest", good.as_bytes())], "`q/Manifest` in it is not a part of a package"),
             (&[("p/a/b", b"x")], "`p/a/b` in it is not a part of a package"),
             (&[("image.tar", b"x")], "`image.tar` in it is not a part of a package"),
-            (&[("p/Manifest", b"DATA x\n")], "it has no Manifest that could be read"),
+            (&[("p/Manifest", b"DATA x\n")], "its Manifest is missing or cannot be read"),
             (&[("p/Manifest", b""), ("p/Manifest", b"")], "`p/Manifest` in it is not a part of a package"),
         ] {
             assert_eq!(signed(&container(members)).expect_err(problem), problem);

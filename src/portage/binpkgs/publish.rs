@@ -200,7 +200,7 @@ impl LockedPool {
         // At first without waiting, so that the user is told what we wait for.
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => {
-                observer.event(&Event::Note("waiting for another run to finish with the binary package pool"));
+                observer.event(&Event::Note("waiting for another command that uses the binary package pool"));
                 rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive)).map_err(failed)?;
             }
             done => done.map_err(failed)?,

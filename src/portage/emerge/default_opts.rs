@@ -44,16 +44,16 @@ pub struct DefaultOpts {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
     /// An option that decides what is installed, or whether.
-    #[error("`{0}` in `EMERGE_DEFAULT_OPTS` would change what a build does")]
+    #[error("`{0}` in `EMERGE_DEFAULT_OPTS` would change the result of a build")]
     Refused(String),
     /// Not an option.
-    #[error("`{0}` in `EMERGE_DEFAULT_OPTS` would be installed by each run of emerge")]
+    #[error("every run of emerge would install `{0}` in `EMERGE_DEFAULT_OPTS`")]
     Target(String),
     /// Unknown to emerge.
     #[error("`{0}` in `EMERGE_DEFAULT_OPTS` is no option of emerge")]
     Unknown(String),
     /// Not a value of the option.
-    #[error("`{option}` in `EMERGE_DEFAULT_OPTS` takes no `{value}`")]
+    #[error("`{option}` in `EMERGE_DEFAULT_OPTS` does not take `{value}`")]
     Value {
         option: String,
         /// As written.
@@ -63,7 +63,7 @@ pub(crate) enum Fault {
     #[error("`{0}` in `EMERGE_DEFAULT_OPTS` has no value")]
     NoValue(String),
     /// A quote that is not closed, or a backslash at the end.
-    #[error("`EMERGE_DEFAULT_OPTS` ends within quotes")]
+    #[error("`EMERGE_DEFAULT_OPTS` has a quote that is not closed")]
     Quotes,
 }
 
@@ -81,16 +81,16 @@ impl Fault {
     }
 }
 
-const TAKE_OUT: &str = "take it out: only options that say how to work are taken over, such as `--jobs` and `--keep-going`";
+const TAKE_OUT: &str = "remove it: only options that do not change the result are used, such as `--jobs` and `--keep-going`";
 /// The setting of ours to use instead, by the option's beginning.
 const INSTEAD: [(&str, &str); 7] = [
-    ("--autounmask", "take it out: `gentoomuch resolve STAGE --write FRAGMENT` writes what is needed"),
+    ("--autounmask", "remove it: `gentoomuch resolve STAGE --write FRAGMENT` writes the needed lines"),
     ("--accept-properties", "write `ACCEPT_PROPERTIES` into `make.conf`"),
     ("--accept-restrict", "write `ACCEPT_RESTRICT` into `make.conf`"),
-    ("--config-root", "take it out: a stage is a root of its own"),
-    ("--prefix", "take it out: a stage is a root of its own"),
-    ("--root", "take it out: a stage is a root of its own"),
-    ("--sysroot", "take it out: a stage is a root of its own"),
+    ("--config-root", "remove it: a stage is a root of its own"),
+    ("--prefix", "remove it: a stage is a root of its own"),
+    ("--root", "remove it: a stage is a root of its own"),
+    ("--sysroot", "remove it: a stage is a root of its own"),
 ];
 
 /// Which values an option takes.
@@ -468,9 +468,9 @@ mod tests {
         for (fault, hint) in [
             (
                 Fault::Refused("--autounmask-write".to_owned()),
-                "take it out: `gentoomuch resolve STAGE --write FRAGMENT` writes what is needed",
+                "remove it: `gentoomuch resolve STAGE --write FRAGMENT` writes the needed lines",
             ),
-            (Fault::Refused("--root=/mnt".to_owned()), "take it out: a stage is a root of its own"),
+            (Fault::Refused("--root=/mnt".to_owned()), "remove it: a stage is a root of its own"),
             (Fault::Refused("--pretend".to_owned()), TAKE_OUT),
             (Fault::Target("a/b".to_owned()), "list packages in `packages` of a definition"),
         ] {

@@ -66,10 +66,10 @@ pub enum Distrust {
     #[error("it is signed by a key that has expired")]
     Expired,
     /// The signature is of something else.
-    #[error("it is not what was signed")]
+    #[error("it was changed after it was signed")]
     Changed,
     /// Not the file that the host's index describes: it may be damaged, or another one.
-    #[error("it is not the file that the index of its host describes")]
+    #[error("it does not match the index of its host")]
     Damaged,
     /// Portage gives no reason.
     #[error("Portage could not verify it")]
@@ -132,19 +132,19 @@ impl fmt::Display for Failure {
                 write!(f, "the configuration has to change first: {}", files.join(", "))
             }
             FailureKind::Unsatisfied => write!(f, "nothing visible satisfies `{package}`"),
-            FailureKind::Conflict => f.write_str("packages that cannot be installed together were asked for"),
-            FailureKind::CircularDependencies => f.write_str("packages need each other to be built first"),
+            FailureKind::Conflict => f.write_str("some packages cannot be installed together"),
+            FailureKind::CircularDependencies => f.write_str("some packages need each other to be built first"),
             FailureKind::RequiredUse => write!(f, "USE flags of `{package}` contradict its REQUIRED_USE"),
             FailureKind::ManifestMismatch => match &self.file {
-                Some(file) => write!(f, "`{file}` is not the file that its Manifest describes"),
-                None => write!(f, "a file of `{package}` is not the one that its Manifest describes"),
+                Some(file) => write!(f, "`{file}` does not match its Manifest"),
+                None => write!(f, "a file of `{package}` does not match its Manifest"),
             },
             FailureKind::BinpkgUnusable => match &self.file {
                 Some(file) => write!(f, "the binary package `{file}` cannot be installed"),
                 None => write!(f, "the binary package of `{package}` cannot be installed"),
             },
             FailureKind::OutOfSpace => match &self.package {
-                Some(package) => write!(f, "no space left while `{package}` was built"),
+                Some(package) => write!(f, "no space left during the build of `{package}`"),
                 None => f.write_str("no space left"),
             },
             FailureKind::Other => f.write_str("emerge failed"),

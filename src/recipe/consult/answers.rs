@@ -45,7 +45,7 @@ fn words(question: &Named, answer: &Unknown) -> (String, Option<String>) {
         }
         Problem::NoPackage if subject.contains('*') => (format!("no package matches `{subject}`{effect}"), meant()),
         Problem::NoPackage => {
-            let hint = meant().or_else(|| Some("no ebuild tree of the store has one of this name".to_owned()));
+            let hint = meant().or_else(|| Some("no ebuild tree in the store has this name".to_owned()));
             (format!("there is no package `{subject}`{effect}"), hint)
         }
         Problem::NoVersion => (format!("no version matches `{subject}`{effect}"), there("there")),
@@ -53,9 +53,9 @@ fn words(question: &Named, answer: &Unknown) -> (String, Option<String>) {
         Problem::NoFlag => {
             let flag = if let Named::Flag { flag, .. } = question { flag.as_str() } else { "" };
             if subject.contains('*') {
-                return (format!("no package that `{subject}` matches has a flag `{flag}`"), meant());
+                return (format!("`{subject}` matches no package that has a flag `{flag}`"), meant());
             }
-            let none = || Some("it has no flags at all".to_owned());
+            let none = || Some("it has no flags".to_owned());
             (format!("`{subject}` has no flag `{flag}`"), meant().or_else(|| there("there")).or_else(none))
         }
         Problem::MaskedFlag | Problem::ForcedFlag => beaten(question, answer.problem == Problem::MaskedFlag),
@@ -64,16 +64,16 @@ fn words(question: &Named, answer: &Unknown) -> (String, Option<String>) {
             let variable = if let Named::Value { variable, .. } = question { variable } else { "USE_EXPAND" };
             (format!("`{variable}` has no value `{subject}`"), meant())
         }
-        Problem::NoLicence if subject.starts_with('@') => (format!("there is no group of licences `{subject}`"), meant()),
+        Problem::NoLicence if subject.starts_with('@') => (format!("there is no licence group `{subject}`"), meant()),
         Problem::NoLicence => (format!("there is no licence `{subject}`"), meant()),
-        Problem::NoKeyword => (format!("`{subject}` is no keyword of an architecture"), meant()),
+        Problem::NoKeyword => (format!("`{subject}` is not the keyword of an architecture"), meant()),
         Problem::NoFeature => (format!("Portage knows no feature `{subject}`"), meant()),
         Problem::NoSet => {
             let near: Vec<String> = answer.near.iter().map(|name| format!("@{name}")).collect();
             let meant = (!near.is_empty()).then(|| format!("did you mean {}?", quoted(&near, " or ")));
             (format!("there is no set `@{subject}`, neither in `package.sets` nor in Portage"), meant)
         }
-        Problem::Refused => (format!("Portage does not take `{subject}`"), there("its reason")),
+        Problem::Refused => (format!("Portage does not accept `{subject}`"), there("its reason")),
     }
 }
 
@@ -88,8 +88,8 @@ fn beaten(question: &Named, is_masked: bool) -> (String, Option<String>) {
         }
         _ => ("it".to_owned(), String::new(), ""),
     };
-    let hint = format!("`profile/{prefix}{file}` takes that back: `{line}`");
-    (format!("the Portage profile {verb} {subject}: the word has no effect"), Some(hint))
+    let hint = format!("to undo that, write `{line}` into `profile/{prefix}{file}`");
+    (format!("the Portage profile {verb} {subject}: this word has no effect"), Some(hint))
 }
 
 /// `details` is the best version, then Portage's reasons.
@@ -106,7 +106,7 @@ fn masked(atom: &str, details: &[String]) -> (String, Option<String>) {
         }
     });
     let reasons = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join(", ")) };
-    (format!("`{atom}` is masked, the best version is `{version}`{reasons}"), hint)
+    (format!("`{atom}` is masked; the best version is `{version}`{reasons}"), hint)
 }
 
 fn quoted(words: &[String], between: &str) -> String {

@@ -29,7 +29,7 @@ use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
 use crate::{config, context, session, trees};
 
-const AFTER_ERRORS: &str = "Portage is asked about it once its errors are gone";
+const AFTER_ERRORS: &str = "Portage checks it once you have corrected its errors";
 /// `profiles/profiles.desc` of the main tree has 50 kilobytes.
 const PROFILES_LIMIT_BYTES: u64 = 16 << 20;
 
@@ -60,8 +60,8 @@ pub(crate) fn consult(cx: &Context<'_>, config: &ConfigDir, names: &[String]) ->
     if profiles::profiles(cx)?.is_empty() {
         said.note(
             &Place::whole(Path::new("")),
-            "Portage was not asked whether it knows what is named here: no profile is bootstrapped",
-            Some("`gentoomuch bootstrap PROFILE STAGE3` makes one; `--no-portage` leaves the question out".to_owned()),
+            "Portage did not check packages, flags and other names: no profile is bootstrapped",
+            Some("make one with `gentoomuch bootstrap PROFILE STAGE3`, or use `--no-portage` to skip this check".to_owned()),
         );
         return Ok(said.findings);
     }
@@ -133,8 +133,15 @@ fn groups(cx: &Context<'_>, config: &ConfigDir, names: &[String], said: &mut Sai
         } else {
             said.note(
                 &profile.place(),
-                format!("Portage was not asked about it: profile `{}` is not bootstrapped", profile.value),
-                Some(format!("`gentoomuch bootstrap {} STAGE3` makes it; there are: {}", profile.value, profiles.join(", "))),
+                format!("Portage did not check it: profile `{}` is not bootstrapped", profile.value),
+                Some(format!(
+                    "make it with `gentoomuch bootstrap {} STAGE3`, or use one of: {}",
+                    profile.value,
+                    profiles.join(
+                        ", \
+                    "
+                    )
+                )),
             );
         }
     }
@@ -153,8 +160,8 @@ fn groups(cx: &Context<'_>, config: &ConfigDir, names: &[String], said: &mut Sai
             }
             _ => said.note(
                 &Place::whole(&Path::new("stage3.defines").join(name)),
-                "Portage was not asked about it: no stage4 names it, and no profile is set",
-                Some("`gentoomuch profile set PROFILE` says with which profile to ask".to_owned()),
+                "Portage did not check it: no stage4 names it, and no default profile is set",
+                Some("choose the profile to check it with: `gentoomuch profile set PROFILE`".to_owned()),
             ),
         }
     }
@@ -190,26 +197,23 @@ fn consult_group(cx: &Context<'_>, config: &ConfigDir, profile: &str, group: &Gr
             no_portage_profile(said, &trees, &place, &profile, &tree);
         }
         Err(Error::Trees(trees::Error::NotHere { place, name })) => {
-            let hint = format!("`gentoomuch sync {name}` brings it");
+            let hint = format!("fetch it with `gentoomuch sync {name}`");
             said.error(&place, format!("the repository `{name}` is not in the store"), Some(hint));
         }
         Err(Error::Trees(trees::Error::PinNotHere { place, name, rev })) => {
-            let hint = format!("`gentoomuch sync {name}` brings it");
+            let hint = format!("fetch it with `gentoomuch sync {name}`");
             said.error(&place, format!("`{name}` at {rev} is not in the store"), Some(hint));
         }
         Err(Error::Trees(trees::Error::NoTree)) => said.note(
             &Place::whole(Path::new("")),
-            "Portage was not asked: there is no ebuild tree in the store",
-            Some("`gentoomuch sync` brings one".to_owned()),
+            "Portage did not check it: there is no ebuild tree in the store",
+            Some("fetch one with `gentoomuch sync`".to_owned()),
         ),
         Err(Error::Session(session::Error::Command { command, exit, log, last_lines })) => {
             let last = last_lines.iter().rev().find(|line| !line.trim().is_empty()).map(|line| format!(": {line}"));
             said.warning(
                 &place,
-                format!(
-                    "Portage could not be asked about it: `{command}` failed in the session, {exit}{}",
-                    last.unwrap_or_default()
-                ),
+                format!("Portage could not check it: `{command}` failed in the session, {exit}{}", last.unwrap_or_default()),
                 log.exists().then(|| format!("the whole output is in {}", log.display())),
             );
         }
@@ -222,8 +226,11 @@ fn no_portage_profile(said: &mut Said, trees: &[PinnedTree], place: &Place, prof
     let Some(tree) = trees.iter().find(|known| known.name == tree) else {
         let known: Vec<String> = trees.iter().map(|known| format!("`{}`", known.name)).collect();
         let are = if known.len() == 1 { "is" } else { "are" };
-        let hint =
-            format!("there {are} {}; a section of `repos.conf` names others, and `gentoomuch sync` brings them", known.join(", "));
+        let hint = format!(
+            "there {are} {}; name others in a section of `repos.conf`, and fetch them with `gentoomuch \
+                sync`",
+            known.join(", ")
+        );
         said.error(place, format!("the stage sees no ebuild repository `{tree}`"), Some(hint));
         return;
     };
@@ -258,7 +265,7 @@ impl Said {
     fn not_asked(&mut self, place: &Place, error: &(dyn std::error::Error + 'static), profile: &str) {
         self.warning(
             place,
-            format!("Portage could not be asked about it: {}", crate::causes::in_one_line(error)),
+            format!("Portage could not check it: {}", crate::causes::in_one_line(error)),
             Some(format!("see whether `gentoomuch freshroot --profile {profile} -- emerge --info` works")),
         );
     }

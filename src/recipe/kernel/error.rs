@@ -5,18 +5,29 @@ use crate::config::Place;
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// Portage would install nothing for the atom.
-    #[error("{}no package fits the kernel sources `{atom}`", place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default())]
-    NoSources { atom: String, place: Option<Place> },
-    /// The package installs no sources.
+    #[error("{}no package matches the kernel sources `{atom}`", place.as_ref().map(|place| format!("{place}: \
+        ")).unwrap_or_default())]
+    NoSources {
+        atom: String,
+        /// Where it is said, if anywhere.
+        place: Option<Place>,
+    },
+    /// A package that has no sources.
     #[error("`{package}` installs no kernel sources")]
-    NotSources { package: String },
-    /// The package is a compiled kernel and cannot be configured.
-    #[error("`{package}` brings a kernel that was built elsewhere, and takes no configuration")]
-    Prebuilt { package: String },
-    /// An initramfs is wanted, but nothing can make it.
-    #[error("the initramfs of `{kernel}` cannot be made: the builder has no dracut")]
+    NotSources {
+        /// Category, name and version.
+        package: String,
+    },
+    /// A package that is a kernel already and cannot be told how to be configured.
+    #[error("`{package}` is a kernel that was built elsewhere, so it cannot have a configuration")]
+    Prebuilt {
+        /// Category, name and version.
+        package: String,
+    },
+    /// An initramfs is wanted, and nothing can make it.
+    #[error("cannot make the initramfs of `{kernel}`: the builder has no dracut")]
     NoDracut { kernel: String },
-    /// The file is larger than any kernel configuration.
-    #[error("what `make` has made is no kernel configuration")]
+    /// A configuration larger than any kernel's.
+    #[error("the file that `make` wrote is not a kernel configuration")]
     NoConfiguration,
 }

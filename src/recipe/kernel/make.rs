@@ -78,9 +78,8 @@ impl Recipe for KernelRecipe<'_> {
         let payload = PayloadRecipe { config, recipe: kernel, profile, sources: &sources, facts: &facts, content: &content };
         let made = realise(cx, &payload)?;
         if made.reused {
-            cx.observer.note(&format!(
-                "{label} on {profile} is what was built before: its sources, configuration and toolchain are the same"
-            ));
+            cx.observer
+                .note(&format!("{label} on {profile} is reused: its sources, configuration and toolchain are the same as before"));
         }
         let mut origin = made.state.origin.json().clone();
         origin["name"] = serde_json::json!(label);
@@ -212,7 +211,7 @@ fn warn_of_unmet(cx: &Context<'_>, unmet: &[SymbolChange]) {
     }
     if unmet.len() > MOST_UNMET {
         let more = unmet.len() - MOST_UNMET;
-        cx.observer.event(&Event::Warning(&format!("and {more} more options that were asked for and are not so")));
+        cx.observer.event(&Event::Warning(&format!("and {more} more options that have another value than you asked for")));
     }
 }
 

@@ -81,7 +81,7 @@ impl fmt::Display for PatchedPackage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { package, patches, fate, .. } = self;
         if patches.is_empty() {
-            return write!(f, "{package} was built with patches that are not configured any more");
+            return write!(f, "{package} was built with patches that are no longer configured");
         }
         let listed: Vec<String> = patches.iter().map(|patch| format!("`{}`", patch.display())).collect();
         let verb = if patches.len() == 1 { "is" } else { "are" };
@@ -89,14 +89,14 @@ impl fmt::Display for PatchedPackage {
             PatchFate::Applied => write!(f, "{} {verb} in {package}", listed.join(", ")),
             PatchFate::NotCalled { eapi } => write!(
                 f,
-                "{} {verb} not applied to {package}: its ebuild is of EAPI {eapi}, in which nothing calls `eapply_user`",
+                "{} {verb} not applied to {package}: its ebuild has EAPI {eapi}, which does not call `eapply_user`",
                 listed.join(", ")
             ),
             PatchFate::BuiltBefore => {
-                write!(f, "{} {verb} not applied to {package}: it was built before and not built again", listed.join(", "))
+                write!(f, "{} {verb} not applied to {package}: the package was built before and not built again", listed.join(", "))
             }
             PatchFate::BuiltWithOthers => {
-                write!(f, "{} {verb} not what is applied to {package}: it was built with other patches", listed.join(", "))
+                write!(f, "{} {verb} not applied to {package}: the package was built with other patches", listed.join(", "))
             }
         }
     }
@@ -146,7 +146,7 @@ pub(crate) fn emerge_patched(
             Err(session::Error::Emerge { failure, .. }) if lost < MOST_LOST && has_lost_checksum(&failure.last_lines) => {
                 lost += 1;
                 let package = failure.package.as_deref().unwrap_or("a package");
-                cx.observer.note(&format!("Portage has lost the checksum of a patch of {package}, which was applied: once more"));
+                cx.observer.note(&format!("Portage did not record a patch that it applied to {package}: building it again"));
             }
             other => return other,
         }
@@ -183,7 +183,7 @@ pub(crate) fn bring_patches(
     let stale: Vec<&PatchedPackage> = packages.iter().filter(|package| package.is_stale()).collect();
     if !stale.is_empty() {
         let names: Vec<&str> = stale.iter().map(|package| package.package.as_str()).collect();
-        cx.observer.note(&format!("their patches have changed, for which Portage builds nothing again: {}", names.join(", ")));
+        cx.observer.note(&format!("rebuilding, since Portage does not notice that patches have changed: {}", names.join(", ")));
         let atoms = stale.iter().map(|package| package.place.atom()).collect();
         let usepkg_exclude = stale.iter().filter(|package| package.place.blind).map(|package| package.place.name.clone());
         let goal = Goal::Packages { atoms, existing: Existing::Rebuild, oneshot: true };
@@ -364,18 +364,18 @@ mod tests {
             (found("app-misc/hello-2.10", "8", both.clone()), "`A`, `B` are in app-misc/hello-2.10"),
             (
                 found("app-misc/hello-2.10-r1", "8", one.clone()),
-                "`A`, `B` are not what is applied to app-misc/hello-2.10-r1: it was built with other patches",
+                "`A`, `B` are not applied to app-misc/hello-2.10-r1: the package was built with other patches",
             ),
             (found("app-misc/hello-2.11", "8", one), "`A` is in app-misc/hello-2.11"),
             (
                 found("app-misc/hello-2.11", "8", None),
-                "`A` is not applied to app-misc/hello-2.11: it was built before and not built again",
+                "`A` is not applied to app-misc/hello-2.11: the package was built before and not built again",
             ),
             (
                 found("app-misc/old-1", "5", None),
-                "`C` is not applied to app-misc/old-1: its ebuild is of EAPI 5, in which nothing calls `eapply_user`",
+                "`C` is not applied to app-misc/old-1: its ebuild has EAPI 5, which does not call `eapply_user`",
             ),
-            (found("app-misc/other-1", "8", both), "app-misc/other-1 was built with patches that are not configured any more"),
+            (found("app-misc/other-1", "8", both), "app-misc/other-1 was built with patches that are no longer configured"),
         ];
         for (installed, words) in cases {
             let judged = judge(&records, std::slice::from_ref(&installed));

@@ -137,7 +137,7 @@ pub(crate) fn rehearse(cx: &Context<'_>, work: &Work<'_>, candidates: &[Candidat
         match read(&text) {
             Told::Applied => {}
             Told::NotReached => cx.observer.note(&format!(
-                "whether the patches of {} apply is seen when it is built (see {})",
+                "cannot test the patches of {} in advance: you see in the build whether they apply (see {})",
                 candidate.cpv,
                 log.display()
             )),

@@ -68,7 +68,7 @@ pub(crate) fn standing(cx: &Context<'_>, asked: &Asked<'_>) -> Result<Standing> 
             return Ok(Standing::Concerned(concerned));
         }
     }
-    tracing::debug!(name = asked.name, state = %state.id, ?changed, "what has changed does not concern it");
+    tracing::debug!(name = asked.name, state = %state.id, ?changed, "the changes do not affect it");
     note_standing(cx, &key, &state.id);
     Ok(Standing::Same(state))
 }

@@ -164,7 +164,7 @@ pub(crate) fn concerned(
         return Ok(within);
     }
     if let Some(unread) = needs.unread.first() {
-        return Ok(vec![format!("what {unread} needs cannot be read")]);
+        return Ok(vec![format!("cannot read the dependencies of {unread}")]);
     }
     let read = trees.iter().map(|tree| Repository::read(&tree.name, &tree.path));
     let repositories: Vec<Repository> = read.collect::<std::result::Result<_, _>>()?;
@@ -172,8 +172,8 @@ pub(crate) fn concerned(
     let found = reach(named, &needs.installed, changed, &repositories, &|| Ok(context::not_interrupted(cx)?))?;
     Ok(match found {
         Reach::Nothing => Vec::new(),
-        Reach::Could(name) => vec![format!("{name} could come into it")],
-        Reach::Unknown(name) => vec![format!("what {name} needs is not known: its tree has no metadata of it")],
+        Reach::Could(name) => vec![format!("{name} could become part of it")],
+        Reach::Unknown(name) => vec![format!("the dependencies of {name} are not known: its tree has no metadata for it")],
     })
 }
 

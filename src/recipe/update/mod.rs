@@ -195,22 +195,22 @@ fn fill_update(cx: &Context<'_>, session: &mut Session, update: &UpdateRecipe<'_
     }
     merge::emerge_live(cx, &work, &mut steps, recipe, resumed)?;
     if let Some(goal) = anew {
-        cx.observer.note("compiler flags have changed, which Portage does not compare: everything is built with the new ones");
+        cx.observer.note("compiler flags have changed: rebuilding all packages, since Portage does not compare flags");
         merge::emerge_goal(cx, &work, &mut steps, "world anew", goal, resumed, network)?;
     }
     merge::emerge_goal(cx, &work, &mut steps, "world", updated(world), resumed, network)?;
     stale::rebuild_stale(cx, &work, &mut steps, recipe, &update.keys, resumed)?;
-    rebuild_for_libraries(cx, &work, &mut steps, "what uses preserved libraries", resumed, network)?;
+    rebuild_for_libraries(cx, &work, &mut steps, "packages that use preserved libraries", resumed, network)?;
     // After world and before the definition's packages, as in a build.
     steps.once("hooks:after-world", || hooks::hooks(cx, &work, &recipe.hooks, Phase::AfterWorld))?;
     if !recipe.packages.is_empty() {
         merge::emerge_goal(cx, &work, &mut steps, "packages", updated(recipe.packages.clone()), resumed, network)?;
-        rebuild_for_libraries(cx, &work, &mut steps, "what uses libraries preserved since then", resumed, network)?;
+        rebuild_for_libraries(cx, &work, &mut steps, "packages that use libraries preserved since then", resumed, network)?;
     }
     let patched = applied::bring_patches(cx, &work, &mut steps, resumed, network)?;
     if update.depclean {
         steps.once("depclean", || {
-            cx.observer.step("removing what nothing needs");
+            cx.observer.step("removing packages that nothing needs");
             let request = Request::new(Goal::Depclean, Mode::Run);
             emerge::emerge_with(cx, &work, &request, Network::None, &work.log_dir.join("emerge.log"))
         })?;

@@ -48,15 +48,12 @@ pub(crate) fn rebuild_stale(
     let mut may_be = taken.iter().map(|taken| matches!(taken, Taken::Found(_)));
     let (again, stay): (Vec<Package>, Vec<Package>) = stale.into_iter().partition(|_| may_be.next() == Some(true));
     if !stay.is_empty() {
-        cx.observer.note(&format!(
-            "what they are made from has changed, but they are masked by now, and stay as they are: {}",
-            told(&stay)
-        ));
+        cx.observer.note(&format!("not rebuilt, although their inputs have changed, since they are masked now: {}", told(&stay)));
     }
     if again.is_empty() {
         return Ok(());
     }
-    cx.observer.note(&format!("what they are made from has changed, for which Portage builds nothing again: {}", told(&again)));
+    cx.observer.note(&format!("rebuilding, since their inputs have changed, which Portage does not notice: {}", told(&again)));
     let everything = recipe.definition.network.everything.is_some();
     let live: BTreeSet<String> = recipe.definition.network.atoms.iter().map(|atom| atom.value.name()).collect();
     let (live, others): (Vec<Package>, Vec<Package>) = again.into_iter().partition(|package| live.contains(package.name()));

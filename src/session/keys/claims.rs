@@ -127,7 +127,7 @@ fn words_of(held: &[Held]) -> String {
         1 => ", and for 1 more package".to_owned(),
         more => format!(", and for {more} more packages"),
     };
-    format!("waiting for {}, which {} compiles{more}", first.package, first.by)
+    format!("waiting for {}, which {} is compiling{more}", first.package, first.by)
 }
 
 fn keys_in(pool: &Path) -> Result<BTreeSet<PackageKey>> {
@@ -144,8 +144,8 @@ mod tests {
         let held = |count: usize| -> Vec<Held> {
             (0..count).map(|n| Held { package: format!("a/b-{n}"), by: "stage4/one".to_owned() }).collect()
         };
-        assert_eq!(words_of(&held(1)), "waiting for a/b-0, which stage4/one compiles");
-        assert_eq!(words_of(&held(2)), "waiting for a/b-0, which stage4/one compiles, and for 1 more package");
-        assert_eq!(words_of(&held(3)), "waiting for a/b-0, which stage4/one compiles, and for 2 more packages");
+        assert_eq!(words_of(&held(1)), "waiting for a/b-0, which stage4/one is compiling");
+        assert_eq!(words_of(&held(2)), "waiting for a/b-0, which stage4/one is compiling, and for 1 more package");
+        assert_eq!(words_of(&held(3)), "waiting for a/b-0, which stage4/one is compiling, and for 2 more packages");
     }
 }

@@ -541,7 +541,7 @@ mod tests {
         for parts in [BTreeMap::new(), BTreeMap::from([("compiler".to_owned(), String::new())])] {
             let described = Described { cpv: "a/one-1".to_owned(), parts, ..Described::default() };
             let error = Keys::default().with_compiler(vec![described]).unwrap_err();
-            assert_eq!(error.to_string(), "no C compiler answers in the root in which `a/one-1` would be built");
+            assert_eq!(error.to_string(), "the root in which `a/one-1` would be built has no working C compiler");
         }
     }
 

@@ -365,10 +365,7 @@ pub(crate) fn answering<R>(cx: &Context<'_>, supply: &Supply, run: impl FnOnce()
             }
         });
         if let Err(error) = answers {
-            cx.observer.note(&format!(
-                "ebuilds that no metadata cache describes cannot be asked for their sources: {}",
-                in_one_line(&error)
-            ));
+            cx.observer.note(&format!("cannot find the sources of ebuilds without a metadata cache: {}", in_one_line(&error)));
             // Whoever asks is told so at once.
             *supply.questions.lock().unwrap_or_else(PoisonError::into_inner) = channel().1;
         }
@@ -384,7 +381,7 @@ fn answer(cx: &Context<'_>, supply: &Supply, question: Question) {
     let metadata = match metadata {
         Some(Ok(metadata)) => metadata,
         Some(Err(error)) if !is_over() => {
-            cx.observer.note(&format!("ebuilds cannot be asked for their sources: {error}"));
+            cx.observer.note(&format!("cannot find the sources of ebuilds: {error}"));
             Vec::new()
         }
         _ => {

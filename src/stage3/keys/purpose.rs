@@ -45,7 +45,7 @@ impl fmt::Display for Purpose {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a key cannot be for `{0}`: there are stage3, tree and binpkg")]
+#[error("`{0}` is not a purpose of a key; there are stage3, tree and binpkg")]
 pub struct NotAPurpose(pub String);
 
 impl FromStr for Purpose {

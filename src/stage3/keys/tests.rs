@@ -61,8 +61,8 @@ fn what_a_key_counts_for_is_written_and_read() {
     assert!(text().ends_with(&format!("\n{KEY}  stage3  # c\n")), "{}", text());
 
     for (line, words) in [
-        (format!("{KEY} stage4"), "a key cannot be for `stage4`: there are stage3, tree and binpkg"),
-        (format!("{KEY} tree, binpkg"), "a key cannot be for `tree,`: there are stage3, tree and binpkg"),
+        (format!("{KEY} stage4"), "`stage4` is not a purpose of a key; there are stage3, tree and binpkg"),
+        (format!("{KEY} tree, binpkg"), "`tree,` is not a purpose of a key; there are stage3, tree and binpkg"),
         ("BB572E0E2D182910 tree".to_owned(), "`BB572E0E2D182910` is not a fingerprint of 40 or 64 hexadecimal digits"),
         (
             format!("tree {KEY}"),
@@ -116,7 +116,7 @@ fn import_trust_and_removal_change_what_they_say() {
     assert_eq!(
         fs::read_to_string(dir.join("trusted")).unwrap(),
         format!(
-            "# Fingerprints of primary keys whose signatures count, one a line; behind it what for: stage3, tree, binpkg. Nothing means all.\n\
+            "# Trusted keys: one fingerprint of a primary key a line, then what it is trusted for: stage3, tree, binpkg. Without that, for all.\n\
              {one}  # first\n{two}  # both\n"
         )
     );

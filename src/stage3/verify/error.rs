@@ -80,7 +80,7 @@ pub enum Reason {
         sidecar: String,
     },
     /// The download was interrupted.
-    #[error("it looks truncated: it does not end as an xz file does, and `{by}` does not match it")]
+    #[error("it looks truncated: it does not end like an xz file, and `{by}` does not match it")]
     Truncated {
         name: String,
         /// The list that does not match.
@@ -133,19 +133,21 @@ fn signature_hint(error: &SignatureError) -> String {
             format!("if you know this key, `gentoomuch keys trust {signer}`; else check where the file came from")
         }
         SignatureError::OtherPurpose { signer, wanted, .. } => {
-            format!("if it may vouch for {wanted}, too: `gentoomuch keys trust {signer} --for {}`", wanted.word())
+            format!("if you also trust it for {wanted}: `gentoomuch keys trust {signer} --for {}`", wanted.word())
         }
         SignatureError::MadeAfterExpiry { .. } => {
-            "`gentoomuch keys fetch` gets a refreshed copy, if the key's owner has prolonged it; else check where the file came from".to_owned()
+            "if the owner has extended the key, get a refreshed copy with `gentoomuch keys fetch`; else check where the file came \
+             from"
+                .to_owned()
         }
         SignatureError::NoKeyMaterial { signer, .. } => {
-            format!("`gentoomuch keys fetch {signer}` gets the public key; or `gentoomuch keys import FILE`")
+            format!("get the public key with `gentoomuch keys fetch {signer}` or `gentoomuch keys import FILE`")
         }
         SignatureError::KeyExpired { .. } => {
-            "`gentoomuch keys fetch` gets a refreshed copy of the key; or accept it with `--allow-expired`".to_owned()
+            "get a refreshed copy of the key with `gentoomuch keys fetch`, or accept it with `--allow-expired`".to_owned()
         }
         SignatureError::NoSelfSignature { .. } | SignatureError::NotBound { .. } => {
-            "get a complete copy of the key and `gentoomuch keys import FILE`".to_owned()
+            "get a complete copy of the key, and import it with `gentoomuch keys import FILE`".to_owned()
         }
         SignatureError::Future { .. } => "set this machine's clock".to_owned(),
         SignatureError::Truncated | SignatureError::Malformed => "download the signature again".to_owned(),

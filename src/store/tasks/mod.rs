@@ -51,7 +51,7 @@ pub enum TreeError {
     #[error(transparent)]
     Io(#[from] PathError),
     /// A mark that makes overlayfs hide files of the layers below, in a tree that no overlay has written.
-    #[error("`{}` is or has {what}, which only overlayfs may write", path.display())]
+    #[error("`{}` is or has {what}; only overlayfs can write that", path.display())]
     Forged { path: PathBuf, what: &'static str },
     /// A manifest is not one of ours.
     #[error("`{}` is damaged: line {line}", path.display())]

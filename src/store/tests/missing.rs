@@ -47,7 +47,7 @@ fn layers_stay_as_long_as_something_leads_to_a_missing_state() {
         (
             "a state that was changed",
             |lost| spoilt(&lost.path(&lost.top), |text| text.replace(lost.top.layers[1].as_str(), "0123456789abcdef0123")),
-            "is not what its id says",
+            "does not match its id",
         ),
         (
             "a name that is damaged",
@@ -106,12 +106,12 @@ fn what_is_missing_is_named_with_its_file() {
         words,
         [
             format!(
-                "`stage4/web` once named build state `{0}`, and `states/{0}.json` is not there: bring that file back from a backup, or give the \
-                 value up with `gentoomuch clean --keep N`; until then all states and layers stay",
+                "`stage4/web` once named build state `{0}`, but `states/{0}.json` is missing: restore that file from a backup, or give up the \
+                 earlier value with `gentoomuch clean --keep N`; until then all states and layers stay",
                 lost.old.id
             ),
             format!(
-                "no build state has layer `{}`: it stays, since it may belong to what is missing or damaged: see the other findings",
+                "no build state has layer `{}`: it stays, since a missing or damaged state may need it: see the other findings",
                 lost.old.layers[1]
             ),
         ]
@@ -139,7 +139,7 @@ fn a_suspended_session_waits_for_the_state_below_it() {
     assert!(store.recover(&Nowhere).unwrap().is_nothing());
     assert!(store.session_find_suspended("key").unwrap().is_none());
     let report = store.verify().unwrap();
-    let words = format!("suspended session `{id}` is on build state `{0}`, and `states/{0}.json` is not there", below.id);
+    let words = format!("suspended session `{id}` is on build state `{0}`, but `states/{0}.json` is missing", below.id);
     assert!(report.findings.iter().any(|finding| finding.to_string() == words), "{:?}", report.findings);
     fs::write(lost.path(&below), bytes).unwrap();
     assert_eq!(*store.session_find_suspended("key").unwrap().unwrap().id(), id);

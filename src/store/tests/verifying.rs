@@ -58,7 +58,7 @@ fn a_whole_store_verifies_and_each_kind_of_damage_is_named() {
                 let text = fs::read_to_string(s.state_path(&t.id)).unwrap().replace("by a test", "by an intruder");
                 fs::write(s.state_path(&t.id), text).unwrap();
             },
-            "is not what its id says",
+            "does not match its id",
             Severity::Error,
         ),
         (
@@ -67,7 +67,7 @@ fn a_whole_store_verifies_and_each_kind_of_damage_is_named() {
             "line 1 is not an id and a time",
             Severity::Error,
         ),
-        ("ref with a bad name", |s, _| fs::write(s.path("refs/-x.ref"), "").unwrap(), "is nothing of the store's", Severity::Note),
+        ("ref with a bad name", |s, _| fs::write(s.path("refs/-x.ref"), "").unwrap(), "is not a file of the store", Severity::Note),
         (
             "open directory",
             |s, t| set_mode(&s.layer_dir(&t.layers[0]), 0o755).unwrap(),
@@ -77,7 +77,7 @@ fn a_whole_store_verifies_and_each_kind_of_damage_is_named() {
         (
             "foreign file",
             |s, _| fs::write(s.path("layers/README"), "").unwrap(),
-            "README` is nothing of the store's",
+            "README` is not a file of the store",
             Severity::Note,
         ),
         ("a file", |s, _| fs::write(s.path("tmp/x"), "").unwrap(), "was left by a process that was killed", Severity::Note),
@@ -127,7 +127,7 @@ fn a_changed_id_map_is_found_with_its_remedy() {
     assert_eq!(report.findings.len(), 1);
     assert_eq!(
         report.findings[0].to_string(),
-        "the store was made with uids 1000, 100000-165535; gids 1000, 100000-165535, and the host now grants uids 1000, 200000-265535; gids \
+        "the store was made with uids 1000, 100000-165535; gids 1000, 100000-165535, but the host now grants uids 1000, 200000-265535; gids \
          1000, 200000-265535"
     );
     assert!(report.findings[0].remedy().contains("/etc/subuid"));

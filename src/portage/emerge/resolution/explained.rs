@@ -19,7 +19,7 @@ impl Problem {
                     .collect();
                 let mut lines = vec![format!("no flags of `{package}` satisfy its REQUIRED_USE: {expression}")];
                 if !fixed.is_empty() {
-                    lines.push(format!("  decided already: {}", fixed.join(", ")));
+                    lines.push(format!("  flags that are decided already: {}", fixed.join(", ")));
                 }
                 lines.extend(needed_by(required_by));
                 lines
@@ -58,8 +58,13 @@ impl Problem {
             Self::Circle { ways_out, .. } => {
                 let ways: Vec<String> =
                     ways_out.iter().map(|(package, flags)| format!("`{} {}`", Cpv::name_of(package), flags.join(" "))).collect();
-                (!ways.is_empty())
-                    .then(|| format!("{} in `package.use` breaks it, and may go again once they are built", ways.join(" or ")))
+                (!ways.is_empty()).then(|| {
+                    format!(
+                        "{} in `package.use` breaks the circle; you can remove it again once they are \
+                        built",
+                        ways.join(" or ")
+                    )
+                })
             }
             Self::Unsatisfied { similar, .. } if !similar.is_empty() => question_of(similar),
             Self::Unsatisfied { wanted, candidates, .. } if candidates.is_empty() && wanted.contains('[') => {
@@ -69,7 +74,7 @@ impl Problem {
                 Some("sets are files in `package.sets/`, or the tree's".to_owned())
             }
             Self::SlotConflict { .. } | Self::Blocked { .. } => {
-                Some("leave one of those who want them out, or ask for versions that go together".to_owned())
+                Some("leave out one of the packages that need them, or choose versions that fit together".to_owned())
             }
             _ => None,
         }
@@ -89,7 +94,7 @@ fn wanted_by(pulled: &Pulled) -> String {
         .take(SHOWN)
         .map(|(atom, by)| match by {
             Some(by) => format!("{by} ({atom})"),
-            None => format!("{atom}, which was asked for"),
+            None => format!("{atom}, which you asked for"),
         })
         .collect();
     if pulled.by.len() > SHOWN {
@@ -114,23 +119,23 @@ mod tests {
                     "  app-resolve/gear-2.0 for app-resolve/newmill-1.0 (>=app-resolve/gear-2)",
                     "  app-resolve/gear-1.0 for app-resolve/oldmill-1.0 (<app-resolve/gear-2)",
                 ],
-                Some("leave one of those who want them out, or ask for versions that go together"),
+                Some("leave out one of the packages that need them, or choose versions that fit together"),
             ),
             (
                 include_bytes!("transcripts/blocker.txt"),
                 &[
                     "`app-resolve/loner-1.0` cannot be installed beside `app-resolve/shy`:",
-                    "  app-resolve/shy-1.0 for app-resolve/shy, which was asked for",
-                    "  app-resolve/loner-1.0 for app-resolve/loner, which was asked for",
+                    "  app-resolve/shy-1.0 for app-resolve/shy, which you asked for",
+                    "  app-resolve/loner-1.0 for app-resolve/loner, which you asked for",
                 ],
-                Some("leave one of those who want them out, or ask for versions that go together"),
+                Some("leave out one of the packages that need them, or choose versions that fit together"),
             ),
             (
                 include_bytes!("transcripts/egg.txt"),
                 &[
                     "packages that need each other to be built first: `app-resolve/hen-1.0` needs `app-resolve/egg-1.0` needs `app-resolve/hen-1.0`",
                 ],
-                Some("`app-resolve/hen -docs` in `package.use` breaks it, and may go again once they are built"),
+                Some("`app-resolve/hen -docs` in `package.use` breaks the circle; you can remove it again once they are built"),
             ),
             (
                 include_bytes!("transcripts/stubborn.txt"),

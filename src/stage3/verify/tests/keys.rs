@@ -54,7 +54,7 @@ fn a_signature_made_after_the_expiry_is_refused_whatever_is_accepted() {
     let words = format!("signature is from 2021-06-01, after its key expired on 2020-12-31 ({key})");
     assert_eq!(refusal(&stale), words);
     let error = verify(&release.stage, stale.counting_for(Purpose::Stage3), &accept, &Silent).unwrap_err();
-    assert!(error.hint().unwrap().contains("`gentoomuch keys fetch` gets a refreshed copy"), "{error:?}");
+    assert!(error.hint().unwrap().contains("get a refreshed copy"), "{error:?}");
     // At the time of the signature it was so already.
     let then = VerifyOptions { now: stale.list(now())[0].expires.unwrap() + 86_400 * 200, ..accept.clone() };
     assert!(verify(&release.stage, stale.counting_for(Purpose::Stage3), &then, &Silent).is_err());
@@ -86,12 +86,12 @@ fn a_key_counts_only_for_what_it_is_for() {
     };
     let trees = with(&[Purpose::Tree]);
     let error = release.verify(&trees).unwrap_err();
-    let cause = format!("signed by {key} (Trees <t@x>), which counts for trees only, not for stage3s");
+    let cause = format!("signed by {key} (Trees <t@x>), which is trusted for trees only, not for stage3s");
     assert_eq!(words(&error), format!("cannot trust `STAGE`\nthe signature in `STAGE.asc` does not count\n{cause}"));
-    assert_eq!(error.hint().unwrap(), format!("if it may vouch for stage3s, too: `gentoomuch keys trust {key} --for stage3`"));
+    assert_eq!(error.hint().unwrap(), format!("if you also trust it for stage3s: `gentoomuch keys trust {key} --for stage3`"));
     let both = with(&[Purpose::Binpkg, Purpose::Stage3]);
     let error = verify_clear_signed("Manifest", &list, both.counting_for(Purpose::Tree), &options()).unwrap_err();
-    let cause = format!("signed by {key} (Trees <t@x>), which counts for stage3s and binary packages only, not for trees");
+    let cause = format!("signed by {key} (Trees <t@x>), which is trusted for stage3s and binary packages only, not for trees");
     assert_eq!(words(&error).lines().last(), Some(cause.as_str()));
     assert!(release.verify(&both).is_ok());
     assert!(verify_clear_signed("Manifest", &list, trees.counting_for(Purpose::Tree), &options()).is_ok());
