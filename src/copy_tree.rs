@@ -531,7 +531,7 @@ mod tests {
         assert_eq!(deep(MAX_DEPTH - 1).unwrap().directories, MAX_DEPTH as u64);
         fs::remove_dir_all(&to).unwrap();
         let error = deep(MAX_DEPTH).unwrap_err().to_string();
-        assert!(error.ends_with("d/d` lies too deep: 200 directories below each other are copied"), "{error}");
+        assert!(error.ends_with("d/d` is nested too deep: at most 200 levels of directories are copied"), "{error}");
     }
 
     #[test]

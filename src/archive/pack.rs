@@ -448,3 +448,35 @@ fn octal(field: &mut [u8], value: u64) {
     put_text(field, text.as_bytes());
     field[digits] = 0;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_split_where_both_fields_have_room() {
+        let of = |parts: &[(char, usize)]| parts.iter().map(|(c, times)| c.to_string().repeat(*times)).collect::<String>();
+        let slash = ('/', 1);
+        for (path, expected) in [
+            (of(&[('n', 100)]), Some((0, 100))),
+            (of(&[('n', 101)]), None),
+            (of(&[('d', 155), slash, ('n', 100)]), Some((155, 100))),
+            (of(&[('d', 156), slash, ('n', 1)]), None),
+            (of(&[('d', 50), slash, ('n', 101)]), None),
+            (of(&[('d', 1), slash, ('e', 150), slash, ('n', 100)]), Some((152, 100))),
+            // A directory's own slash parts nothing.
+            (of(&[('n', 100), slash]), None),
+            (of(&[('d', 1), slash, ('n', 99), slash]), Some((1, 100))),
+        ] {
+            let found = split_path(path.as_bytes());
+            assert_eq!(found.map(|(prefix, name)| (prefix.len(), name.len())), expected, "{path}");
+            let joined = found.map(|(prefix, name)| [prefix, if prefix.is_empty() { b"" } else { b"/" }, name].concat());
+            assert!(joined.is_none_or(|joined| joined == path.as_bytes()), "{path}");
+        }
+    }
+
+    #[test]
+    fn names_beyond_ascii_are_said_in_pax_if_they_can_be() {
+        assert!(needs_encoding("ä".as_bytes()) && !needs_encoding(b"a") && !needs_encoding(b"\xff"));
+    }
+}

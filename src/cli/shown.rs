@@ -162,7 +162,9 @@ fn hints_name_commands_that_exist() {
             } else if path.extension().is_some_and(|extension| extension == "rs")
                 && !["shown.rs", "tests.rs"].iter().any(|name| path.ends_with(name))
             {
-                for span in in_spans(&read(&path)) {
+                // A backslash at the end of a line goes on with the same string literal.
+                let text = read(&path).split("\\\n").map(str::trim_start).collect::<String>();
+                for span in in_spans(&text) {
                     // A module's title may describe a whole family: `gentoomuch store ls|show|du`.
                     if !span.contains(['|', '[', '*']) {
                         assert_known(span, &path.display().to_string());

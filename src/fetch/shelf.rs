@@ -480,6 +480,6 @@ mod tests {
         let desk = Desk::new();
         let huge = Expected { size: u64::MAX - RESERVE_BYTES, ..expected(b"x") };
         let error = desk.shelf.incoming("a", &huge, &|| false).unwrap_err().to_string();
-        assert!(error.ends_with("distfiles` has no room for 18446744073441116159 bytes; 256 MiB have to stay free"), "{error}");
+        assert!(error.ends_with("distfiles` has no space for 18446744073441116159 bytes; 256 MiB must stay free"), "{error}");
     }
 }

@@ -334,7 +334,7 @@ mod tests {
             }
         }
         fs::write(set.join("a/commondir"), "").unwrap();
-        assert!(harden(&set, &record()).unwrap_err().to_string().ends_with("a/HEAD` for a repository"));
+        assert!(harden(&set, &record()).unwrap_err().to_string().ends_with("a/HEAD` looks like a git repository to git"));
 
         fs::remove_dir_all(&git).unwrap();
         symlink("/tmp", &git).unwrap();
@@ -401,6 +401,6 @@ mod tests {
         assert_eq!(read(&places, "p").unwrap(), None);
         fs::write(dir.path().join("patches/p/.git/gentoomuch.json"), "{}").unwrap();
         let error = read(&places, "p").unwrap_err();
-        assert!(error.to_string().ends_with("gentoomuch.json` says not what the work set is for"), "{error}");
+        assert!(error.to_string().ends_with("gentoomuch.json` does not say which package the work set is for"), "{error}");
     }
 }

@@ -368,6 +368,43 @@ mod tests {
     }
 
     #[test]
+    fn self_signatures_count_for_their_time() {
+        use pgp::packet::{SignatureConfig, Subpacket};
+        use pgp::types::{Duration, Timestamp};
+        let Some(gpg) = TestGpg::new() else { return };
+        let key = gpg.key("Key <k@x>", "rsa2048", "sign", "1y");
+        let secret = gpg.secret_key(&key).primary_key;
+        let signature = |at: Option<u32>, seconds_valid: Option<u32>, hash| {
+            let created = at.map(|at| SubpacketData::SignatureCreationTime(Timestamp::from_secs(at)));
+            let validity = seconds_valid.map(|valid| SubpacketData::SignatureExpirationTime(Duration::from_secs(valid)));
+            let mut config = SignatureConfig::v4(SignatureType::CertPositive, secret.algorithm(), hash);
+            let issuer = Some(SubpacketData::IssuerKeyId(secret.legacy_key_id()));
+            config.hashed_subpackets =
+                [created, validity, issuer].into_iter().flatten().map(|data| Subpacket::regular(data).unwrap()).collect();
+            config
+        };
+        let now = 2_000_000_000;
+        let mut certificate = gpg.keys(&[&key], &[&key]).certificates().next().unwrap().clone();
+        let public = certificate.key.primary_key.clone();
+        let mut counts = |at, valid, hash| {
+            let user = &mut certificate.key.details.users[0];
+            let signed = signature(at, valid, hash).sign_certification(&secret, &public, &"".into(), Tag::UserId, &user.id);
+            user.signatures = vec![signed.unwrap()];
+            certificate.standing(now.into()).bound
+        };
+        let strong = HashAlgorithm::Sha256;
+        for (at, seconds_valid) in [(now - 10, None), (now + 300, None), (now - 10, Some(0)), (now - 10, Some(11))] {
+            assert!(counts(Some(at), seconds_valid, strong), "{at} {seconds_valid:?}");
+        }
+        for (at, seconds_valid) in [(Some(now + 301), None), (Some(now - 10), Some(10)), (None, None)] {
+            assert!(!counts(at, seconds_valid, strong), "{at:?} {seconds_valid:?}");
+        }
+        for weak in [HashAlgorithm::Md5, HashAlgorithm::Ripemd160] {
+            assert!(!counts(Some(now - 10), None, weak), "{weak}");
+        }
+    }
+
+    #[test]
     fn sizes_of_a_dsa_key() {
         let Some(gpg) = TestGpg::new() else { return };
         let key = gpg.key("Old <o@x>", "dsa1024", "sign", "1y");

@@ -77,6 +77,12 @@ impl TestGpg {
         self.newest_fingerprint(uid)
     }
 
+    pub(crate) fn secret_key(&self, key: &str) -> pgp::composed::SignedSecretKey {
+        use pgp::composed::Deserializable as _;
+        let bytes = self.run(&["--export-secret-keys", key], b"");
+        pgp::composed::SignedSecretKey::from_bytes(bytes.as_slice()).unwrap()
+    }
+
     fn newest_fingerprint(&self, uid: &str) -> String {
         self.fingerprints(uid).into_iter().next().unwrap()
     }

@@ -108,22 +108,22 @@ fn marks_of_overlayfs_do_not_get_into_a_layer_that_was_bound() {
             |upper| {
                 rustix::fs::mknodat(rustix::fs::CWD, upper.join("usr/gone"), FileType::CharacterDevice, Mode::empty(), 0).unwrap();
             },
-            "is or has a whiteout, which only overlayfs may write",
+            "is or has a whiteout; only overlayfs can write that",
         ),
         (
             "usr",
             |upper| rustix::fs::setxattr(upper.join("usr"), "user.overlay.opaque", b"y", XattrFlags::empty()).unwrap(),
-            "is or has an attribute of overlayfs, which only overlayfs may write",
+            "is or has an attribute of overlayfs; only overlayfs can write that",
         ),
         (
             "usr/file",
             |upper| rustix::fs::setxattr(upper.join("usr/file"), "user.overlay.metacopy", b"", XattrFlags::empty()).unwrap(),
-            "is or has an attribute of overlayfs, which only overlayfs may write",
+            "is or has an attribute of overlayfs; only overlayfs can write that",
         ),
         (
             "",
             |upper| rustix::fs::setxattr(upper, "user.overlay.redirect", b"/etc", XattrFlags::empty()).unwrap(),
-            "is or has an attribute of overlayfs, which only overlayfs may write",
+            "is or has an attribute of overlayfs; only overlayfs can write that",
         ),
         (
             "usr/hole",

@@ -26,7 +26,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write a directory of signed binary packages that any web server can serve
+    /// Write signed binary packages that any web server can serve
     ///
     /// The directory gets the packages that releases on the profile are built from, each signed with the key of `env/sign_key`. It also
     /// gets Portage's index, the public key, a `README` that says what a client has to do, and a `binrepos.conf` for the client. A second

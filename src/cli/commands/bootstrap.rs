@@ -13,7 +13,7 @@ use crate::cli::limits::LimitArgs;
 use crate::cli::opened::Opened;
 use crate::cli::report::Failure;
 
-/// Verify and import a stage3, and rebuild it as the builder of a profile
+/// Verify and import a stage3, and build a profile's builder from it
 ///
 /// The stage3 definition `gentoomuch/builder` of the configuration decides what the builder becomes. If the build fails or you interrupt
 /// it, the same command goes on at the package where it stopped. If you give the name of a variant instead of a file, its latest stage3 is

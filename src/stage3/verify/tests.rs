@@ -165,6 +165,8 @@ fn keys_of_each_kind_and_binary_signatures_are_accepted() {
         release.verify(&trusted).unwrap();
         let binary = gpg.run(&["--local-user", &key, "--output", "-", "--detach-sign", release.stage.to_str().unwrap()], b"");
         assert!(binary[0] & 0x80 != 0);
+        // So many are looked at, and no more.
+        assert_eq!(openpgp::read_signatures(&binary.repeat(17)).unwrap().len(), 16);
         release.write(".asc", binary);
         release.verify(&trusted).unwrap();
     }
@@ -221,7 +223,7 @@ fn adopt(gpg: &TestGpg, thief: &str, victim: &str, theft: Theft) -> Certificate 
     let (Packet::PublicSubkey(subkey), Packet::Signature(binding)) = (&packets[at], &packets[at + 1]) else { panic!() };
     let mut signature = binding.clone();
     if theft != Theft::BindingAsItIs {
-        let secret = secret_key(gpg, thief);
+        let secret = gpg.secret_key(thief);
         let mut config = binding.config().unwrap().clone();
         config.pub_alg = secret.primary_key.algorithm();
         config.hashed_subpackets.retain(|subpacket| !matches!(subpacket.data, SubpacketData::IssuerFingerprint(_)));
@@ -240,12 +242,6 @@ fn adopt(gpg: &TestGpg, thief: &str, victim: &str, theft: Theft) -> Certificate 
     Certificate::parse_all(&bytes).unwrap().remove(0)
 }
 
-fn secret_key(gpg: &TestGpg, key: &str) -> pgp::composed::SignedSecretKey {
-    use pgp::composed::Deserializable as _;
-    let bytes = gpg.run(&["--export-secret-keys", key], b"");
-    pgp::composed::SignedSecretKey::from_bytes(bytes.as_slice()).unwrap()
-}
-
 #[test]
 fn odd_signatures_are_refused_with_words_of_their_own() {
     use pgp::crypto::hash::HashAlgorithm;
@@ -253,7 +249,7 @@ fn odd_signatures_are_refused_with_words_of_their_own() {
     use pgp::types::{Fingerprint as Named, Timestamp};
     let Some(gpg) = TestGpg::new() else { return };
     let key = gpg.key("Releng <r@x>", "rsa2048", "sign", "1y");
-    let secret = secret_key(&gpg, &key).primary_key;
+    let secret = gpg.secret_key(&key).primary_key;
     let trusted = gpg.keys(&[&key], &[&key]);
     let time = || Subpacket::regular(SubpacketData::SignatureCreationTime(Timestamp::now())).unwrap();
     let maker = || Subpacket::regular(SubpacketData::IssuerFingerprint(secret.fingerprint())).unwrap();
@@ -478,7 +474,7 @@ fn unsigned_is_allowed_for_a_reason_and_tampering_is_not() {
     assert_eq!(
         words(&error),
         format!(
-            "cannot trust `STAGE`\nthe signature in `STAGE.asc` does not count\nbad signature: this is not what {stranger} signed"
+            "cannot trust `STAGE`\nthe signature in `STAGE.asc` does not count\nbad signature: the data is not what {stranger} signed"
         )
     );
     release.write(".asc", signature);

@@ -86,7 +86,7 @@ fn the_whole_store_goes_unless_somebody_works_in_it() {
     store.ref_set("kept/x", &fixture.commit(None, "a").id).unwrap();
     let session = fixture.store.session_create(None, Purpose::Stage, "held").unwrap();
     let error = store.clone().remove_everything(store.lock_exclusive(Wait::NoWait).unwrap(), &Here).unwrap_err();
-    assert_eq!(error.to_string(), format!("somebody still works in session `{}`", session.id()));
+    assert_eq!(error.to_string(), format!("a process still works in session `{}`", session.id()));
     assert_eq!(store.states().unwrap().len(), 1);
     session.suspend("interrupted").unwrap();
     store.clone().remove_everything(store.lock_exclusive(Wait::NoWait).unwrap(), &Here).unwrap();

@@ -36,7 +36,7 @@ fn a_whole_store_verifies_and_each_kind_of_damage_is_named() {
                 let [one, other] = [0, 1].map(|at| s.layer_dir(&t.layers[at]).join("layer.json"));
                 fs::copy(one, other).unwrap();
             },
-            "layer.json` is about something else than its name says",
+            "layer.json` does not match its name",
             Severity::Error,
         ),
         (
@@ -47,7 +47,7 @@ fn a_whole_store_verifies_and_each_kind_of_damage_is_named() {
                 let text = fs::read_to_string(&file).unwrap().replace(id.as_str(), &"0".repeat(20));
                 fs::write(file, text).unwrap();
             },
-            "tree.json` is about something else than its name says",
+            "tree.json` does not match its name",
             Severity::Error,
         ),
         ("state gone", |s, t| fs::remove_file(s.state_path(&t.id)).unwrap(), "`kept/top` names build state", Severity::Error),
@@ -71,7 +71,7 @@ fn a_whole_store_verifies_and_each_kind_of_damage_is_named() {
         (
             "open directory",
             |s, t| set_mode(&s.layer_dir(&t.layers[0]), 0o755).unwrap(),
-            "has mode 0755, and should have 0700",
+            "has mode 0755, but should have 0700",
             Severity::Note,
         ),
         (

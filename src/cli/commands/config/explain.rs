@@ -20,7 +20,7 @@ use crate::cli::report::Failure;
 use crate::cli::table;
 use crate::cli::table::Table;
 
-/// Explain where a variable, a flag or a package of a stage gets its value from
+/// Explain where a stage gets a variable, a flag or a package from
 ///
 /// It lists the fragments that set it, in the order in which Portage reads them, and the default of the Portage profile that they override;
 /// `>` marks the line that decides. Nothing is built or run. If no ebuild tree is imported or the profile is not bootstrapped, the answer

@@ -10,7 +10,7 @@ use crate::cli::invocation::Invocation;
 use crate::cli::opened::Opened;
 use crate::cli::table::{Table, human_bytes, print, print_json};
 
-/// List kernel configurations, the kernels built from them, and the stage4s that use them
+/// List kernel configurations, kernels, and the stage4s that use them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  gentoomuch kernel ls --json")]
 pub(super) struct Args {

@@ -270,7 +270,7 @@ mod tests {
             "profile  demo, as of 2026-11-22 12:15:52\nmoved    profile/demo/gentoomuch/builder: 407a5c90314c -> c2c6b3278ad9\n"
         );
         done.differs = vec!["configuration".to_owned(), "trees".to_owned()];
-        assert!(rolled_back(&done).contains("The configuration is another one now (configuration, trees): "));
+        assert!(rolled_back(&done).contains("The configuration has changed since (configuration, trees): "));
         done.moved.clear();
         assert!(rolled_back(&done).contains("nothing has changed"));
     }
