@@ -16,22 +16,32 @@ pub(crate) const MAX_LINE_CHARS: usize = 2000;
 /// terminals start the same. Bidirectional overrides and other invisible format characters, which can make a text read as another, go
 /// too. Invalid UTF-8 becomes U+FFFD. Each line is cut after [`MAX_LINE_CHARS`].
 pub fn sanitize(bytes: &[u8]) -> String {
-    sanitize_lines(bytes, MAX_LINE_CHARS)
+    sanitize_lines(bytes, MAX_LINE_CHARS, false)
 }
 
 /// As [`sanitize`], but lines are not cut: for JSON, which a cut would break.
 pub(crate) fn sanitize_uncut(bytes: &[u8]) -> String {
-    sanitize_lines(bytes, usize::MAX)
+    sanitize_lines(bytes, usize::MAX, false)
 }
 
-fn sanitize_lines(bytes: &[u8], max_line_chars: usize) -> String {
+/// As [`sanitize_uncut`], but colours and other attributes of characters stay: `ESC [`, digits and semicolons, `m` (SGR of ECMA-48).
+pub(crate) fn sanitize_but_colors(bytes: &[u8]) -> String {
+    sanitize_lines(bytes, usize::MAX, true)
+}
+
+fn sanitize_lines(bytes: &[u8], max_line_chars: usize, colors: bool) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     let mut column = 0usize;
     while let Some(c) = chars.next() {
         match c {
-            '\x1b' => skip_escape(&mut chars),
+            '\x1b' => {
+                if let Some(parameters) = colors.then(|| color(chars.clone())).flatten() {
+                    out.extend(["\x1b[", &parameters, "m"]);
+                }
+                skip_escape(&mut chars);
+            }
             '\u{9b}' => skip_csi(&mut chars),
             '\u{90}' | '\u{98}' | '\u{9d}' | '\u{9e}' | '\u{9f}' => skip_string(&mut chars),
             '\r' | '\n' => {
@@ -68,6 +78,17 @@ pub(crate) fn sanitize_line(bytes: &[u8], max_chars: usize) -> String {
 }
 
 type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
+
+/// The parameters of a colour, if that is what follows ESC.
+fn color(mut chars: Chars<'_>) -> Option<String> {
+    chars.next_if_eq(&'[')?;
+    let mut parameters = String::new();
+    while let Some(c) = chars.next_if(|c| c.is_ascii_digit() || *c == ';') {
+        parameters.push(c);
+    }
+    // No colour needs as many.
+    (parameters.len() <= 32 && chars.next() == Some('m')).then_some(parameters)
+}
 
 /// Skips what follows ESC. Characters that do not fit the grammar stay: they are ordinary text, or begin the next control.
 fn skip_escape(chars: &mut Chars<'_>) {
@@ -159,6 +180,13 @@ fn is_invisible(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colours_stay_where_they_are_wanted() {
+        let log = b"\x1b[32;01m * \x1b[39;49;00mok\x1b[2J\x1b]0;title\x07\x1b[m\x1b[1;x\x1b[?1m!\n";
+        assert_eq!(sanitize_but_colors(log), "\u{1b}[32;01m * \u{1b}[39;49;00mok\u{1b}[m!\n");
+        assert_eq!(sanitize_uncut(log), " * ok!\n");
+    }
 
     #[test]
     fn an_answer_is_as_long_as_it_is() {

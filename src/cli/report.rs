@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use crate::config;
 use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::Cli;
 use crate::cli::args::{Global, LogFormat};
@@ -254,6 +255,10 @@ pub(crate) fn print_usage(error: &clap::Error) -> ExitCode {
         let shown = std::env::args_os().map(|word| screen::line(&word.to_string_lossy()));
         let again = Cli::try_parse_from(shown).err().filter(clap::Error::use_stderr);
         screen::err(&Text::from(again.as_ref().unwrap_or(error).render().to_string()));
+        if let Some(command) = without_dashes(error, std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect())
+        {
+            screen::err(&Text::line(&format!("hint: write `--` before the command: `{command}`")).words("\n"));
+        }
     } else {
         // Where it goes to may be gone, as in `gentoomuch --help | head`.
         match error.print() {
@@ -266,6 +271,19 @@ pub(crate) fn print_usage(error: &clap::Error) -> ExitCode {
         }
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Kind::Usage.code()))
+}
+
+/// The command line with the `--` that a command of the user's own needs before it, if that is what is missing.
+fn without_dashes(error: &clap::Error, mut words: Vec<String>) -> Option<String> {
+    let refused = match error.get(ContextKind::InvalidArg)? {
+        ContextValue::String(word) if error.kind() == ErrorKind::UnknownArgument && !word.starts_with('-') => word,
+        _ => return None,
+    };
+    let takes_command = error.get(ContextKind::Usage).is_some_and(|usage| usage.to_string().contains("[-- <COMMAND>"));
+    let at = words.iter().position(|word| word == refused).filter(|_| takes_command)?;
+    "gentoomuch".clone_into(words.first_mut()?);
+    words.insert(at, "--".to_owned());
+    shlex::try_join(words.iter().map(String::as_str)).ok()
 }
 
 /// A panic is a bug of ours: say so, and exit with 70.
@@ -291,6 +309,20 @@ fn exit_as_bug() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_without_dashes_is_shown_with_them() {
+        let shown = |words: &[&str]| {
+            let error = Cli::try_parse_from(words).unwrap_err();
+            without_dashes(&error, words.iter().map(|word| (*word).to_owned()).collect())
+        };
+        let hint = shown(&["/usr/bin/gentoomuch", "freshroot", "-p", "demo", "emerge", "-a", "app-misc/a b"]);
+        assert_eq!(hint.unwrap(), "gentoomuch freshroot -p demo -- emerge -a 'app-misc/a b'");
+        assert_eq!(shown(&["gentoomuch", "shell", "demo", "ls"]).unwrap(), "gentoomuch shell demo -- ls");
+        for other in [&["gentoomuch", "freshroot", "--nothing"][..], &["gentoomuch", "doctor", "x"], &["gentoomuch", "emerge"]] {
+            assert_eq!(shown(other), None, "{other:?}");
+        }
+    }
 
     #[test]
     fn causes_and_hints_have_lines_of_their_own() {

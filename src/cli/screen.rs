@@ -9,7 +9,7 @@ use std::io;
 use std::io::Write as _;
 use std::path::Path;
 
-use crate::terminal_text::{is_obeyed, visible_lines};
+use crate::terminal_text::{is_obeyed, sanitize_but_colors, sanitize_uncut, visible_lines};
 use serde::Serialize;
 
 pub(crate) use crate::terminal_text::visible_line as line;
@@ -76,6 +76,11 @@ impl Text {
     #[must_use]
     pub(crate) fn words(self, words: &str) -> Self {
         Self(self.0 + &visible_lines(words))
+    }
+
+    /// What a program has printed: its colours stay if there is colour, and nothing else that a terminal obeys but line breaks and tabs.
+    pub(crate) fn of_program(bytes: &[u8], color: bool) -> Self {
+        Self(if color { sanitize_but_colors(bytes) } else { sanitize_uncut(bytes) })
     }
 
     /// A code of ours.

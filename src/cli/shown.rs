@@ -177,6 +177,42 @@ fn hints_name_commands_that_exist() {
     assert!(found > 20, "only {found} commands found: is the search still right?");
 }
 
+/// Letter and name of each option in the table of `docs/src/reference/options.md`; an option may have no letter.
+fn table_of_options() -> Vec<(Option<char>, String)> {
+    let text = read(&repository().join("docs/src/reference/options.md"));
+    let rows = text.lines().filter(|line| line.starts_with('|')).skip(2);
+    let cell = |row: &str, at: usize| row.split('|').nth(at).unwrap().trim().trim_matches('`').trim_start_matches('-').to_owned();
+    rows.map(|row| (cell(row, 1).chars().next(), cell(row, 2))).collect()
+}
+
+fn assert_options(command: &clap::Command, table: &[(Option<char>, String)]) {
+    for option in command.get_arguments() {
+        let Some(name) = option.get_long() else { continue };
+        let row = table.iter().find(|(letter, long)| long == name || letter.is_some() && *letter == option.get_short());
+        let Some((letter, long)) = row else {
+            assert_eq!(option.get_short(), None, "`{} --{name}` has a letter that is not in the table", command.get_name());
+            continue;
+        };
+        assert_eq!((long.as_str(), *letter), (name, option.get_short()), "of `{}`", command.get_name());
+    }
+    // What `help` takes are clap's own copies.
+    for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+        assert_options(below, table);
+        let other = [("ls", "list"), ("rm", "remove")].into_iter().find(|(name, _)| *name == below.get_name());
+        let names: Vec<&str> = below.get_all_aliases().collect();
+        assert!(other.is_none_or(|(_, alias)| names.contains(&alias)), "`{} {}`", command.get_name(), below.get_name());
+    }
+}
+
+#[test]
+fn options_have_the_same_letter_everywhere() {
+    let table = table_of_options();
+    assert!(table.len() > 10, "{table:?}");
+    let mut program = Cli::command();
+    program.build();
+    assert_options(&program, &table);
+}
+
 #[test]
 fn the_grammar_is_sound() {
     Cli::command().debug_assert();

@@ -56,6 +56,15 @@ pub(crate) enum Error {
     /// Names of other states begin so.
     #[error("`{0}` is the name of a state, but not of a tag")]
     TagTaken(String),
+    /// No build has left logs.
+    #[error("nothing has been logged yet")]
+    NothingLogged,
+    /// No run of a build is called so.
+    #[error("there are no logs of `{name}`")]
+    NoRun { name: String, known: Vec<String> },
+    /// The run has no such log.
+    #[error("{what} has no log of `{name}`")]
+    NoLog { what: String, name: String, known: Vec<String> },
     /// The state has no such file.
     #[error("there is no `{path}` in `{state}`")]
     Missing { path: String, state: String },

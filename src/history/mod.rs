@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! log       the states that a name had, and tags
+//! logs      what builds have logged
 //! rollback  moves a name back to an earlier state
 //! diff      the differences between two states, in packages and files
 //! cp        copies files out of a state
@@ -13,6 +14,7 @@ pub(crate) mod cp;
 pub(crate) mod diff;
 mod error;
 pub(crate) mod log;
+pub(crate) mod logs;
 pub(crate) mod rollback;
 
 pub(crate) use error::{Error, Result};

@@ -64,6 +64,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "pipeline plan",
     "pipeline node",
     "export",
+    "logs",
     "log",
     "diff",
     "rollback",

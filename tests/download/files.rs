@@ -144,7 +144,7 @@ fn a_stall_is_noticed_and_resumed() {
     assert_eq!((done.resumed, server.asked()[1].from()), (0, Some(HALF)));
     let silent = Server::new(|_| Answer::whole(&content()).only(0, Then::Stall));
     let desk = Desk { settings: desk.settings, ..Desk::new() };
-    assert!(desk.fails(&[silent.url("/file.bin")]).starts_with("the server sent next to nothing for 0 s"));
+    assert!(desk.fails(&[silent.url("/file.bin")]).starts_with("the server sent almost nothing for 0 s"));
 }
 
 #[test]

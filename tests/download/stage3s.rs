@@ -171,7 +171,7 @@ fn lists_that_are_not_believed() {
     assert!(ls(&plain, 4).contains("\ncaused by: not a clear-signed document\n"));
     ls(&new, 0);
     let words = ls(&old, 4);
-    assert!(words.contains("is of 2026-01-01, older than one of 2026-07-01 seen before\nhint: "), "{words}");
+    assert!(words.contains("is from 2026-01-01, older than one from 2026-07-01 seen before\nhint: "), "{words}");
     // Who trusts nobody believes nobody.
     let stranger = Home::empty();
     let words = stranger.says(&["stage3", "ls", "amd64", "--mirror", &new.url("/")], 4);

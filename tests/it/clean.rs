@@ -134,11 +134,11 @@ fn an_image_goes_with_all_that_is_beside_it_and_each_form_keeps_its_newest() {
     place.write("data/stages/state/0/.state-amd64-0.oci.new/state-amd64-0.oci/index.json", "x");
     let done = json(place, &["clean", "--yes", "--keep", "1"]);
     let expected = [
-        "artifacts stage4-amd64-web-1.oci: there are 2 newer ones",
-        "artifacts state-amd64-kept-x-1.squashfs: there are 2 newer ones",
         "artifacts stage4-amd64-web-2.oci: a newer one stays",
         "artifacts state-amd64-kept-x-2.squashfs: a newer one stays",
         "artifacts .state-amd64-0.oci.new: an interrupted export",
+        "artifacts stage4-amd64-web-1.oci: there are 2 newer ones",
+        "artifacts state-amd64-kept-x-1.squashfs: there are 2 newer ones",
     ];
     assert_eq!(items(&done), expected);
     assert!(done["bytes"].as_u64().unwrap() < 500_000, "the blobs stay, as packed layers: {done}");
@@ -301,7 +301,7 @@ fn everything_goes_without_root() {
     place.write("data/patches/work/file", "mine");
     place.write("cache/distfiles/x", "x");
     let plan = place.run(&["clean", "-n", "--everything"]).ok().text();
-    assert!(plan.contains("all layers (1)") && plan.contains("patches` stays: your own work is in it"), "{plan}");
+    assert!(plan.contains("all layers (1)") && plan.contains("patches` stays: it has your own work"), "{plan}");
     place.run(&["clean", "--everything"]).fails(2).says("no terminal to ask you on");
     assert!(place.store().exists());
     place.run(&["clean", "--everything", "--yes"]).ok();

@@ -70,7 +70,7 @@ fn portage_is_asked_about_everything_that_is_named() {
     let text = ran.text();
     let hello = text.split_once("matches `>=app-misc/hello-99`").unwrap().1.split('`').nth(1).unwrap().to_owned();
     // Other tests bootstrap other profiles.
-    let profiles = text.split_once("there are: ").unwrap().1.lines().next().unwrap().to_owned();
+    let profiles = text.split_once("use one of: ").unwrap().1.lines().next().unwrap().to_owned();
     let text = text.replace(&format!("`{hello}`"), "`VERSION`").replace(&profiles, "PROFILES");
     insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!(text) });
     // One session for each profile and definition; those that cannot be asked have none.

@@ -68,7 +68,7 @@ fn a_combination_that_does_not_build_is_told_with_phase_and_log() {
     assert!(fs::metadata(log).unwrap().len() > 0, "{log}");
     for (args, code, words) in [
         (&["app-misc/brokn"][..], 2, "there is no package `app-misc/brokn`\nhint: did you mean app-misc/broken?"),
-        (&["app-misc/newcomer"], 2, "no version of `app-misc/newcomer` may be installed: app-misc/newcomer-0.1 is masked"),
+        (&["app-misc/newcomer"], 2, "no version of `app-misc/newcomer` can be installed: app-misc/newcomer-0.1 is masked"),
         (&["app-misc/greeter", "--use", "jsn"], 2, "no package that is tried has the flag `jsn`\nhint: did you mean `json`?"),
         (&["app-misc/greeter", "--use", "json color"], 2, "no combination can be built"),
         (&["app-misc/greeter", "--cflags", "$(id)"], 2, "`$(id)` cannot be compiler flags"),

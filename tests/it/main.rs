@@ -45,6 +45,7 @@ mod hostile;
 mod interruption;
 mod kernels;
 mod limits;
+mod logs;
 mod main_job;
 mod modes;
 mod older;

@@ -248,7 +248,7 @@ fn what_is_wrong_with_a_patch_is_said() {
         (
             &["prep", "wrong", "app-misc/newcomer"],
             2,
-            "no version of `app-misc/newcomer` may be installed: app-misc/newcomer-0.1 is masked",
+            "no version of `app-misc/newcomer` can be installed: app-misc/newcomer-0.1 is masked",
         ),
         (&["prep", "wrong", "app-misc/broken", "--repo", "guru"], 2, "there is no package `app-misc/broken::guru`"),
         (&["prep", "wrong", "app-misc/broken", "--profile", "none"], 2, "profile `none` is not bootstrapped"),

@@ -186,8 +186,8 @@ fn a_stage4_has_them_and_says_so(world: &World) {
     world.stage4("web", "app-misc/broken\n=app-misc/scoped-1.0-r1\napp-misc/scoped:3\napp-misc/aloof\n");
     let ran = world.build("web").ok();
     let ran = ran.says("applying patches to app-misc/broken-1.0, app-misc/scoped-1.0-r1, app-misc/scoped-3.0").says(
-        "`user.patches/aloof/app-misc/aloof/x.patch` is not applied to app-misc/aloof-1.0: its ebuild is of EAPI 5, in which nothing \
-         calls `eapply_user`",
+        "`user.patches/aloof/app-misc/aloof/x.patch` is not applied to app-misc/aloof-1.0: its ebuild has EAPI 5, which does not \
+         call `eapply_user`",
     );
     // Not by the second thought that follows a build.
     assert!(!ran.stderr.contains("Portage does not notice that patches have changed"), "{ran}");

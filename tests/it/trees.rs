@@ -158,7 +158,7 @@ fn a_server_that_has_not_what_is_asked_for() {
     let from = world.from();
     world.sync(&["--from", &format!("{from}#mian")]).fails(2).says("there is no revision `mian`").says("did you mean `main`?");
     let commit = "0123456789012345678901234567890123456789";
-    world.sync(&["--from", &format!("{from}#{commit}")]).fails(1).says("does not give out the commit 0123456789");
+    world.sync(&["--from", &format!("{from}#{commit}")]).fails(1).says("does not serve the commit 0123456789");
     let nothing = format!("git+{}", world.http.url("git/nothing"));
     world.sync(&["--from", &nothing]).fails(1).says("`git fetch ").says("not found");
     world.sync(&["--from", "git+ext::sh -c x"]).fails(2).says("has a space or a control character");

@@ -36,7 +36,7 @@ enum Command {
         /// A new or empty directory, or one that was exported before
         dir: PathBuf,
         /// The profile [default: the default one]
-        #[arg(long)]
+        #[arg(short, long)]
         profile: Option<String>,
         /// The address where clients find the directory, for `binrepos.conf`
         #[arg(long, value_name = "URI")]

@@ -55,10 +55,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
     cflags: Vec<String>,
     /// The profile, or an earlier state of it [default: the one set with `gentoomuch profile set`]
-    #[arg(long, value_name = "NAME[@{N}]")]
+    #[arg(short, long, value_name = "NAME[@{N}]")]
     profile: Option<String>,
     /// Combinations and make jobs to run at the same time [default: `env/jobs` of the configuration, or the number of processors]
-    #[arg(long, value_name = "N")]
+    #[arg(short, long, value_name = "N")]
     jobs: Option<u32>,
     /// Also use binary packages for the packages themselves, if they fit
     #[arg(long)]

@@ -32,7 +32,7 @@ use crate::cli::table;
   gentoomuch freshroot --bind ~/src:/mnt/src:ro -- make -C /mnt/src check")]
 pub(crate) struct Args {
     /// The profile, or an earlier state of it [default: the one set with `gentoomuch profile set`]
-    #[arg(long, value_name = "NAME[@{N}]")]
+    #[arg(short, long, value_name = "NAME[@{N}]")]
     profile: Option<String>,
     /// Start from the state that was kept under this name
     #[arg(long, value_name = "NAME", conflicts_with = "profile")]

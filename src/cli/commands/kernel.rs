@@ -33,6 +33,7 @@ enum Command {
     Build(build::Args),
     Update(update::Args),
     Diff(diff::Args),
+    #[command(alias = "list")]
     Ls(ls::Args),
 }
 

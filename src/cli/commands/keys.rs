@@ -36,9 +36,11 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum KeysCommand {
+    #[command(alias = "list")]
     Ls(LsArgs),
     Fetch(FetchArgs),
     Import(ImportArgs),
+    #[command(alias = "remove")]
     Rm(RmArgs),
     Trust(TrustArgs),
 }

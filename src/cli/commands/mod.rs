@@ -16,6 +16,7 @@ mod kernel;
 mod keys;
 mod live;
 mod log;
+mod logs;
 mod man;
 mod patch;
 mod pipeline;
@@ -64,6 +65,7 @@ pub(crate) enum Command {
     Stage(stage::Args),
     Pipeline(pipeline::Args),
     Export(export::Args),
+    Logs(logs::Args),
     Log(log::Args),
     Diff(diff::Args),
     Rollback(rollback::Args),
@@ -114,6 +116,7 @@ pub(crate) fn run(command: Command, invocation: &Invocation) -> Outcome {
         Command::Stage(args) => stage::run(&args, invocation),
         Command::Pipeline(args) => pipeline::run(&args, invocation),
         Command::Export(args) => export::run(&args, invocation),
+        Command::Logs(args) => logs::run(&args, invocation),
         Command::Log(args) => log::run(&args, invocation),
         Command::Diff(args) => diff::run(&args, invocation),
         Command::Rollback(args) => rollback::run(&args, invocation),

@@ -44,6 +44,7 @@ pub(crate) struct Args {
 enum Command {
     /// List the bootstrapped profiles
     #[command(after_help = "Example:\n  gentoomuch profile ls --json")]
+    #[command(alias = "list")]
     Ls {
         /// Print the list as JSON
         #[arg(long)]
@@ -128,6 +129,7 @@ enum Command {
     /// It refuses while something uses the profile or was built on it. The states stay in the store until `clean`; the same bootstrap uses
     /// them again.
     #[command(after_help = "Examples:\n  gentoomuch profile rm musl\n  gentoomuch profile rm --force musl")]
+    #[command(alias = "remove")]
     Rm {
         /// A bootstrapped profile
         name: String,

@@ -35,6 +35,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Stage3Command {
+    #[command(alias = "list")]
     Ls(ls::Args),
     Fetch(fetch::Args),
     Verify(VerifyArgs),

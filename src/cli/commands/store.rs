@@ -27,6 +27,7 @@ pub(crate) struct Args {
 enum Command {
     /// List names, build states, tree snapshots and sessions
     #[command(after_help = "Example:\n  gentoomuch store ls --json")]
+    #[command(alias = "list")]
     Ls {
         /// Print as JSON
         #[arg(long)]

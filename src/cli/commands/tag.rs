@@ -43,6 +43,7 @@ pub(crate) struct Args {
 enum Command {
     /// List the tags
     #[command(after_help = "Example:\n  gentoomuch tag ls --json")]
+    #[command(alias = "list")]
     Ls {
         /// Print the list as JSON
         #[arg(long)]
@@ -50,6 +51,7 @@ enum Command {
     },
     /// Remove a tag; the state stays until `clean`
     #[command(after_help = "Example:\n  gentoomuch tag rm release-1")]
+    #[command(alias = "remove")]
     Rm {
         /// The tag
         name: String,

@@ -27,6 +27,7 @@ pub(crate) struct Args {
 enum Command {
     /// List the snapshots: source, signer, and what was built with them
     #[command(after_help = "Example:\n  gentoomuch tree ls --json")]
+    #[command(alias = "list")]
     Ls {
         /// Print as JSON
         #[arg(long)]
@@ -52,6 +53,7 @@ Example:
 Examples:
   gentoomuch tree rm 28c4490114
   gentoomuch tree rm gentoo/20260811")]
+    #[command(alias = "remove")]
     Rm {
         /// NAME, NAME/REV, or the beginning of an id or revision
         #[arg(required = true, value_name = "TREE")]

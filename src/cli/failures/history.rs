@@ -1,5 +1,6 @@
 //! Kinds and hints of what is not done with what was built.
 
+use crate::did_you_mean::{nearest, question};
 use crate::history;
 
 use super::there_are;
@@ -17,6 +18,14 @@ impl From<history::Error> for Failure {
             E::Upstream { profile, .. } => Some(format!("`gentoomuch rollback profile/{profile}` rolls both back")),
             E::Tagged { .. } => Some("move it with `--force`; `gentoomuch log` keeps the earlier state".to_owned()),
             E::NoTag { known, .. } => there_are(known).or_else(|| Some("there are none".to_owned())),
+            E::NothingLogged => Some("a build logs what it does: `gentoomuch stage build NAME`".to_owned()),
+            E::NoRun { name, known } => {
+                let meant = nearest(name, known).map(question);
+                meant.or_else(|| Some("`gentoomuch logs` lists the builds that have logged something".to_owned()))
+            }
+            E::NoLog { what, name, known } => {
+                nearest(name, known).map(question).or_else(|| Some(format!("`gentoomuch logs {what}` lists them")))
+            }
             E::TagTaken(_) => Some("choose another name, for example `gentoomuch tag STATE release-1`".to_owned()),
             E::TagName { .. } => Some("letters, digits and `._+-`, with `/` between parts".to_owned()),
             E::Missing { state, .. } => Some(format!("look into it with `gentoomuch shell {state}`")),

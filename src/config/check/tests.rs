@@ -120,7 +120,10 @@ fn sets_that_a_fragment_brings_are_known() {
         ("portage.global/sets/global", "a/b\n"),
     ];
     let said = said(&files);
-    assert!(said.len() == 1 && said[0].starts_with("stage3.defines/base/packages:4: note: no file defines the set `@nobodys`"), "{said:?}");
+    assert!(
+        said.len() == 1 && said[0].starts_with("stage3.defines/base/packages:4: note: no file defines the set `@nobodys`"),
+        "{said:?}"
+    );
 }
 
 #[test]

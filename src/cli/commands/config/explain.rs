@@ -39,7 +39,7 @@ pub(crate) struct Args {
     #[arg(value_name = "ATOM-or-VAR[:FLAG]")]
     subject: String,
     /// The profile [default: the one that the stage4 definition names, or the default one]
-    #[arg(long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME")]
     profile: Option<String>,
     /// Print the explanation as JSON
     #[arg(long)]

@@ -32,7 +32,7 @@ pub(super) struct Args {
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// The profile [default: the one set with `gentoomuch profile set`]
-    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    #[arg(short, long, value_name = "NAME", conflicts_with = "all")]
     profile: Option<String>,
     /// Build for all profiles
     #[arg(long)]

@@ -52,8 +52,10 @@ enum Command {
     Save(Save),
     Compile(compile::Args),
     Refresh(Refresh),
+    #[command(alias = "list")]
     Ls(Ls),
     Show(Show),
+    #[command(alias = "remove")]
     Rm(Rm),
 }
 
@@ -76,7 +78,7 @@ struct Prep {
     /// The version, if ATOM has none
     version: Option<String>,
     /// The profile whose builder unpacks it [default: the one set with `gentoomuch profile set`]
-    #[arg(long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME")]
     profile: Option<String>,
     /// The ebuild repository [default: as emerge chooses]
     #[arg(long, value_name = "NAME")]
@@ -105,7 +107,7 @@ struct Try {
     /// The patch
     name: String,
     /// The profile to build it with [default: the one that unpacked it]
-    #[arg(long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME")]
     profile: Option<String>,
     /// Make jobs at the same time [default: `env/jobs` of the configuration, or one for each processor]
     #[arg(short, long, value_name = "N")]
@@ -176,7 +178,7 @@ struct Refresh {
     #[arg(long, value_name = "ATOM")]
     to: Option<String>,
     /// The profile whose builder unpacks it [default: the one that unpacked it before]
-    #[arg(long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME")]
     profile: Option<String>,
     #[command(flatten)]
     limits: LimitArgs,
