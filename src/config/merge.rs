@@ -14,6 +14,7 @@ use super::diagnostic::{Findings, Place};
 use super::fragment::{AtomLine, Copied, Fragment, Variable};
 use super::history::Part;
 use super::history::{Fragments, Said, Touch, written};
+use super::merged::{Merged, Value};
 use super::repos_conf::Repositories;
 use super::switches::{Switches, WAYS_OUT, Word};
 use super::variables::Within;
@@ -26,55 +27,6 @@ use crate::portage::{make_conf, use_flags};
 
 /// The variables that a stage3's own `make.conf` derives from `COMMON_FLAGS`. It does so before ours is read, so ours has to do it again.
 const FROM_COMMON_FLAGS: [&str; 4] = ["CFLAGS", "CXXFLAGS", "FCFLAGS", "FFLAGS"];
-
-/// The merged value of a variable.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Value {
-    Single(Vec<Part>),
-    Switches(Switches),
-}
-
-/// A merged variable.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Merged {
-    pub(crate) name: String,
-    pub(crate) value: Value,
-    /// The assignment that decided a single value; the first of a list.
-    pub(crate) place: Place,
-    /// All statements about it.
-    pub(crate) history: Vec<Touch>,
-}
-
-impl Merged {
-    /// Every line that contributed, in order.
-    pub(crate) fn places(&self) -> Vec<Place> {
-        match &self.value {
-            Value::Switches(switches) => switches.places(),
-            Value::Single(parts) => {
-                let mut places = Vec::new();
-                for part in parts {
-                    let (Part::Text(_, place) | Part::Reference(_, place) | Part::Earlier(_, place)) = part;
-                    if !places.contains(place) {
-                        places.push(place.clone());
-                    }
-                }
-                if places.is_empty() { vec![self.place.clone()] } else { places }
-            }
-        }
-    }
-
-    fn references(&self) -> Vec<&str> {
-        let mut names = Vec::new();
-        match &self.value {
-            Value::Single(parts) => names.extend(parts.iter().filter_map(|part| match part {
-                Part::Reference(name, _) => Some(name.as_str()),
-                Part::Text(..) | Part::Earlier(..) => None,
-            })),
-            Value::Switches(_) => {}
-        }
-        names
-    }
-}
 
 /// Lines of one `package.*` file about one atom.
 #[derive(Debug, Clone)]
@@ -323,7 +275,7 @@ impl Merge {
         self.sort_by_references(findings);
         self.check_spelling(findings);
         self.check_env_files(findings);
-        self.emerge_opts = variables::check(findings, self);
+        self.emerge_opts = variables::check(findings, &self.variables, &self.repositories, &self.copied);
         let mut files: Vec<(PathBuf, PathBuf)> =
             self.copied.iter().map(|(target, copied)| (target.clone(), copied.source.clone())).collect();
         files.sort();
@@ -445,40 +397,6 @@ impl Merge {
             sorted.push(at);
         }
     }
-}
-
-/// The value of a variable with references replaced, each piece with its line. A value that only the stage3's own `make.conf` could set
-/// is empty.
-pub(crate) fn expanded(variables: &[Merged], name: &str) -> Vec<(String, Place)> {
-    expand(variables, name, &mut Vec::new())
-}
-
-fn expand(variables: &[Merged], name: &str, within: &mut Vec<String>) -> Vec<(String, Place)> {
-    let Some(merged) = variables.iter().find(|merged| merged.name == name) else { return Vec::new() };
-    if within.iter().any(|outer| outer == name) {
-        return Vec::new();
-    }
-    within.push(name.to_owned());
-    let mut out = Vec::new();
-    match &merged.value {
-        Value::Switches(switches) => {
-            for entry in switches.entries.iter().filter(|entry| !entry.switch.name().contains("${")) {
-                let place = entry.places.last().unwrap_or(&merged.place).clone();
-                let space = if out.is_empty() { "" } else { " " };
-                out.push((format!("{space}{}", entry.switch), place));
-            }
-        }
-        Value::Single(parts) => {
-            for part in parts {
-                match part {
-                    Part::Text(text, place) => out.push((text.clone(), place.clone())),
-                    Part::Reference(name, _) | Part::Earlier(name, _) => out.extend(expand(variables, name, within)),
-                }
-            }
-        }
-    }
-    within.pop();
-    out
 }
 
 /// The variables of the fragment that is being added.

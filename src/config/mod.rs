@@ -34,6 +34,7 @@ pub(crate) mod kconfig;
 mod kernel;
 mod mentions;
 mod merge;
+mod merged;
 mod names;
 mod oci;
 mod packages;

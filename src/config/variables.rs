@@ -9,11 +9,12 @@
 //! [`variables`] has the table of names. A value that sessions replace gets a note, one without effect a warning, and one that would
 //! build another system an error.
 
-use std::path::{Component, Path};
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 
 use super::diagnostic::{Findings, Place};
 use super::fragment::Copied;
-use super::merge::{Merge, expanded};
+use super::merged::{Merged, expanded};
 use super::repos_conf::{REPOS_DIR, Repositories};
 use crate::did_you_mean::{nearest, question};
 use crate::portage::emerge::default_opts;
@@ -44,16 +45,21 @@ pub(super) enum Within {
     MakeDefaults,
 }
 
-/// Checks the merged variables, and parses the options of emerge.
-pub(super) fn check(findings: &mut Findings<'_>, merge: &Merge) -> DefaultOpts {
-    for merged in &merge.variables {
-        let value: String = expanded(&merge.variables, &merged.name).iter().map(|(text, _)| text.as_str()).collect();
-        check_one(findings, &merge.repositories, Within::MakeConf, &merged.name, &value, &merged.place);
+/// Checks the merged variables and the copied files, and parses the options of emerge.
+pub(super) fn check(
+    findings: &mut Findings<'_>,
+    variables: &[Merged],
+    repositories: &Repositories,
+    copied: &BTreeMap<PathBuf, Copied>,
+) -> DefaultOpts {
+    for merged in variables {
+        let value: String = expanded(variables, &merged.name).iter().map(|(text, _)| text.as_str()).collect();
+        check_one(findings, repositories, Within::MakeConf, &merged.name, &value, &merged.place);
     }
-    for copied in merge.copied.iter().filter(|(target, _)| is_make_defaults(target)).map(|(_, copied)| copied) {
-        check_file(findings, &merge.repositories, Within::MakeDefaults, copied);
+    for copied in copied.iter().filter(|(target, _)| is_make_defaults(target)).map(|(_, copied)| copied) {
+        check_file(findings, repositories, Within::MakeDefaults, copied);
     }
-    emerge_opts(findings, merge)
+    emerge_opts(findings, variables)
 }
 
 /// Checks `profile/make.defaults`, and those of the profiles that it inherits.
@@ -153,13 +159,13 @@ fn is_known_location(repositories: &Repositories, name: &str, value: &str) -> bo
 }
 
 /// Parses `EMERGE_DEFAULT_OPTS`: each refused word is an error at its line.
-fn emerge_opts(findings: &mut Findings<'_>, merge: &Merge) -> DefaultOpts {
-    let parts = expanded(&merge.variables, EMERGE_OPTS);
+fn emerge_opts(findings: &mut Findings<'_>, variables: &[Merged]) -> DefaultOpts {
+    let parts = expanded(variables, EMERGE_OPTS);
     let chars = parts.iter().flat_map(|(text, place)| text.chars().map(move |c| (c, place)));
     let words = match default_opts::split(chars) {
         Ok(words) => words,
         Err(fault) => {
-            if let Some(merged) = merge.variables.iter().find(|merged| merged.name == EMERGE_OPTS) {
+            if let Some(merged) = variables.iter().find(|merged| merged.name == EMERGE_OPTS) {
                 findings.error_with_hint(&merged.place, fault.to_string(), fault.hint());
             }
             return DefaultOpts::default();
