@@ -1,16 +1,13 @@
 //! Fetches one file. It looks on the shelf, then asks each place that the tree or the configuration names, until one has the right file.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::board::{Claim, Job, Key, Origin, State};
-use super::broker::{Inside, lock};
 use super::hosts::Whereabouts;
-use super::layout::Layout;
+use super::inside::Inside;
 use super::places::{Place, Places};
 use super::shelf::{Incoming, Shelf, ShelfError};
 use super::{Metadata, Reason, hosts, places};
@@ -24,10 +21,6 @@ const MAX_LIES: usize = 5;
 /// If many packages list the same file, we take the addresses of this many.
 const MAX_CLAIMS: usize = 8;
 const LAYOUT_LIMIT_BYTES: u64 = 64 * 1024;
-
-/// Layouts of mirrors. Each mirror is asked once.
-#[derive(Debug, Default)]
-pub(super) struct Layouts(Mutex<BTreeMap<String, Arc<Mutex<Option<Layout>>>>>);
 
 /// The result of asking one place.
 enum Answer {
@@ -266,19 +259,6 @@ impl Inside {
                 Err(error) => return Answer::Stop(reason(error)),
             }
         }
-    }
-}
-
-impl Layouts {
-    /// The layout of a mirror. `fetch` gets its `layout.conf`. If the mirror does not answer, we take it for flat this time and ask again
-    /// later.
-    fn of(&self, base: &str, fetch: impl FnOnce() -> Option<String>) -> Layout {
-        let known = Arc::clone(lock(&self.0).entry(base.to_owned()).or_default());
-        let mut known = lock(&known);
-        if known.is_none() {
-            *known = fetch().map(|text| Layout::parse(&text));
-        }
-        known.clone().unwrap_or_default()
     }
 }
 

@@ -6,11 +6,18 @@
 //! 1=flat
 //! ```
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::portage::configparser;
 use crate::portage::manifest::{Expected, HASHES};
 use crate::stage3::hashing::Hasher;
+
+/// Layouts of mirrors. Each mirror is asked once.
+#[derive(Debug, Default)]
+pub(super) struct Layouts(Mutex<BTreeMap<String, Arc<Mutex<Option<Layout>>>>>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Way {
@@ -25,6 +32,19 @@ enum Way {
 /// The layouts of a mirror, the best first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Layout(Vec<Way>);
+
+impl Layouts {
+    /// The layout of a mirror. `fetch` gets its `layout.conf`. If the mirror does not answer, we take it for flat this time and ask again
+    /// later.
+    pub(super) fn of(&self, base: &str, fetch: impl FnOnce() -> Option<String>) -> Layout {
+        let known = Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(base.to_owned()).or_default());
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none() {
+            *known = fetch().map(|text| Layout::parse(&text));
+        }
+        known.clone().unwrap_or_default()
+    }
+}
 
 impl Layout {
     /// Reads a `layout.conf`. Lines that we do not understand are skipped, as in Portage. A mirror without one is flat.

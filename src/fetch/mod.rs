@@ -28,6 +28,7 @@ mod error;
 #[cfg(test)]
 mod fixture;
 mod hosts;
+mod inside;
 mod layout;
 mod listen;
 mod places;
@@ -35,6 +36,7 @@ mod serve;
 mod servers;
 mod shelf;
 mod trees;
+mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

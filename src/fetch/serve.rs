@@ -18,8 +18,8 @@ use rustix::net::RecvFlags;
 
 use super::Result;
 use super::board::{Key, Origin, State};
-use super::broker::{Inside, TICK};
 use super::hosts::Asked;
+use super::inside::{Inside, TICK};
 use crate::path_error::PathError;
 use crate::terminal_text::blotted;
 
