@@ -282,6 +282,11 @@ fn united<'a, P: Placed>(patches: &'a [P], category: &str, directories: &[String
     found.into_values().collect()
 }
 
+/// EAPIs without `eapply_user` (PMS 12.3.3).
+pub(crate) fn knows_no_patches(eapi: &str) -> bool {
+    matches!(eapi, "0" | "1" | "2" | "3" | "4" | "5")
+}
+
 /// The `USER_PATCHES` that Portage records for a package with these patches; `None` without patches.
 pub(crate) fn digest<P: Placed>(applied: &[&P]) -> Option<String> {
     if applied.is_empty() {

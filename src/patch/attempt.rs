@@ -16,7 +16,7 @@ use crate::patch::{Desk, Error, Ground, PatchError, Result, lock_name, prep, sav
 use crate::path_error::OfFile as _;
 use crate::portage::emerge::Failure;
 use crate::portage::emerge::request::{Existing, Goal, Part, Request};
-use crate::recipe::patches::applied;
+use crate::recipe::merge;
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
 use crate::session::logs::package_log;
@@ -231,7 +231,7 @@ fn build_patched(cx: &Context<'_>, desk: &Desk<'_>, options: &AttemptOptions, se
     supply::bring_sources(cx, &desk.work, &request)?;
     cx.observer.step(&format!("building {} with the patch {}", set.cpv, options.name));
     let begun = Instant::now();
-    applied::emerge_patched(cx, &desk.work, &request, Network::None, &desk.work.log_dir.join("emerge.log"))?;
+    merge::emerge_patched(cx, &desk.work, &request, Network::None, &desk.work.log_dir.join("emerge.log"))?;
     Ok((begun.elapsed().as_secs_f64() * 10.0).round() / 10.0)
 }
 

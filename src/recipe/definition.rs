@@ -204,11 +204,11 @@ fn fill(cx: &Context<'_>, session: &mut Session, on: &Stage3Recipe<'_>, subject:
         goals.push(("packages", Goal::Packages { atoms: recipe.packages.clone(), existing: Existing::Update, oneshot: false }));
     }
     // All goals are foreseen at once: no key is made after something of the run was executed.
-    for goal in live_goal(recipe).iter().chain(goals.iter().map(|(_, goal)| goal)) {
+    for goal in live_goal(&recipe.definition.network).iter().chain(goals.iter().map(|(_, goal)| goal)) {
         keys::foresee_and_learn(cx, &work, &request_in(cx, &work, goal.clone()))?;
     }
     steps.once("patches ahead", || rehearse::rehearse_ahead(cx, &work, ahead))?;
-    emerge_live(cx, &work, &mut steps, recipe, resumed)?;
+    emerge_live(cx, &work, &mut steps, &recipe.definition.network, resumed)?;
     for (name, goal) in goals {
         emerge_goal(cx, &work, &mut steps, name, goal, resumed, network)?;
         // After world and before the definition's packages.

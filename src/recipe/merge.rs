@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
+use crate::config::NetworkUse;
 use crate::context::Context;
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::FailureKind;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::recipe::Result;
-use crate::recipe::definition::Stage3;
+use crate::recipe::patches::rehearse;
 use crate::recipe::patches::rehearse::Candidate;
-use crate::recipe::patches::{applied, rehearse};
 use crate::sandbox::plan::Network;
 use crate::session;
 use crate::session::keys::claims;
@@ -19,10 +19,19 @@ use crate::session::supply::Foreseen;
 use crate::session::work::StepsDone;
 use crate::session::{Work, emerge, fulfilled, keys, supply};
 
+/// How often a run is repeated after a checksum was lost.
+const MOST_LOST: u32 = 3;
+
 /// Builds the packages that may use the network, such as live ebuilds. Only this run has the network; later runs find them as binary
 /// packages.
-pub(crate) fn emerge_live(cx: &Context<'_>, work: &Work<'_>, steps: &mut StepsDone, recipe: &Stage3, resumed: bool) -> Result<()> {
-    let Some(goal) = live_goal(recipe) else { return Ok(()) };
+pub(crate) fn emerge_live(
+    cx: &Context<'_>,
+    work: &Work<'_>,
+    steps: &mut StepsDone,
+    allowed: &NetworkUse,
+    resumed: bool,
+) -> Result<()> {
+    let Some(goal) = live_goal(allowed) else { return Ok(()) };
     emerge_goal(cx, work, steps, "packages with network", goal, resumed, true)
 }
 
@@ -89,8 +98,8 @@ pub(crate) fn emerge_request(
 }
 
 /// The goal of the packages that may use the network. `None` if there are none.
-pub(crate) fn live_goal(recipe: &Stage3) -> Option<Goal> {
-    let atoms: Vec<String> = recipe.definition.network.atoms.iter().map(|atom| atom.value.to_string()).collect();
+pub(crate) fn live_goal(allowed: &NetworkUse) -> Option<Goal> {
+    let atoms: Vec<String> = allowed.atoms.iter().map(|atom| atom.value.to_string()).collect();
     (!atoms.is_empty()).then_some(Goal::Packages { atoms, existing: Existing::Keep, oneshot: true })
 }
 
@@ -110,15 +119,57 @@ pub(crate) fn emerge_or_from_source(
     network: Network,
     log: &Path,
 ) -> session::Result<()> {
-    match applied::emerge_patched(cx, work, request, network, log) {
+    match emerge_patched(cx, work, request, network, log) {
         Err(session::Error::Emerge { failure, .. }) if failure.kind == FailureKind::BinpkgUnusable && failure.package.is_some() => {
             // This session or an old pool has a package that Portage refuses. Build it again.
             let package = failure.package.as_deref().map(Cpv::name_of).unwrap_or_default();
             cx.observer.note(&format!("{failure}: building {package} from source"));
             let mut from_source = request.clone();
             from_source.usepkg_exclude.push(package.to_owned());
-            applied::emerge_patched(cx, work, &from_source, network, log)
+            emerge_patched(cx, work, &from_source, network, log)
         }
         other => other,
+    }
+}
+
+/// Runs `emerge`, and again if it fails only because a checksum was lost. On a busy machine `eapply_user` of Portage 3.0.83 waits for a
+/// `sha256sum` that bash has already forgotten. The packages that were built are binary packages by then.
+pub(crate) fn emerge_patched(
+    cx: &Context<'_>,
+    work: &Work<'_>,
+    request: &Request,
+    network: Network,
+    log: &Path,
+) -> session::Result<()> {
+    let mut lost = 0;
+    loop {
+        match emerge::emerge_with(cx, work, request, network, log) {
+            Err(session::Error::Emerge { failure, .. }) if lost < MOST_LOST && has_lost_checksum(&failure.last_lines) => {
+                lost += 1;
+                let package = failure.package.as_deref().unwrap_or("a package");
+                cx.observer.note(&format!("Portage did not record a patch that it applied to {package}: building it again"));
+            }
+            other => return other,
+        }
+    }
+}
+
+fn has_lost_checksum(last_lines: &[String]) -> bool {
+    const WORDS: [&str; 2] = [
+        "eapply_user: could not generate individual user patch digests",
+        "eapply_user: could not generate hash over all user patches",
+    ];
+    last_lines.iter().any(|line| WORDS.iter().any(|words| line.contains(words)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_checksum_is_known_by_its_words() {
+        let lines = |last: &str| [" * ERROR: a/b-1::gentoo failed (prepare phase):".to_owned(), format!(" *   {last}")];
+        assert!(has_lost_checksum(&lines("eapply_user: could not generate individual user patch digests")));
+        assert!(!has_lost_checksum(&lines("patch '-p1' failed with '/etc/portage/patches/a/b/x.patch'")));
     }
 }

@@ -21,19 +21,18 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
-use crate::config::patches::{PatchRecord, applied_to, digest, digest_for_binaries};
+use crate::config::patches::{PatchRecord, applied_to, digest, digest_for_binaries, knows_no_patches};
 use crate::context::Context;
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::{untrusted, vdb};
 use crate::progress::Event;
 use crate::recipe::{Result, merge};
-use crate::sandbox::plan::Network;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
+use crate::session::Work;
 use crate::session::work::StepsDone;
-use crate::session::{Work, emerge};
 use crate::terminal_text::sanitize_line;
-use crate::{context, session, store};
+use crate::{context, store};
 
 pub(crate) use crate::origin::PatchFate;
 
@@ -128,31 +127,6 @@ struct Found {
     is_new: bool,
 }
 
-/// How often a run is repeated after a checksum was lost.
-const MOST_LOST: u32 = 3;
-
-/// Runs `emerge`, and again if it fails only because a checksum was lost. On a busy machine `eapply_user` of Portage 3.0.83 waits for a
-/// `sha256sum` that bash has already forgotten. The packages that were built are binary packages by then.
-pub(crate) fn emerge_patched(
-    cx: &Context<'_>,
-    work: &Work<'_>,
-    request: &Request,
-    network: Network,
-    log: &Path,
-) -> session::Result<()> {
-    let mut lost = 0;
-    loop {
-        match emerge::emerge_with(cx, work, request, network, log) {
-            Err(session::Error::Emerge { failure, .. }) if lost < MOST_LOST && has_lost_checksum(&failure.last_lines) => {
-                lost += 1;
-                let package = failure.package.as_deref().unwrap_or("a package");
-                cx.observer.note(&format!("Portage did not record a patch that it applied to {package}: building it again"));
-            }
-            other => return other,
-        }
-    }
-}
-
 /// What became of the patches that a session was given. If there are none, nothing is run.
 pub(crate) fn patched(cx: &Context<'_>, work: &Work<'_>) -> Result<Vec<PatchedPackage>> {
     if work.patches.is_empty() && work.patches_before.is_empty() {
@@ -225,14 +199,6 @@ pub(crate) fn note_patches(origin: &mut serde_json::Value, records: &[PatchRecor
     }
 }
 
-fn has_lost_checksum(last_lines: &[String]) -> bool {
-    const WORDS: [&str; 2] = [
-        "eapply_user: could not generate individual user patch digests",
-        "eapply_user: could not generate hash over all user patches",
-    ];
-    last_lines.iter().any(|line| WORDS.iter().any(|words| line.contains(words)))
-}
-
 /// What Portage would have recorded for a package that was built with these patches in force.
 fn unrecorded(found: &Found, records: &[PatchRecord]) -> Option<String> {
     let (category, name, version) = found.words()?;
@@ -272,11 +238,6 @@ fn judge(records: &[PatchRecord], installed: &[Found]) -> Vec<PatchedPackage> {
         })
     });
     judged.collect()
-}
-
-/// EAPIs without `eapply_user` (PMS 12.3.3).
-pub(crate) fn knows_no_patches(eapi: &str) -> bool {
-    matches!(eapi, "0" | "1" | "2" | "3" | "4" | "5")
 }
 
 pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
@@ -400,13 +361,6 @@ mod tests {
         assert_eq!(unrecorded(&hello, &[]), None);
         assert_eq!(unrecorded(&found("app-misc/hello-2.10", "5", None), &both), None, "its ebuild applies none");
         assert_eq!(unrecorded(&found("app-misc/other-1", "8", None), &both), None);
-    }
-
-    #[test]
-    fn a_lost_checksum_is_known_by_its_words() {
-        let lines = |last: &str| [" * ERROR: a/b-1::gentoo failed (prepare phase):".to_owned(), format!(" *   {last}")];
-        assert!(has_lost_checksum(&lines("eapply_user: could not generate individual user patch digests")));
-        assert!(!has_lost_checksum(&lines("patch '-p1' failed with '/etc/portage/patches/a/b/x.patch'")));
     }
 
     #[test]

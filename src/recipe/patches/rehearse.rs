@@ -13,12 +13,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::config::patches::{PatchRecord, SavedPatch, applied_to, digest, digest_for_binaries};
+use crate::config::patches::{PatchRecord, SavedPatch, applied_to, digest, digest_for_binaries, knows_no_patches};
 use crate::context::Context;
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::query::versions::{Ebuild, Found, Rehearsal, Taken, Version};
-use crate::recipe::patches::applied::knows_no_patches;
 use crate::recipe::{Error, Result};
 use crate::session;
 use crate::session::ask::ask;

@@ -190,10 +190,10 @@ fn fill_update(cx: &Context<'_>, session: &mut Session, update: &UpdateRecipe<'_
     work.keys.plan_again(&update.keys);
     // All goals are foreseen at once: no key is made after something of the run was executed.
     let all = updated([world.clone(), recipe.packages.clone()].concat());
-    for goal in live_goal(recipe).iter().chain(&anew).chain([&all]) {
+    for goal in live_goal(&recipe.definition.network).iter().chain(&anew).chain([&all]) {
         keys::foresee_and_learn(cx, &work, &emerge::request_in(cx, &work, goal.clone()))?;
     }
-    merge::emerge_live(cx, &work, &mut steps, recipe, resumed)?;
+    merge::emerge_live(cx, &work, &mut steps, &recipe.definition.network, resumed)?;
     if let Some(goal) = anew {
         cx.observer.note("compiler flags have changed: rebuilding all packages, since Portage does not compare flags");
         merge::emerge_goal(cx, &work, &mut steps, "world anew", goal, resumed, network)?;
