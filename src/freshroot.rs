@@ -16,11 +16,12 @@ use crate::portage::binpkgs::PoolKind;
 use crate::progress::Event;
 use crate::sandbox::Exit;
 use crate::sandbox::plan::{Network, Plan};
+use crate::session::keys::pools::{PoolUse, packages_of};
 use crate::session::keys::throwaway::{attach_throwaway_pools, pool_of, throwaway_pools};
-use crate::session::keys::{PoolUse, packages_of};
+use crate::session::keys::{learn, pools};
 use crate::session::root::{Run, UserBind};
 use crate::session::work::{Given, Subject};
-use crate::session::{Work, binhost, keys, run, tidy, work};
+use crate::session::{Work, keyring, run, tidy, work};
 use crate::store::{NewState, Purpose, Session, State};
 use crate::{beneath, config, context, names, origin, sandbox, session, store};
 
@@ -182,7 +183,7 @@ fn freshroot_work<'s>(
     if runs {
         attach_throwaway_pools(cx, &mut work, base)?;
     } else if let Some(pools) = throwaway_pools(cx, base)? {
-        keys::attach(cx, &mut work, &pools, PoolUse::Look)?;
+        pools::attach(cx, &mut work, &pools, PoolUse::Look)?;
     }
     Ok((work, subject))
 }
@@ -217,7 +218,7 @@ fn freshroot_in(
         cx.observer.event(&Event::Warning(NETWORK_WARNING));
     }
     if work.root.binhost.is_some() && !cx.settings.download.offline {
-        binhost::make_keyring(cx, &work)?;
+        keyring::make_keyring(cx, &work)?;
         let log = work.log_dir.join("commands.log");
         fs::remove_file(&log).map_err(Error::io("remove", &log))?;
     }
@@ -245,11 +246,11 @@ fn publish_by_hand(cx: &Context<'_>, work: &mut Work<'_>, subject: &Subject, bas
         cx.observer.note("packages that were built with a changed /etc/portage are not kept for later");
         return Ok(0);
     }
-    keys::learn_beside(cx, work, subject, base, &built)?;
-    let pool = keys::pool(cx, kind, &inputs)?;
-    let count = keys::publish_last(cx, work, pool)?;
+    learn::learn_beside(cx, work, subject, base, &built)?;
+    let pool = pools::pool(cx, kind, &inputs)?;
+    let count = pools::publish_last(cx, work, pool)?;
     if count > 0 {
-        keys::tell_published(cx, work, &inputs);
+        pools::tell_published(cx, work, &inputs);
     }
     Ok(count)
 }

@@ -21,8 +21,9 @@ use crate::recipe::{definition, kernel};
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
 use crate::session::root::Run;
+use crate::session::supply::sources::bring_sources;
 use crate::session::work::{Given, Subject};
-use crate::session::{Work, run, supply, work};
+use crate::session::{Work, run, work};
 use crate::store::{Purpose, Session, State};
 use crate::trees::choose;
 use crate::{context, names};
@@ -138,7 +139,7 @@ fn unpack_kernel(cx: &Context<'_>, work: &Work<'_>, facts: &SourcesFacts) -> Res
     let goal = Goal::Packages { atoms: vec![format!("={}", facts.package)], existing: Existing::Rebuild, oneshot: true };
     let request = Request { usepkg: false, part: Part::Packages, ..Request::new(goal, Mode::Run) };
     cx.observer.step(&format!("unpacking {}", facts.package));
-    supply::bring_sources(cx, work, &request)?;
+    bring_sources(cx, work, &request)?;
     run::command(cx, work, script(&["unpack", &facts.package]), Network::None)?;
     Ok(SourcesFacts { tree: UNPACKED.to_owned(), ..facts.clone() })
 }

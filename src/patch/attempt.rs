@@ -19,10 +19,13 @@ use crate::portage::emerge::request::{Existing, Goal, Part, Request};
 use crate::recipe::merge;
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
+use crate::session::keys::pools;
 use crate::session::logs::package_log;
+use crate::session::readable_files::write_public;
 use crate::session::root::{BUILD_DIR, HOOKS_DIR, Run};
-use crate::session::work::{Given, Subject, write_public};
-use crate::session::{keys, run, supply, work};
+use crate::session::supply::sources;
+use crate::session::work::{Given, Subject};
+use crate::session::{run, work};
 use crate::store::{Purpose, Session};
 use crate::{context, patch, session};
 
@@ -182,7 +185,7 @@ fn try_at(
             if !diff.patch.is_empty() && !is_applied(&desk.work.package_logs(), set, &format!("{name}-{name}.patch")) {
                 attempt.came = Came::NotApplied { log };
             }
-            keys::tell_published(cx, &desk.work, &desk.pool);
+            pools::tell_published(cx, &desk.work, &desk.pool);
             Ok((attempt, None))
         }
         Err(Error::Session(session::Error::Emerge { failure, log, .. })) => {
@@ -228,7 +231,7 @@ fn build_patched(cx: &Context<'_>, desk: &Desk<'_>, options: &AttemptOptions, se
         ..patch::patch_request(cx, goal)
     };
     cx.observer.step(&format!("fetching the source of {}", set.cpv));
-    supply::bring_sources(cx, &desk.work, &request)?;
+    sources::bring_sources(cx, &desk.work, &request)?;
     cx.observer.step(&format!("building {} with the patch {}", set.cpv, options.name));
     let begun = Instant::now();
     merge::emerge_patched(cx, &desk.work, &request, Network::None, &desk.work.log_dir.join("emerge.log"))?;

@@ -29,8 +29,9 @@ use crate::progress::{Event, Observer};
 use crate::recipe::merge;
 use crate::recipe::patches::rehearse::Visible;
 use crate::recipe::patches::{applied, rehearse};
+use crate::session::Work;
+use crate::session::keys::pools;
 use crate::session::logs::package_log;
-use crate::session::{Work, keys};
 use crate::store::{Purpose, Session};
 use crate::{context, patch, session};
 
@@ -276,7 +277,7 @@ fn compile_in(cx: &Context<'_>, session: &mut Session, ground: &Ground, cpv: &st
         Some(_) => PatchResult::Built { seconds },
         None => PatchResult::NotApplied { reason: format!("cannot tell whether patches were applied to {cpv}") },
     };
-    keys::tell_published(cx, &desk.work, &desk.pool);
+    pools::tell_published(cx, &desk.work, &desk.pool);
     work.forget_logs();
     Ok(result)
 }

@@ -43,10 +43,11 @@ use crate::recipe::definition::Stage3;
 use crate::recipe::{definition, merge};
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
-use crate::session::keys::{PoolUse, throwaway};
+use crate::session::keys::pools::PoolUse;
+use crate::session::keys::{pools, throwaway};
 use crate::session::root::UserBind;
 use crate::session::work::{Given, Subject};
-use crate::session::{Work, hooks, inspect, jobs, keys, run, work};
+use crate::session::{Work, hooks, inspect, jobs, run, work};
 use crate::store::{Session, State};
 
 pub(crate) use error::{Error, PatchError, Result};
@@ -99,8 +100,8 @@ pub(crate) fn patch_desk<'s>(cx: &Context<'_>, session: &'s mut Session, ground:
     let pool = facts.pool_inputs(recipe.pool_of());
     work.root.session_conf = work::session_conf(cx, facts.has_observability());
     jobs::share_jobs(cx, &mut work, &facts)?;
-    let pools = [keys::pool(cx, PoolKind::Throwaway, &pool)?, keys::pool(cx, PoolKind::Release, &pool)?];
-    keys::show_pools(cx, &mut work, &pools, PoolUse::Publish)?;
+    let pools = [pools::pool(cx, PoolKind::Throwaway, &pool)?, pools::pool(cx, PoolKind::Release, &pool)?];
+    pools::show_pools(cx, &mut work, &pools, PoolUse::Publish)?;
     Ok(Desk { work, pool })
 }
 

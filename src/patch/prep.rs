@@ -18,8 +18,10 @@ use crate::query::versions::Version;
 use crate::sandbox::TaskOptions;
 use crate::sandbox::plan::Network;
 use crate::session::ask::ask;
-use crate::session::work::write_public;
-use crate::session::{Work, keys, run, supply};
+use crate::session::keys::pools;
+use crate::session::readable_files::write_public;
+use crate::session::supply::sources;
+use crate::session::{Work, run};
 use crate::store::tasks::{REMOVE_TREE, RemoveInput};
 use crate::store::{Purpose, Session};
 use crate::{context, durable, patch};
@@ -184,13 +186,13 @@ pub(crate) fn prepare_source(
     cx.observer.step(&format!("fetching the source of {}", found.cpv));
     let goal = Goal::Packages { atoms: vec![found.atom()], existing: Existing::Rebuild, oneshot: true };
     let source = Request { part: Part::Packages, usepkg: false, ..patch::patch_request(cx, goal) };
-    supply::bring_sources(cx, work, &source)?;
+    sources::bring_sources(cx, work, &source)?;
     if prepare {
         patch::patch_dependencies(cx, desk, &found.atom())?;
     }
     let phase = if prepare { "prepare" } else { "unpack" };
     // Before any phase of the package runs: the result is published, and other sessions install git from there.
-    keys::tell_published(cx, &desk.work, &desk.pool);
+    pools::tell_published(cx, &desk.work, &desk.pool);
     cx.observer.step(&format!("{} {}", if prepare { "preparing" } else { "unpacking" }, found.cpv));
     run::command(cx, work, words(&["ebuild", &found.ebuild, "clean", phase]), Network::None)?;
     Ok(if prepare { before } else { Vec::new() })

@@ -15,6 +15,7 @@ use crate::path_error::OfFile as _;
 use crate::portage::binpkgs::unused::remove_empty;
 use crate::portage::untrusted;
 use crate::sandbox::plan::Network;
+use crate::session::readable_files::create_open;
 use crate::session::{Work, run};
 use crate::{context, patch};
 
@@ -133,7 +134,7 @@ pub(crate) fn patch_diff(cx: &Context<'_>, set: &WorkSet, name: &str) -> Result<
 /// The changes of a work set, found in an existing session.
 pub(crate) fn patch_diff_in(cx: &Context<'_>, work: &mut Work<'_>, name: &str) -> Result<Diff> {
     let out = work.session.borrow().path("out");
-    crate::session::work::create_open(&out)?;
+    create_open(&out)?;
     let dir = work_set::dir(cx.places, name);
     work_set::check(&dir)?;
     work.root.binds = vec![bind(dir, WORK_DIR, true), bind(out.clone(), OUT_DIR, false)];

@@ -3,8 +3,8 @@
 use crate::patch::work_set::{ATTRIBUTES, CONFIG};
 use crate::patch::{PatchError, Result};
 use crate::session::Work;
+use crate::session::readable_files::write_public;
 use crate::session::root::HOOKS_DIR;
-use crate::session::work::write_public;
 use crate::terminal_text::sanitize_line;
 
 pub(crate) const SOURCE: &str = "source.sh";

@@ -14,9 +14,10 @@ use crate::context::Context;
 use crate::names::profiles;
 use crate::recipe::definition::Stage3;
 use crate::recipe::{Result, definition};
-use crate::session::keys::PoolUse;
+use crate::session::keys::pools;
+use crate::session::keys::pools::PoolUse;
 use crate::session::work::Subject;
-use crate::session::{Work, hooks, keys, work};
+use crate::session::{Work, hooks, work};
 use crate::store::{Purpose, Session, State};
 
 /// A root whose `/etc/portage` is as a stage3 definition makes it.
@@ -74,7 +75,7 @@ fn ask_configured<R>(
         definition::apply(cx, &work, &recipe)?;
         hooks::hooks(cx, &work, &recipe.hooks, Phase::Prepare)?;
     }
-    keys::choose_pool(cx, &mut work, recipe.pool_of(), PoolUse::Look)?;
+    pools::choose_pool(cx, &mut work, recipe.pool_of(), PoolUse::Look)?;
     let Stage3 { portage, portage_profile, .. } = recipe;
     let mut configured = Configured { work, portage, portage_profile, profile: subject.profile.clone(), base, is_built };
     tracing::debug!(

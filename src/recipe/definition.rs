@@ -29,16 +29,17 @@ use crate::recipe::standing::parts::Parts;
 use crate::recipe::standing::{Asked, Standing};
 use crate::recipe::{Error, Result, consult, definition, standing};
 use crate::sandbox::plan::Network;
-use crate::session::emerge::request_in;
+use crate::session::emerge_argv::request_in;
 use crate::session::hooks::hooks;
 use crate::session::inspect::PoolOf;
-use crate::session::keys::{NOTED, PoolUse, choose_pool};
+use crate::session::keys::pools::{PoolUse, choose_pool};
+use crate::session::keys::{NOTED, learn, pools};
 use crate::session::relink::relink;
 use crate::session::root::{HOOKS_DIR, PORTAGE_DIR};
 use crate::session::supply::downloads::Downloads;
 use crate::session::tidy::tidy;
 use crate::session::work::{APPLY_NAME, Given, StepsDone, Subject, note_emerge_opts};
-use crate::session::{Work, keys, run, script, work};
+use crate::session::{Work, run, script, work};
 use crate::store::{Purpose, Session, State};
 use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
@@ -205,7 +206,7 @@ fn fill(cx: &Context<'_>, session: &mut Session, on: &Stage3Recipe<'_>, subject:
     }
     // All goals are foreseen at once: no key is made after something of the run was executed.
     for goal in live_goal(&recipe.definition.network).iter().chain(goals.iter().map(|(_, goal)| goal)) {
-        keys::foresee_and_learn(cx, &work, &request_in(cx, &work, goal.clone()))?;
+        learn::foresee_and_learn(cx, &work, &request_in(cx, &work, goal.clone()))?;
     }
     steps.once("patches ahead", || rehearse::rehearse_ahead(cx, &work, ahead))?;
     emerge_live(cx, &work, &mut steps, &recipe.definition.network, resumed)?;
@@ -233,7 +234,7 @@ pub(crate) fn finish_definition(
         steps.once(&format!("script:{}", script.name.value), || script::script(cx, work, script, network))?;
     }
     steps.once("hooks:finish", || hooks(cx, work, &recipe.hooks, Phase::Finish))?;
-    keys::tell_published(cx, work, &inputs);
+    pools::tell_published(cx, work, &inputs);
     relink(cx, work)?;
     tidy(cx, work)?;
     Ok(Filled { inputs, patched: Vec::new(), keys: work.keys.recorded() })

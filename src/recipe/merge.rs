@@ -13,11 +13,12 @@ use crate::recipe::patches::rehearse;
 use crate::recipe::patches::rehearse::Candidate;
 use crate::sandbox::plan::Network;
 use crate::session;
-use crate::session::keys::claims;
+use crate::session::foreseen::Foreseen;
+use crate::session::keys::{claims, learn};
 use crate::session::open::can_resume;
-use crate::session::supply::Foreseen;
+use crate::session::supply::sources;
 use crate::session::work::StepsDone;
-use crate::session::{Work, emerge, fulfilled, keys, supply};
+use crate::session::{Work, emerge, fulfilled};
 
 /// How often a run is repeated after a checksum was lost.
 const MOST_LOST: u32 = 3;
@@ -71,7 +72,7 @@ pub(crate) fn emerge_request(
         }
         let first: Vec<&str> = candidates.iter().map(Candidate::cpv).collect();
         foreseen.compile(&first);
-        supply::want(cx, work, &foreseen, &first)?;
+        sources::want(cx, work, &foreseen, &first)?;
     }
     steps.once(&format!("patches:{name}"), || rehearse::rehearse(cx, work, &candidates))?;
     let network = if network { Network::Host } else { Network::None };
@@ -105,8 +106,8 @@ pub(crate) fn live_goal(allowed: &NetworkUse) -> Option<Goal> {
 
 /// Foresees what a run needs, starts to fetch it, and runs emerge.
 pub(crate) fn emerge_supplied(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> session::Result<()> {
-    let foreseen = keys::foresee_and_learn(cx, work, request)?;
-    supply::want(cx, work, &foreseen, &[])?;
+    let foreseen = learn::foresee_and_learn(cx, work, request)?;
+    sources::want(cx, work, &foreseen, &[])?;
     emerge_or_from_source(cx, work, request, Network::None, &work.log_dir.join("emerge.log"))?;
     fulfilled::fulfilled(cx, work, "packages", request, &foreseen)
 }

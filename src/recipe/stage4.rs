@@ -20,10 +20,11 @@ use crate::recipe::standing::{Asked, SINCE_BASE, Standing};
 use crate::recipe::update::retired;
 use crate::recipe::{Result, consult, definition, merge, standing, update};
 use crate::session::inspect::PoolOf;
-use crate::session::keys::{NOTED, PoolUse};
+use crate::session::keys::pools::PoolUse;
+use crate::session::keys::{NOTED, pools};
 use crate::session::script::REMOVE;
 use crate::session::work::{Given, StepsDone, Subject};
-use crate::session::{hooks, keys, relink, script, tidy, work};
+use crate::session::{hooks, relink, script, tidy, work};
 use crate::store::{Purpose, Session, State};
 use crate::trees::choose::PinnedTree;
 
@@ -215,7 +216,7 @@ fn fill(cx: &Context<'_>, session: &mut Session, base: &State, on: &Stage4Recipe
         steps.once("kernel", || stage::mark_modules(cx, &work))?;
     }
     steps.once("hooks:stage", || hooks::hooks(cx, &work, hooks, Phase::Stage))?;
-    let pool = keys::choose_pool(cx, &mut work, PoolOf::recorded(&base.origin), PoolUse::Publish)?;
+    let pool = pools::choose_pool(cx, &mut work, PoolOf::recorded(&base.origin), PoolUse::Publish)?;
     if !packages.is_empty() {
         let goal = Goal::Packages { atoms: packages.clone(), existing: Existing::Update, oneshot: false };
         merge::emerge_goal(cx, &work, &mut steps, "packages", goal, resumed, network)?;
@@ -229,7 +230,7 @@ fn fill(cx: &Context<'_>, session: &mut Session, base: &State, on: &Stage4Recipe
     }
     steps.once("removes", || script::remove(cx, &work, removes))?;
     steps.once("hooks:finish", || hooks::hooks(cx, &work, hooks, Phase::Finish))?;
-    keys::tell_published(cx, &work, &pool);
+    pools::tell_published(cx, &work, &pool);
     relink::relink(cx, &work)?;
     tidy::tidy(cx, &work)?;
     Ok(Filled { inputs: pool, patched, keys: work.keys.recorded() })

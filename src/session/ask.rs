@@ -4,8 +4,8 @@ use crate::context::Context;
 use crate::path_error::OfFile as _;
 use crate::query;
 use crate::query::{OUTPUT_LIMIT_BYTES, PROGRAM, Question, START};
+use crate::session::readable_files::{create_open, write_public};
 use crate::session::root::HOOKS_DIR;
-use crate::session::work::{create_open, write_public};
 use crate::session::{Error, Result, Work, run};
 
 /// The program and its request lie here, beside the hooks.

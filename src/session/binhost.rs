@@ -20,31 +20,23 @@ use crate::beneath::TreeDir;
 use crate::context::Context;
 use crate::fetch::{BinHost, PACKAGE_COMMAND};
 use crate::path_error::OfFile as _;
-use crate::sandbox::plan::{Network, Step};
+use crate::sandbox::plan::Step;
+use crate::session::readable_files::create_open;
 use crate::session::supply::downloads::Downloads;
-use crate::session::{Error, Result, Work, run};
+use crate::session::{Error, Result};
 use crate::stage3::keys::{GENTOO, Purpose, TrustedKeys};
 use crate::store::Session;
 
 /// For how many hosts packages are noted.
 const MOST_HOSTS: usize = 1000;
 /// Where the session sees the keyring.
-const KEYRING: &str = "/run/gentoomuch/gnupg";
+pub(crate) const KEYRING: &str = "/run/gentoomuch/gnupg";
 /// The last file of the directory, so that it wins over all others.
 pub(crate) const SESSION_FILE: &str = "/etc/portage/binrepos.conf/zz-gentoomuch-session.conf";
 /// Where Portage puts packages of a host that has a name.
 pub(crate) const PACKAGES: &str = "/var/cache/binhost";
 /// Where it keeps their indexes.
 pub(crate) const INDEX: &str = "/var/cache/edb/binhost";
-
-/// Makes the keyring. gpg's messages go to the log. `getuto` sets the ownertrust as well: Portage refuses keys without it.
-const MAKE_KEYRING: &str = "cd \"$1\"
-gpg --homedir . --batch --no-autostart --import keys.asc
-gpg --homedir . --batch --no-autostart --import-ownertrust ownertrust
-gpg --homedir . --batch --no-autostart --check-trustdb
-chmod 0755 .
-chmod 0644 pubring.kbx trustdb.gpg
-: >made";
 
 /// The directories for binhosts in a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +59,7 @@ impl Client {
         !offline || self.hosts.iter().any(|host| host.directory().is_some())
     }
 
-    fn is_made(&self) -> bool {
+    pub(super) fn is_made(&self) -> bool {
         self.keyring.join("made").exists()
     }
 
@@ -115,7 +107,7 @@ pub(crate) fn binhost_client(cx: &Context<'_>, session: &Session, downloads: &Do
     }
     let dir = |name: &str| -> Result<PathBuf> {
         let path = session.path(name);
-        crate::session::work::create_open(&path)?;
+        create_open(&path)?;
         Ok(path)
     };
     let (mut armored, mut ownertrust) = (String::new(), String::new());
@@ -141,19 +133,6 @@ pub(crate) fn binhost_client(cx: &Context<'_>, session: &Session, downloads: &Do
         }
     }
     Ok(Some(client))
-}
-
-/// Makes the keyring unless it exists. The session's own gpg makes it.
-pub(crate) fn make_keyring(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
-    let Some(client) = &work.root.binhost else { return Ok(()) };
-    if client.is_made() {
-        return Ok(());
-    }
-    let argv = ["/bin/sh", "-ec", MAKE_KEYRING, "sh", KEYRING].map(str::to_owned).to_vec();
-    run::command(cx, work, argv, Network::None).map_err(|error| match error {
-        error @ Error::Command { .. } => Error::Keyring(Box::new(error)),
-        other => other,
-    })
 }
 
 /// Notes in a state's origin what the session has downloaded from binhosts, if anything. The names may be hostile, so only names of

@@ -8,50 +8,22 @@ use crate::context::{Context, not_interrupted};
 use crate::path_error::OfFile as _;
 use crate::portage::emerge::observability::Status;
 use crate::portage::emerge::output::EmergeLog;
-use crate::portage::emerge::request::{Goal, Mode, Request};
+use crate::portage::emerge::request::{Goal, Request};
 use crate::portage::emerge::{Distrust, output as emerge_output};
 use crate::progress::{EmergeStatus, Event};
 use crate::sandbox::plan::Network;
 use crate::sandbox::{Exit, Running};
 use crate::session::echo::Echo;
-use crate::session::keys::record;
+use crate::session::emerge_argv::emerge_argv;
+use crate::session::keys::{pools, record};
+use crate::session::launch::{READ, connect, launch, run_of, supervise};
 use crate::session::logs::read_package_log;
-use crate::session::run::{launch, run_of, supervise};
-use crate::session::{Error, Result, Work, binhost, build_logs, keys, put_back, supply};
+use crate::session::{Error, Result, Work, build_logs, put_back, supply};
 use crate::threads::NoThread;
 use crate::{sandbox, threads};
 
-/// For the error if the thread that reads a session's output cannot be started.
-pub(crate) const READ: &str = "read the output of a session with";
-
 /// How a run of emerge ended, and whether all of its output was read.
 pub(crate) type Watched = (Result<Exit>, std::thread::Result<std::result::Result<(), emerge_output::Error>>);
-
-/// The network that a run really gets if it asks for `network`. Adds the proxies to its environment.
-pub(crate) fn connect(cx: &Context<'_>, network: Network, env: &mut Vec<(String, String)>) -> Network {
-    match (&cx.settings.download, network) {
-        (download, _) if download.offline => Network::None,
-        (download, Network::Host) => {
-            env.extend(download.proxies.variables());
-            network
-        }
-        _ => network,
-    }
-}
-
-/// The command for a request. With hosts of binary packages it also asks those.
-pub(crate) fn emerge_argv(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> Result<Vec<String>> {
-    let mut argv = Request { opts: work.emerge_opts.clone(), ..request.clone() }.argv()?;
-    if let Some(binhost) = work.root.binhost.as_ref().filter(|_| request.goal != Goal::Depclean) {
-        if binhost.can_be_asked(cx.settings.download.offline) {
-            binhost::make_keyring(cx, work)?;
-            argv.insert(1, "--getbinpkg=y".to_owned());
-        } else {
-            cx.told.note_once(cx.observer, "downloads are switched off: binary package hosts are not used");
-        }
-    }
-    Ok(argv)
-}
 
 /// Runs `emerge` and shows its progress.
 pub(crate) fn emerge_with(cx: &Context<'_>, work: &Work<'_>, request: &Request, network: Network, path: &Path) -> Result<()> {
@@ -78,7 +50,7 @@ pub(crate) fn emerge_with(cx: &Context<'_>, work: &Work<'_>, request: &Request, 
         cx.observer.warn(&format!("the logs of single packages are not kept: {}", in_one_line(&error)));
     }
     // In any case: a package that is complete need not be compiled again.
-    let published = keys::publish_rest(cx, work);
+    let published = pools::publish_rest(cx, work);
     not_interrupted(cx)?;
     if exit == Exit::Code(0) {
         published?;
@@ -142,7 +114,7 @@ pub(crate) fn watch(
         })?;
         let exit = supervise(cx, work, running, || {
             supply::tell_notes(cx, supply);
-            keys::publish_meanwhile(cx, work);
+            pools::publish_meanwhile(cx, work);
             if let Some(now) = status.as_ref().and_then(Status::poll) {
                 shown.store(true, std::sync::atomic::Ordering::Relaxed);
                 tell(&now);
@@ -163,9 +135,4 @@ pub(crate) fn adopt_logs(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     let options = sandbox::TaskOptions { fds: vec![target.into()], hold, ..Default::default() };
     cx.launcher.task(build_logs::ADOPT, &input, options, &mut |_| {})?;
     Ok(())
-}
-
-/// The request for a goal, with this session's number of jobs.
-pub(crate) fn request_in(cx: &Context<'_>, work: &Work<'_>, goal: Goal) -> Request {
-    Request { jobs: work.root.session_conf.jobs, load: Some(cx.settings.jobs as f32), ..Request::new(goal, Mode::Run) }
 }

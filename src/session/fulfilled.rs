@@ -16,7 +16,7 @@ use crate::portage::emerge::request::{Goal, Part, Request};
 use crate::portage::emerge::resolution::Merge;
 use crate::query::fulfilled::{Decided, Fulfilled, Problem, Unmet};
 use crate::session::ask::ask;
-use crate::session::supply::Foreseen;
+use crate::session::foreseen::Foreseen;
 use crate::session::{Error, Result, Work};
 
 impl fmt::Display for Unmet {

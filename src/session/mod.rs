@@ -3,9 +3,10 @@
 //! ```text
 //! open, work       the session and its directories; what is given to it
 //! root             those directories as a plan for the sandbox, and what has to go before commit
-//! run, emerge      commands and emerge in it; output, echo and logs are what they say
+//! launch, run, emerge           commands and emerge in it; output, echo and logs are what they say
+//! emerge_argv, foreseen         how emerge is called, and what it would do
 //! keys, supply     what its packages are made from, and who fetches their sources
-//! binhost          packages of other hosts
+//! binhost, keyring packages of other hosts, and the keys that they are verified with
 //! hooks, script    what the configuration runs in it
 //! ask, inspect, fulfilled       questions to its Portage
 //! put_back, relink, tidy        what is taken back before a layer is made of it
@@ -16,16 +17,21 @@ pub(crate) mod binhost;
 pub(crate) mod build_logs;
 pub(crate) mod echo;
 pub(crate) mod emerge;
+pub(crate) mod emerge_argv;
 mod error;
+pub(crate) mod foreseen;
 pub(crate) mod fulfilled;
 pub(crate) mod hooks;
 pub(crate) mod inspect;
 pub(crate) mod jobs;
+pub(crate) mod keyring;
 pub(crate) mod keys;
+mod launch;
 pub(crate) mod logs;
 pub(crate) mod open;
 pub(crate) mod output;
 pub(crate) mod put_back;
+pub(crate) mod readable_files;
 pub(crate) mod relink;
 pub(crate) mod root;
 pub(crate) mod run;

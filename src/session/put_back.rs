@@ -23,9 +23,9 @@ use std::path::PathBuf;
 use crate::context::Context;
 use crate::path_error::OfFile as _;
 use crate::sandbox::plan::Network;
+use crate::session::readable_files::{create_open, write_public};
 use crate::session::root::{CONFIGURATION_DIR, ETC_PORTAGE, HOOKS_DIR, UserBind, session_files};
-use crate::session::work::{create_open, write_public};
-use crate::session::{Error, Result, Work, run};
+use crate::session::{Error, Result, Work, launch};
 use crate::store::Session;
 
 const SCRIPT: &str = include_str!("mirror.py");
@@ -55,6 +55,8 @@ impl Kept {
 /// Copies the configuration. From now on it is put back before anything else runs.
 pub(crate) fn keep_configuration(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     create_open(&work.kept.dir)?;
+    // What packages of an earlier run have changed must not get into the copy.
+    put_back_configuration(cx, work)?;
     mirror(cx, work, [ETC_PORTAGE, CONFIGURATION_DIR], false)?;
     // The mark comes after the copy: a copy without a mark may be incomplete.
     fs::write(&work.kept.mark, "").map_err(Error::io("write", &work.kept.mark))?;
@@ -77,7 +79,7 @@ fn mirror(cx: &Context<'_>, work: &Work<'_>, [from, to]: [&str; 2], read_only: b
     let argv = ["python3", "-I", "-B", &format!("{HOOKS_DIR}/{SCRIPT_NAME}"), from, to].map(str::to_owned);
     let spared = session_files().map(|path| path.trim_start_matches(ETC_PORTAGE).trim_start_matches('/').to_owned());
     let copy = UserBind { source: work.kept.dir.clone(), target: CONFIGURATION_DIR.into(), read_only };
-    run::command_with(cx, work, argv.into_iter().chain(spared).collect(), Network::None, Some(copy))
+    launch::logged(cx, work, argv.into_iter().chain(spared).collect(), Network::None, Some(copy))
 }
 
 #[cfg(test)]

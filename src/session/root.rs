@@ -23,11 +23,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::beneath::TreeDir;
+use crate::config::REPOS_DIR;
 use crate::fetch::seen;
 use crate::jobserver::PIPE_INSIDE;
 use crate::portage::session_conf::SessionConf;
 use crate::sandbox::plan::{CommandLine, Network, Plan, Source, Step};
-use crate::session::supply::Ways;
 use crate::trees::synced;
 
 pub(crate) const ETC_PORTAGE: &str = "/etc/portage";
@@ -52,7 +52,6 @@ pub(crate) const CONFIGURATION_DIR: &str = "/run/gentoomuch/configuration";
 pub(crate) const LOG_DIR: &str = "/run/gentoomuch/logs";
 /// Where emerge publishes its status (`FEATURES=observability`).
 pub(crate) const STATUS_DIR: &str = "/run/portage";
-use crate::config::REPOS_DIR;
 
 /// A directory of the host that a session sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -345,6 +344,21 @@ pub(crate) struct LitterFile {
     pub path: String,
     /// Remove the file only if it has exactly these contents. Anything else is the session's work.
     pub only_if: Option<String>,
+}
+
+/// The directories through which a session gets files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ways {
+    /// The script and the socket.
+    pub fetch: PathBuf,
+    /// The session's own `DISTDIR`.
+    pub distdir: PathBuf,
+    /// The user's source archives.
+    pub distfiles: PathBuf,
+    /// Packages and indexes of binary package hosts.
+    pub packages: PathBuf,
+    /// The settings in its `make.conf` for this.
+    pub conf: crate::portage::session_conf::Fetching,
 }
 
 #[cfg(test)]

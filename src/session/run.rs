@@ -1,82 +1,23 @@
 //! The only way to run a command in a session.
 
-use std::fs;
-use std::io::{PipeReader, PipeWriter};
 use std::os::fd::AsFd as _;
-use std::path::Path;
-use std::time::{Duration, Instant};
 
 use crate::context::{Context, not_interrupted};
 use crate::path_error::OfFile as _;
 use crate::sandbox::plan::Network;
 use crate::sandbox::{Exit, Running, SessionOptions, Stdio, terminal};
-use crate::session::emerge::{READ, connect};
+use crate::session::launch::{LAST_LINES, READ, run_of, supervise};
 use crate::session::output::SessionOutput;
-use crate::session::root::{Run, UserBind};
-use crate::session::{Error, Result, Work, put_back, supply};
+use crate::session::root::Run;
+use crate::session::{Error, Result, Work, launch, put_back, supply};
 use crate::terminal_text::{sanitize, sanitize_uncut};
+use crate::threads;
 use crate::threads::NoThread;
-use crate::{sandbox, threads};
-
-/// How often we look after a running session.
-const TICK: Duration = Duration::from_millis(200);
-/// How many last lines of a failed command's output are shown.
-const LAST_LINES: usize = 30;
 
 /// Starts `run` and returns its output. First the configuration is put back to what it was before packages were installed.
 fn start(cx: &Context<'_>, work: &Work<'_>, run: &Run) -> Result<(Running, SessionOutput)> {
     put_back::put_back_configuration(cx, work)?;
-    launch(cx, work, run)
-}
-
-pub(crate) fn launch(cx: &Context<'_>, work: &Work<'_>, run: &Run) -> Result<(Running, SessionOutput)> {
-    let pipe = || -> std::io::Result<(PipeReader, PipeWriter, PipeWriter)> {
-        let (reader, writer) = std::io::pipe()?;
-        let second = writer.try_clone()?;
-        Ok((reader, writer, second))
-    };
-    let (reader, stdout, stderr) = pipe().map_err(Error::io("create a pipe for", &*work.log_dir))?;
-    let options = SessionOptions {
-        hold: vec![work.session.borrow().lock_fd()?],
-        limits: cx.settings.limits,
-        used_ms: work.used_ms(),
-        shows_host: work.root.shows_host(run),
-        ..SessionOptions::new(Stdio::Pipes {
-            stdin: crate::sys::fd::null().map_err(sandbox::Error::from)?,
-            stdout: stdout.into(),
-            stderr: stderr.into(),
-        })
-    };
-    let running = cx.launcher.session(&work.root.plan(run), options)?;
-    work.session.borrow_mut().record_pid1(running.pid1())?;
-    let ended = running.finished_fd().try_clone_to_owned().map_err(Error::io("duplicate a descriptor for", &*work.log_dir))?;
-    Ok((running, SessionOutput::new(reader, ended)))
-}
-
-/// Waits for the end of a session. The first Ctrl-C is passed on; the second one kills the session.
-pub(crate) fn supervise(cx: &Context<'_>, work: &Work<'_>, running: &mut Running, mut tick: impl FnMut()) -> Result<Exit> {
-    let mut told = 0;
-    loop {
-        if let Some(exit) = running.wait_timeout(TICK)? {
-            return Ok(exit);
-        }
-        let count = cx.interrupt.count();
-        if count > told {
-            if told == 0 {
-                cx.observer.note("interrupted: waiting for the build to stop (interrupt again to stop it at once)");
-                // emerge handles SIGINT: it stops its jobs and keeps the merge list for `--resume`.
-                running.signal(libc::SIGINT)?;
-            }
-            if count > 1 {
-                running.kill()?;
-            }
-            told = count;
-        }
-        if work.is_over() {
-            running.kill()?;
-        }
-        tick();
-    }
+    launch::launch(cx, work, run)
 }
 
 /// Runs a command with the caller's own standard streams, or on a terminal of its own. Returns how it ended.
@@ -101,44 +42,10 @@ pub(crate) fn attend(cx: &Context<'_>, work: &Work<'_>, run: &Run) -> Result<Exi
     })
 }
 
-pub(crate) fn run_of(work: &Work<'_>, argv: Vec<String>, network: Network) -> Run {
-    Run { argv, env: work.env.clone(), network, terminal: false, hostname: work.hostname.clone(), shown: None }
-}
-
 /// Runs a command of ours. Its output goes to the log and is shown only if it fails.
 pub(crate) fn command(cx: &Context<'_>, work: &Work<'_>, argv: Vec<String>, network: Network) -> Result<()> {
-    command_with(cx, work, argv, network, None)
-}
-
-/// As [`command`], for a command that sees one more directory.
-pub(crate) fn command_with(
-    cx: &Context<'_>,
-    work: &Work<'_>,
-    argv: Vec<String>,
-    network: Network,
-    shown: Option<UserBind>,
-) -> Result<()> {
-    let log = work.log_dir.join("commands.log");
-    let command = argv.join(" ");
-    let mut run = Run { shown, ..run_of(work, argv, network) };
-    run.network = connect(cx, network, &mut run.env);
-    let (mut running, output) = start(cx, work, &run)?;
-    let (exit, said) = supply::answering(cx, &work.supply, || {
-        std::thread::scope(|scope| {
-            let reader = threads::scoped(scope, READ, || append_log(&log, &command, output))?;
-            let exit = supervise(cx, work, &mut running, || {});
-            Ok::<_, NoThread>((exit, reader.join()))
-        })
-    })?;
-    let (exit, said) = (exit?, said.unwrap_or_default());
-    not_interrupted(cx)?;
-    if let Some(error) = said.unwritten {
-        cx.observer.warn(&format!("cannot write `{}`: {error}", log.display()));
-    }
-    if exit == Exit::Code(0) {
-        return Ok(());
-    }
-    Err(Error::Command { command, exit, log, last_lines: said.last_lines })
+    put_back::put_back_configuration(cx, work)?;
+    launch::logged(cx, work, argv, network, None)
 }
 
 /// Runs a command without network. Returns how it ended and the beginning of its output, which may be hostile.
@@ -175,50 +82,6 @@ pub(crate) fn checked_output(cx: &Context<'_>, work: &Work<'_>, argv: Vec<String
     Err(Error::Command { command, exit, log, last_lines })
 }
 
-/// A command's output.
-#[derive(Debug, Default)]
-struct Said {
-    /// Its last lines, safe to print.
-    last_lines: Vec<String>,
-    /// Why the log does not have all of it.
-    unwritten: Option<std::io::Error>,
-}
-
-/// Appends a command and its output to a log. If the log cannot be written, the command goes on.
-fn append_log(path: &Path, command: &str, mut output: impl std::io::Read) -> Said {
-    use std::io::Write as _;
-    let opened = fs::OpenOptions::new().create(true).append(true).open(path);
-    let mut log = opened.and_then(|mut file| writeln!(file, "$ {command}").map(|()| file));
-    let mut write = |bytes: &[u8]| {
-        if let Ok(file) = &mut log
-            && let Err(error) = file.write_all(bytes)
-        {
-            log = Err(error);
-        }
-    };
-    let mut tail = std::collections::VecDeque::new();
-    let mut buffer = vec![0; 64 * 1024];
-    let since = Instant::now();
-    let broken = loop {
-        let count = match output.read(&mut buffer) {
-            Ok(0) => break None,
-            Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => break Some(error),
-        };
-        write(&buffer[..count]);
-        tail.extend(buffer[..count].iter().copied());
-        while tail.len() > 64 * 1024 {
-            tail.pop_front();
-        }
-    };
-    write(format!("# {:.1} s\n", since.elapsed().as_secs_f64()).as_bytes());
-    let text = sanitize(tail.make_contiguous());
-    let lines: Vec<&str> = text.lines().collect();
-    let last_lines = lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| (*line).to_owned()).collect();
-    Said { last_lines, unwritten: log.err().or(broken) }
-}
-
 /// Reads all of `output` but keeps only the first bytes.
 fn read_bounded(mut output: SessionOutput, limit_bytes: u64) -> std::io::Result<Vec<u8>> {
     use std::io::Read as _;
@@ -227,27 +90,4 @@ fn read_bounded(mut output: SessionOutput, limit_bytes: u64) -> std::io::Result<
     // Read to the end: a command whose pipe is full would never end.
     std::io::copy(&mut output, &mut std::io::sink())?;
     Ok(kept)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_log_that_cannot_be_written_loses_nothing_else() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("commands.log");
-        let output = "first\n".repeat(100_000) + "last\n";
-        let said = append_log(&path, "make", output.as_bytes());
-        assert!(said.unwritten.is_none() && said.last_lines.last().unwrap() == "last", "{said:?}");
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("$ make\nfirst\n") && text.contains("last\n# "), "{}", text.len());
-        for (path, words) in [("/dev/full", "No space left on device"), ("/nowhere/commands.log", "No such file")] {
-            let mut output = output.as_bytes();
-            let said = append_log(Path::new(path), "make", &mut output);
-            assert!(output.is_empty(), "the command would have been stopped");
-            assert_eq!(said.last_lines.last().unwrap(), "last");
-            assert!(said.unwritten.unwrap().to_string().starts_with(words));
-        }
-    }
 }

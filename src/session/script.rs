@@ -8,8 +8,8 @@ use crate::context::Context;
 use crate::path_error::OfFile as _;
 use crate::sandbox::plan::Network;
 use crate::session::keys::record;
+use crate::session::readable_files::write_public;
 use crate::session::root::HOOKS_DIR;
-use crate::session::work::write_public;
 use crate::session::{Error, Result, Work, run};
 
 /// Removes what matches its arguments, pairs of [`PathPattern::search`]. The shell's own globs do not know `**`, or follow links with it.

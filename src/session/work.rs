@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -12,18 +11,22 @@ use crate::config::PortageDir;
 use crate::config::hooks::Hooks;
 use crate::config::patches::PatchRecord;
 use crate::context::Context;
+use crate::fetch::Metadata;
 use crate::jobserver::Share;
 use crate::path_error::OfFile as _;
 use crate::portage::emerge::DefaultOpts;
 use crate::portage::session_conf::SessionConf;
+use crate::query::versions::{Ebuild, EbuildFacts};
 use crate::sandbox::Interrupt;
+use crate::session::ask::ask;
 use crate::session::keys::Keys;
 use crate::session::put_back::Kept;
+use crate::session::readable_files::{create_open, write_public};
 use crate::session::root::{Root, UserBind};
 use crate::session::supply::Supply;
 use crate::session::supply::downloads::Downloads;
 use crate::session::{Error, Result, Work, binhost, inspect, logs, supply, work};
-use crate::store::{Session, State};
+use crate::store::{Purpose, Session, State};
 use crate::trees;
 use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
@@ -96,7 +99,7 @@ pub(crate) fn work<'s>(
     };
     let downloads = downloads.cloned().unwrap_or_else(|| Downloads::recorded(&base.origin));
     let began = behalf.map_or_else(Instant::now, Supply::began);
-    let (supply, ways) = supply::supply(cx, session, base, &trees, &downloads, began)?;
+    let (supply, ways) = supply::supply(cx, session, base, &trees, &downloads, began, ask_ebuilds)?;
     if behalf.is_none() {
         supply.open(&ways)?;
     }
@@ -184,23 +187,6 @@ fn write_portage(portage: &PortageDir, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes a directory that users other than root can enter inside. Outside, the store keeps others out.
-///
-/// An existing directory stays as it is. In a resumed session it may belong to another user, like Portage's own directories.
-pub(crate) fn create_open(path: &Path) -> Result<()> {
-    match fs::create_dir(path) {
-        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", path)),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(source) => Err(Error::io("create", path.to_owned())(source)),
-    }
-}
-
-/// Writes a file that everybody inside may read.
-pub(crate) fn write_public(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
-    fs::write(path, contents).map_err(Error::io("write", path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io("change the mode of", path))
-}
-
 /// Which steps of a job are done. It is kept in the session's directory, so that a resumed session does not repeat them.
 #[derive(Debug)]
 pub(crate) struct StepsDone {
@@ -259,22 +245,46 @@ pub(crate) const APPLY: &str = include_str!("apply.sh");
 
 pub(crate) const APPLY_NAME: &str = "apply.sh";
 
+/// What ebuilds say of their sources, in a session where nothing but Portage has run.
+fn ask_ebuilds(cx: &Context<'_>, supply: &Supply, packages: &[(String, String)]) -> Result<Vec<Metadata>> {
+    let mut session = cx.store.session_create(Some(&supply.base), Purpose::Throwaway, "")?;
+    let answers = ask_in_a_clean_session(cx, &mut session, supply, packages);
+    session.discard(cx.launcher)?;
+    let metadata = |((cpv, repository), facts): (&(String, String), Option<EbuildFacts>)| {
+        let EbuildFacts { src_uri, restrict, .. } = facts.unwrap_or_default();
+        Metadata { cpv: cpv.clone(), repository: repository.clone(), src_uri, restrict }
+    };
+    Ok(packages.iter().zip(answers?).map(metadata).collect())
+}
+
+fn ask_in_a_clean_session(
+    cx: &Context<'_>,
+    session: &mut Session,
+    supply: &Supply,
+    packages: &[(String, String)],
+) -> Result<Vec<Option<EbuildFacts>>> {
+    let subject = Subject { log_name: "sources".to_owned(), profile: String::new(), definition: String::new() };
+    let given = Given { trees: Some(&supply.trees), behalf: Some(supply), ..Given::default() };
+    let mut work = work::work(cx, session, &supply.base, &subject, given)?;
+    // The configuration of the run is not in this root, but its trees are mounted.
+    work.env.push(("PORTAGE_REPOSITORIES".to_owned(), repositories(&supply.trees)));
+    let questions = packages.iter().map(|(cpv, repository)| Ebuild { cpv, repository: Some(repository), files: false });
+    let answers = ask(cx, &work, questions)?;
+    work.forget_logs();
+    Ok(answers)
+}
+
+/// The text of a `repos.conf` with these trees.
+fn repositories(trees: &[PinnedTree]) -> String {
+    let main = trees.iter().find(|tree| tree.name == "gentoo").or(trees.first());
+    let head = main.map(|main| format!("[DEFAULT]\nmain-repo = {}\n", main.name));
+    let section = |tree: &PinnedTree| format!("[{}]\nlocation = {}\nauto-sync = no\n", tree.name, Path::display(&tree.location));
+    head.into_iter().chain(trees.iter().map(section)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_directory_of_a_resumed_session_stays_as_it_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("scratch");
-        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
-        create_open(&path).unwrap();
-        assert_eq!(mode(), 0o755);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
-        create_open(&path).unwrap();
-        assert_eq!(mode(), 0o700);
-        assert!(create_open(&path.join("none/such")).is_err());
-    }
 
     #[test]
     fn a_step_is_done_once_and_a_failed_one_again() {
@@ -296,5 +306,22 @@ mod tests {
             assert!(steps.any());
         }
         assert_eq!(count, 1);
+    }
+
+    #[test]
+    fn trees_become_the_repositories_of_portage() {
+        let tree = |name: &str| PinnedTree {
+            name: name.to_owned(),
+            path: "/s/t".into(),
+            location: format!("/var/db/repos/{name}").into(),
+            digest: String::new(),
+            newest: 0,
+        };
+        assert_eq!(
+            repositories(&[tree("over"), tree("gentoo")]),
+            "[DEFAULT]\nmain-repo = gentoo\n[over]\nlocation = /var/db/repos/over\nauto-sync = no\n[gentoo]\nlocation = \
+             /var/db/repos/gentoo\nauto-sync = no\n"
+        );
+        assert_eq!(repositories(&[]), "");
     }
 }

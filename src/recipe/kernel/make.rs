@@ -21,10 +21,11 @@ use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
 use crate::session;
 use crate::session::inspect::PoolOf;
-use crate::session::keys::PoolUse;
+use crate::session::keys::pools;
+use crate::session::keys::pools::PoolUse;
 use crate::session::root::UserBind;
 use crate::session::work::{Given, StepsDone, Subject};
-use crate::session::{Work, keys, run, work};
+use crate::session::{Work, run, work};
 use crate::store::{NewState, Purpose, Session, State};
 
 /// Where the session sees the layers that it fills.
@@ -175,7 +176,7 @@ fn fill_kernel(cx: &Context<'_>, session: &mut Session, task: &PayloadRecipe<'_>
     let dracut = recipe.config.dracut.as_ref().map(|lines| lines.join("\n"));
     give(&work, &[(KCONF, &recipe.config.text), (DRACUT, dracut.as_deref().unwrap_or_default())])?;
     let resumed = steps.any();
-    let pool = keys::choose_pool(cx, &mut work, PoolOf::recorded(&sources.origin), PoolUse::Publish)?;
+    let pool = pools::choose_pool(cx, &mut work, PoolOf::recorded(&sources.origin), PoolUse::Publish)?;
     if recipe.config.dracut.is_some() {
         match in_kernel(cx, &work, &["need_dracut"]) {
             Err(session::Error::Command { exit: Exit::Code(NO_DRACUT), .. }) => {
@@ -198,7 +199,7 @@ fn fill_kernel(cx: &Context<'_>, session: &mut Session, task: &PayloadRecipe<'_>
     if facts.distribution {
         warn_of_unmet(cx, &kernel.unmet);
     }
-    keys::tell_published(cx, &work, &pool);
+    pools::tell_published(cx, &work, &pool);
     keep_kernel(cx, &mut work, task, &kernel)
 }
 

@@ -42,8 +42,8 @@ use crate::build_key::Inputs;
 use crate::config::{BUILDER, KernelConfig};
 use crate::context::Context;
 use crate::recipe::Result;
+use crate::session::readable_files::write_public;
 use crate::session::root::HOOKS_DIR;
-use crate::session::work::write_public;
 use crate::session::{Work, run};
 use crate::trees::choose::PinnedTree;
 

@@ -14,9 +14,10 @@ use crate::recipe::kernel::give;
 use crate::recipe::realise::{Built, InSession, Recipe, in_session, realise, under_another_key};
 use crate::recipe::{Result, kernel, merge};
 use crate::session::inspect::PoolOf;
-use crate::session::keys::PoolUse;
+use crate::session::keys::pools;
+use crate::session::keys::pools::PoolUse;
 use crate::session::work::{Given, StepsDone, Subject};
-use crate::session::{Work, keys, relink, tidy, work};
+use crate::session::{Work, relink, tidy, work};
 use crate::store::{Purpose, Session, State};
 use crate::trees::choose::PinnedTree;
 
@@ -189,7 +190,7 @@ fn install_sources(
     let mut work = work::work(cx, session, builder, subject, Given { trees: Some(wanted.trees), ..Given::default() })?;
     let resumed = steps.any();
     give(&work, &[])?;
-    let pool = keys::choose_pool(cx, &mut work, PoolOf::recorded(&builder.origin), PoolUse::Publish)?;
+    let pool = pools::choose_pool(cx, &mut work, PoolOf::recorded(&builder.origin), PoolUse::Publish)?;
     let facts = resolve_sources(cx, &work, wanted)?;
     let facts = if facts.distribution {
         facts
@@ -200,7 +201,7 @@ fn install_sources(
         merge::emerge_request(cx, &work, &mut steps, "kernel sources", request, resumed, false)?;
         examine_sources(cx, &work, facts)?
     };
-    keys::tell_published(cx, &work, &pool);
+    pools::tell_published(cx, &work, &pool);
     relink::relink(cx, &work)?;
     tidy::tidy(cx, &work)?;
     Ok((facts, pool))

@@ -10,8 +10,9 @@ use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::recipe::kernel::{give, script};
 use crate::recipe::{Result, merge};
 use crate::sandbox::plan::{Network, Source};
+use crate::session::readable_files::create_open;
 use crate::session::root::KernelTree;
-use crate::session::work::{StepsDone, create_open};
+use crate::session::work::StepsDone;
 use crate::session::{Work, run};
 use crate::store::{NewState, State};
 

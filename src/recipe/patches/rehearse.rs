@@ -21,11 +21,12 @@ use crate::query::versions::{Ebuild, Found, Rehearsal, Taken, Version};
 use crate::recipe::{Error, Result};
 use crate::session;
 use crate::session::ask::ask;
+use crate::session::foreseen::Foreseen;
 use crate::session::keys::record;
 use crate::session::logs::{package_log, read_package_log};
 use crate::session::root::{BUILD_DIR, LOG_DIR};
-use crate::session::supply::Foreseen;
-use crate::session::{Work, emerge, supply};
+use crate::session::supply::sources;
+use crate::session::{Work, emerge, foreseen};
 use crate::terminal_text::sanitize;
 
 /// How many lines of `patch`'s messages are shown.
@@ -95,7 +96,7 @@ pub(crate) fn rehearse_ahead(cx: &Context<'_>, work: &Work<'_>, atoms: &[String]
     }
     let goal = Goal::Packages { atoms: atoms.to_vec(), existing: Existing::Update, oneshot: true };
     let mut request = Request::new(goal, Mode::Run);
-    let mut foreseen = supply::foresee(cx, work, &request)?;
+    let mut foreseen = foreseen::foresee(cx, work, &request)?;
     let candidates = to_rehearse(cx, work, &mut request, &foreseen)?;
     if candidates.is_empty() {
         return Ok(());
@@ -103,7 +104,7 @@ pub(crate) fn rehearse_ahead(cx: &Context<'_>, work: &Work<'_>, atoms: &[String]
     let cpvs: Vec<&str> = candidates.iter().map(Candidate::cpv).collect();
     foreseen.compile(&cpvs);
     foreseen.list.retain(|merge| cpvs.contains(&merge.cpv.as_str()));
-    match supply::want(cx, work, &foreseen, &[]) {
+    match sources::want(cx, work, &foreseen, &[]) {
         // The build of those packages will report this.
         Err(session::Error::Missing { .. }) => Ok(()),
         wanted => {

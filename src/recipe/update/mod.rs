@@ -25,9 +25,10 @@ use crate::recipe::patches::applied;
 use crate::recipe::realise::{Built, InSession, Recipe, in_session};
 use crate::recipe::{Result, consult, definition, merge};
 use crate::sandbox::plan::Network;
-use crate::session::keys::PoolUse;
+use crate::session::keys::pools::PoolUse;
+use crate::session::keys::{learn, pools};
 use crate::session::work::{Given, StepsDone, Subject};
-use crate::session::{Work, emerge, hooks, keys, run, work};
+use crate::session::{Work, emerge, emerge_argv, hooks, run, work};
 use crate::store::{Purpose, Session, State};
 
 /// Portage's record of libraries that it keeps for programs that were not rebuilt.
@@ -177,7 +178,7 @@ fn fill_update(cx: &Context<'_>, session: &mut Session, update: &UpdateRecipe<'_
     steps.once("apply", || definition::apply(cx, &work, recipe))?;
     steps.once("portage profile", || select_profile(cx, &work, recipe, update))?;
     steps.once("hooks:prepare", || hooks::hooks(cx, &work, &recipe.hooks, Phase::Prepare))?;
-    let inputs = keys::choose_pool(cx, &mut work, recipe.pool_of(), PoolUse::Publish)?;
+    let inputs = pools::choose_pool(cx, &mut work, recipe.pool_of(), PoolUse::Publish)?;
     let network = recipe.definition.network.everything.is_some();
     if !update.dropped.is_empty() {
         let words = ["emerge", "--color=n", "--ask=n", "--deselect=y"].map(str::to_owned).into_iter();
@@ -191,7 +192,7 @@ fn fill_update(cx: &Context<'_>, session: &mut Session, update: &UpdateRecipe<'_
     // All goals are foreseen at once: no key is made after something of the run was executed.
     let all = updated([world.clone(), recipe.packages.clone()].concat());
     for goal in live_goal(&recipe.definition.network).iter().chain(&anew).chain([&all]) {
-        keys::foresee_and_learn(cx, &work, &emerge::request_in(cx, &work, goal.clone()))?;
+        learn::foresee_and_learn(cx, &work, &emerge_argv::request_in(cx, &work, goal.clone()))?;
     }
     merge::emerge_live(cx, &work, &mut steps, &recipe.definition.network, resumed)?;
     if let Some(goal) = anew {

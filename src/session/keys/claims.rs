@@ -19,9 +19,10 @@ use crate::portage::binpkgs::PackageKey;
 use crate::portage::binpkgs::claims::{Claims, Held, Taken, Wanted};
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::Request;
-use crate::session::keys::{Keys, remove_index};
-use crate::session::supply::Foreseen;
-use crate::session::{Error, Result, Work, keys};
+use crate::session::foreseen::Foreseen;
+use crate::session::keys::pools::remove_index;
+use crate::session::keys::{Keys, learn, pools};
+use crate::session::{Error, Result, Work};
 use crate::terminal_text::sanitize_line;
 
 /// How often a waiting session looks.
@@ -54,13 +55,13 @@ impl Keys {
     }
 }
 
-/// As [`crate::session::keys::foresee_and_learn`], but waits until nobody else compiles one of the packages that are to be compiled.
+/// As [`crate::session::keys::learn::foresee_and_learn`], but waits until nobody else compiles one of the packages that are to be compiled.
 pub(crate) fn foresee_and_claim<'w>(cx: &Context<'_>, work: &'w Work<'_>, request: &Request) -> Result<(Foreseen, Compiling<'w>)> {
     // A package that emerge was offered and did not take is compiled in any case. So is one that could not be offered, for instance
     // because somebody has removed it from the pool by hand.
     let mut seen = work.keys.view.borrow().as_ref().map(|view| view.offered.clone()).unwrap_or_default();
     loop {
-        let foreseen = keys::foresee_and_learn(cx, work, request)?;
+        let foreseen = learn::foresee_and_learn(cx, work, request)?;
         let wanted = work.keys.to_compile(&foreseen, request);
         let Some(pool) = work.keys.pool.as_deref().filter(|_| !wanted.is_empty()) else {
             return Ok((foreseen, Compiling(&work.keys)));
@@ -102,12 +103,12 @@ fn claim(cx: &Context<'_>, work: &Work<'_>, pool: &Path, wanted: &Wanted) -> Res
 
 /// Shows the session what has come into the pools. Its own packages are published first, so they are there, too.
 fn look_at_pools_again(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
-    keys::publish_rest(cx, work)?;
+    pools::publish_rest(cx, work)?;
     if let Some(packages) = &work.root.packages {
         remove_index(&packages.own)?;
     }
     if let Some(view) = &mut *work.keys.view.borrow_mut() {
-        view.refresh(&work.keys.pools, &|stanza| work.keys.of(stanza), crate::session::keys::now())?;
+        view.refresh(&work.keys.pools, &|stanza| work.keys.of(stanza), crate::session::keys::pools::now())?;
     }
     work.keys.foreseen.borrow_mut().clear();
     Ok(())

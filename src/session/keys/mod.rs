@@ -12,52 +12,29 @@
 //! [`crate::portage::binpkgs::package_key`] says what a key is made of.
 
 pub(crate) mod claims;
+pub(crate) mod learn;
+pub(crate) mod pools;
 pub(crate) mod record;
 pub(crate) mod throwaway;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
-use crate::config::patches::PatchRecord;
-use crate::context::Context;
 use crate::path_error::OfFile as _;
-use crate::portage::binpkgs;
 use crate::portage::binpkgs::claims::Claims;
 use crate::portage::binpkgs::index::Stanza;
-use crate::portage::binpkgs::{Described, Examiner, Index, PackageKey, PoolInputs, PoolKind, Transfer, View, package_key};
-use crate::portage::cpv::Cpv;
-use crate::portage::emerge::request::Request;
-use crate::query;
-use crate::query::keys::Made;
-use crate::session::ask::ask;
-use crate::session::inspect::PoolOf;
-use crate::session::root::Packages;
-use crate::session::supply::Foreseen;
-use crate::session::work::{Given, Subject};
-use crate::session::{Error, Result, Work, emerge, inspect, jobs, keys, supply, work};
-use crate::store::{Purpose, State};
+use crate::portage::binpkgs::{Described, Examiner, PackageKey, View};
+use crate::session::foreseen::Foreseen;
+use crate::session::{Error, Result};
 
-/// Beside the pools: what was found out for sessions without a configuration of their own.
-const REMEMBERED: &str = ".keys";
 /// The field of a state's origin with the keys.
 pub(crate) const NOTED: &str = "package_keys";
 
 /// Name with version, and repository.
 pub(crate) type Package = (String, String);
-
-/// How a session uses the pools.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PoolUse {
-    /// It takes packages. What it builds is published as soon as it is complete.
-    Publish,
-    /// It takes packages. What becomes of those that it builds is decided at its end.
-    Look,
-}
 
 /// What was found out about a package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,14 +70,6 @@ pub(crate) struct Keys {
     foreseen: RefCell<BTreeMap<Vec<String>, Foreseen>>,
     /// Packages without a key, with the compiler that would compile them. Once there was a note about one it is removed.
     unanswered: RefCell<BTreeMap<Package, String>>,
-}
-
-/// What was found out about packages for all sessions on one state.
-#[derive(Debug, Serialize, Deserialize)]
-struct Remembered {
-    /// A hash of the other things that it depends on.
-    made_by: String,
-    packages: Vec<Entry>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -243,243 +212,9 @@ fn has_its_flags(stanza: &Stanza, decided: &str) -> bool {
         .all(|flag| built.contains(flag) == decided.contains(flag))
 }
 
-/// Finds the packages of `pools` that fit and shows them to the session. What it builds goes into the first pool.
-pub(crate) fn show_pools(cx: &Context<'_>, work: &mut Work<'_>, pools: &[PathBuf], used: PoolUse) -> Result<()> {
-    let packages = packages_of(pools)?;
-    learn(cx, work, &packages, used == PoolUse::Publish)?;
-    attach(cx, work, pools, used)
-}
-
-pub(crate) fn attach(cx: &Context<'_>, work: &mut Work<'_>, pools: &[PathBuf], used: PoolUse) -> Result<()> {
-    let own = work.session.borrow().binpkgs();
-    crate::session::work::create_open(&own)?;
-    if used == PoolUse::Publish {
-        work.keys.pool = pools.first().cloned();
-        // Packages that an earlier run of this session has built.
-        publish_from(cx, work, &own, Transfer::Copy)?;
-    }
-    remove_index(&own)?;
-    let view = View::make(&cx.places.binpkgs(), pools, &|stanza| work.keys.of(stanza), now())?;
-    tracing::debug!(packages = view.offered.len(), "binary packages fit");
-    let overlay_work = work.session.borrow().path("binpkgs.work");
-    work.root.packages = Some(Packages { pools: vec![view.dir().to_owned()], own, work: overlay_work });
-    work.keys.view = RefCell::new(Some(view));
-    work.keys.pools = pools.to_vec();
-    Ok(())
-}
-
-/// Makes the keys of `packages`, unless they are known or something has run already.
-pub(crate) fn learn(cx: &Context<'_>, work: &Work<'_>, packages: &[Package], installed: bool) -> Result<()> {
-    record::recall(work);
-    let asked = work.keys.unknown(packages);
-    if work.keys.is_closed.get() || (asked.is_empty() && !installed) {
-        return Ok(());
-    }
-    let made = ask(cx, work, [query::keys::Keys { packages: &asked, here: installed }])?;
-    let described: Vec<Described> = made.into_iter().flat_map(Made::described).collect();
-    tracing::debug!(asked = asked.len(), installed, found = described.len(), "package keys made");
-    let described = work.keys.with_compiler(described)?;
-    let of_root = described.iter().filter(|it| it.installed).map(|it| (it.cpv.clone(), it.repository.clone()));
-    let of_root: Vec<Package> = of_root.collect();
-    // These are built again although Portage sees no reason: see `crate::recipe::patches::applied::bring_patches`.
-    let patched: BTreeSet<String> = work.patches.iter().filter_map(PatchRecord::package).collect();
-    let again = of_root.iter().filter(|(cpv, _)| patched.contains(Cpv::name_of(cpv))).cloned();
-    work.keys.planned.borrow_mut().extend(again);
-    work.keys.own.borrow_mut().extend(of_root);
-    work.keys.add(asked, described);
-    record::write_down(work)
-}
-
-/// As [`learn`], for a session with its base's configuration: what was found out for an earlier session on it is still true.
-pub(crate) fn learn_as_before(cx: &Context<'_>, work: &Work<'_>, base: &State, packages: &[Package]) -> Result<()> {
-    let dir = cx.places.binpkgs().join(REMEMBERED);
-    let path = dir.join(format!("{}.json", base.id));
-    let made_by = made_by(work);
-    let before = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Remembered>(&bytes).ok());
-    if let Some(before) = before.filter(|before| before.made_by == made_by) {
-        work.keys.known.borrow_mut().extend(before.packages.into_iter().map(Entry::apart));
-    }
-    if work.keys.unknown(packages).is_empty() {
-        return Ok(());
-    }
-    match learn(cx, work, packages, false) {
-        // Nobody can build in this root, so packages are of no use to it.
-        Err(error @ (Error::Command { .. } | Error::NoCompiler { .. })) => {
-            tracing::debug!(%error, "no binary packages are shown");
-            return Ok(());
-        }
-        learnt => learnt?,
-    }
-    let remembered = Remembered { made_by, packages: work.keys.entries() };
-    std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
-    for entry in std::fs::read_dir(&dir).map_err(Error::io("list", &dir))?.flatten() {
-        let id = entry.path().file_stem().and_then(|stem| stem.to_str()?.parse().ok());
-        if id.is_none_or(|id| cx.store.state(&id).is_err()) {
-            std::fs::remove_file(entry.path()).map_err(Error::io("remove", &entry.path()))?;
-        }
-    }
-    replace(&path, &remembered)
-}
-
-/// Finds out the keys of packages that were built by hand. It uses another session, since what ran in this one could have changed what
-/// Portage says.
-pub(crate) fn learn_beside(cx: &Context<'_>, work: &Work<'_>, subject: &Subject, base: &State, packages: &[Package]) -> Result<()> {
-    let unknown = work.keys.unknown(packages);
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    let mut session = cx.store.session_create(Some(base), Purpose::Throwaway, "")?;
-    let learnt = work::work(cx, &mut session, base, subject, Given::default()).and_then(|beside| {
-        learn(cx, &beside, &unknown, false)?;
-        beside.forget_logs();
-        work.keys.known.borrow_mut().extend(beside.keys.known.take());
-        Ok(())
-    });
-    session.discard(cx.launcher)?;
-    learnt
-}
-
-/// Foresees what a request merges. It asks emerge once between two runs.
-pub(crate) fn foresee_and_learn(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> Result<Foreseen> {
-    let argv = emerge::emerge_argv(cx, work, request)?;
-    if let Some(known) = work.keys.foreseen.borrow().get(&argv) {
-        return Ok(known.clone());
-    }
-    let foreseen = supply::foresee(cx, work, request)?;
-    let packages: Vec<Package> =
-        foreseen.list.iter().filter_map(|merge| Some((merge.cpv.clone(), merge.repository.clone()?))).collect();
-    learn(cx, work, &packages, false)?;
-    let built = foreseen.list.iter().filter(|merge| !merge.binary);
-    let built: Vec<Package> = built.filter_map(|merge| Some((merge.cpv.clone(), merge.repository.clone()?))).collect();
-    for words in work.keys.words_of_unanswered(&built) {
-        cx.observer.note(&words);
-    }
-    if !work.keys.is_closed.get() {
-        work.keys.planned.borrow_mut().extend(built);
-        work.keys.own.borrow_mut().extend(packages);
-        record::write_down(work)?;
-    }
-    work.keys.foreseen.borrow_mut().insert(argv, foreseen.clone());
-    Ok(foreseen)
-}
-
-/// Publishes what has become complete since the last call. It is called while emerge runs. If it fails, the end of the run reports that.
-pub(crate) fn publish_meanwhile(cx: &Context<'_>, work: &Work<'_>) {
-    let Some(packages) = &work.root.packages else { return };
-    let Ok(meta) = std::fs::symlink_metadata(packages.own.join(binpkgs::INDEX)) else { return };
-    let now = (meta.mtime(), meta.mtime_nsec(), meta.size());
-    let is_new = work.keys.pool.is_some() && work.keys.seen.replace(now) != now;
-    if is_new && let Err(error) = publish_from(cx, work, &packages.own, Transfer::Copy) {
-        tracing::debug!(%error, "not published yet");
-    }
-}
-
-/// Publishes the rest at the end of a run.
-pub(crate) fn publish_rest(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
-    match &work.root.packages {
-        Some(packages) if work.keys.pool.is_some() => publish_from(cx, work, &packages.own, Transfer::Copy),
-        _ => Ok(()),
-    }
-}
-
-fn publish_from(cx: &Context<'_>, work: &Work<'_>, own: &Path, transfer: Transfer) -> Result<()> {
-    let Some(pool) = &work.keys.pool else { return Ok(()) };
-    // Packages that were built by hand are published when the user says so. By then nothing runs any more.
-    let key_of = |stanza: &Stanza| match transfer {
-        Transfer::Copy => work.keys.of_planned(stanza),
-        Transfer::Move => work.keys.of(stanza),
-    };
-    let published = binpkgs::publish(own, pool, &key_of, transfer, now(), cx.observer, &work.keys.examiner)?;
-    for skipped in &published.skipped {
-        tracing::debug!(path = skipped.path, reason = ?skipped.reason, "not published");
-    }
-    work.keys.published.set(work.keys.published.get() + published.added.len() + published.replaced.len());
-    if let Some(claims) = &*work.keys.claims.borrow()
-        && !(published.added.is_empty() && published.replaced.is_empty())
-    {
-        let index = binpkgs::publish::index_of(pool)?;
-        let paths = published.added.iter().chain(&published.replaced);
-        claims.release(&paths.filter_map(|path| binpkgs::key_in(index.packages.get(path)?)).collect::<Vec<_>>())?;
-    }
-    Ok(())
-}
-
-/// Publishes in `pool` what a finished session has built. Returns how many packages that were.
-pub(crate) fn publish_last(cx: &Context<'_>, work: &mut Work<'_>, pool: PathBuf) -> Result<usize> {
-    work.keys.pool = Some(pool);
-    let Some(packages) = &work.root.packages else { return Ok(0) };
-    publish_from(cx, work, &packages.own, Transfer::Move)?;
-    Ok(work.keys.published.get())
-}
-
-/// A note about what was published since the session began.
-pub(crate) fn tell_published(cx: &Context<'_>, work: &Work<'_>, inputs: &PoolInputs) {
-    let count = work.keys.published.take();
-    if count > 0 {
-        let packages = if count == 1 { "package" } else { "packages" };
-        cx.observer.note(&format!("{count} binary {packages} published in {}", binpkgs::pool_key(inputs)));
-    }
-}
-
-pub(crate) fn pool(cx: &Context<'_>, kind: PoolKind, inputs: &PoolInputs) -> Result<PathBuf> {
-    Ok(binpkgs::open_pool(&cx.places.binpkgs(), kind, inputs, cx.observer)?)
-}
-
-/// Portage sees only the topmost index of the stacked directories, and that one is from before.
-fn remove_index(own: &Path) -> Result<()> {
-    match std::fs::remove_file(own.join(binpkgs::INDEX)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", own)(error)),
-        _ => Ok(()),
-    }
-}
-
-/// All packages in the indexes of pools.
-pub(crate) fn packages_of(pools: &[PathBuf]) -> Result<Vec<Package>> {
-    let mut all = Vec::new();
-    for pool in pools {
-        let index: Index = binpkgs::publish::index_of(pool)?;
-        all.extend(
-            index
-                .packages
-                .into_values()
-                .filter_map(|mut stanza| Some((stanza.remove("CPV")?, stanza.remove("REPO").unwrap_or_default()))),
-        );
-    }
-    Ok(all)
-}
-
-/// What keys depend on, apart from the state and the packages.
-fn made_by(work: &Work<'_>) -> String {
-    let mut hash = Sha256::new();
-    for (_, text) in query::PROGRAM {
-        hash.update(text);
-    }
-    hash.update(package_key::RECIPE);
-    for (location, path) in &work.root.trees {
-        hash.update(format!("\n{} {}", location.display(), path.display()));
-    }
-    hex::encode(hash.finalize())
-}
-
 fn replace(path: &Path, value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_vec(value).map_err(|source| Error::io("write", path)(source.into()))?;
     Ok(crate::durable::replace(path, &text, crate::durable::Mode::AtMost(0o666))?)
-}
-
-fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
-}
-
-/// Finds the pool that fits the root, and attaches it.
-pub(crate) fn choose_pool(cx: &Context<'_>, work: &mut Work<'_>, of: PoolOf, used: PoolUse) -> Result<PoolInputs> {
-    let facts = inspect::inspect(cx, work)?;
-    let inputs = facts.pool_inputs(of);
-    work.supply.set_host(&inputs.chost);
-    work.root.session_conf = work::session_conf(cx, facts.has_observability());
-    jobs::share_jobs(cx, work, &facts)?;
-    let pool = keys::pool(cx, PoolKind::Release, &inputs)?;
-    keys::show_pools(cx, work, &[pool], used)?;
-    Ok(inputs)
 }
 
 #[cfg(test)]

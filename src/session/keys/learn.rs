@@ -1,0 +1,139 @@
+//! Makes the keys of packages: Portage is asked about them, or an earlier session has asked.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::config::patches::PatchRecord;
+use crate::context::Context;
+use crate::path_error::OfFile as _;
+use crate::portage::binpkgs::{Described, package_key};
+use crate::portage::cpv::Cpv;
+use crate::portage::emerge::request::Request;
+use crate::query;
+use crate::query::keys::Made;
+use crate::session::ask::ask;
+use crate::session::foreseen::Foreseen;
+use crate::session::keys::{Entry, Package, record, replace};
+use crate::session::work::{Given, Subject};
+use crate::session::{Error, Result, Work, emerge_argv, foreseen, work};
+use crate::store::{Purpose, State};
+/// Beside the pools: what was found out for sessions without a configuration of their own.
+const REMEMBERED: &str = ".keys";
+
+/// What was found out about packages for all sessions on one state.
+#[derive(Debug, Serialize, Deserialize)]
+struct Remembered {
+    /// A hash of the other things that it depends on.
+    made_by: String,
+    packages: Vec<Entry>,
+}
+
+/// Makes the keys of `packages`, unless they are known or something has run already.
+pub(crate) fn learn(cx: &Context<'_>, work: &Work<'_>, packages: &[Package], installed: bool) -> Result<()> {
+    record::recall(work);
+    let asked = work.keys.unknown(packages);
+    if work.keys.is_closed.get() || (asked.is_empty() && !installed) {
+        return Ok(());
+    }
+    let made = ask(cx, work, [query::keys::Keys { packages: &asked, here: installed }])?;
+    let described: Vec<Described> = made.into_iter().flat_map(Made::described).collect();
+    tracing::debug!(asked = asked.len(), installed, found = described.len(), "package keys made");
+    let described = work.keys.with_compiler(described)?;
+    let of_root = described.iter().filter(|it| it.installed).map(|it| (it.cpv.clone(), it.repository.clone()));
+    let of_root: Vec<Package> = of_root.collect();
+    // These are built again although Portage sees no reason: see `crate::recipe::patches::applied::bring_patches`.
+    let patched: BTreeSet<String> = work.patches.iter().filter_map(PatchRecord::package).collect();
+    let again = of_root.iter().filter(|(cpv, _)| patched.contains(Cpv::name_of(cpv))).cloned();
+    work.keys.planned.borrow_mut().extend(again);
+    work.keys.own.borrow_mut().extend(of_root);
+    work.keys.add(asked, described);
+    record::write_down(work)
+}
+
+/// As [`learn`], for a session with its base's configuration: what was found out for an earlier session on it is still true.
+pub(crate) fn learn_as_before(cx: &Context<'_>, work: &Work<'_>, base: &State, packages: &[Package]) -> Result<()> {
+    let dir = cx.places.binpkgs().join(REMEMBERED);
+    let path = dir.join(format!("{}.json", base.id));
+    let made_by = made_by(work);
+    let before = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Remembered>(&bytes).ok());
+    if let Some(before) = before.filter(|before| before.made_by == made_by) {
+        work.keys.known.borrow_mut().extend(before.packages.into_iter().map(Entry::apart));
+    }
+    if work.keys.unknown(packages).is_empty() {
+        return Ok(());
+    }
+    match learn(cx, work, packages, false) {
+        // Nobody can build in this root, so packages are of no use to it.
+        Err(error @ (Error::Command { .. } | Error::NoCompiler { .. })) => {
+            tracing::debug!(%error, "no binary packages are shown");
+            return Ok(());
+        }
+        learnt => learnt?,
+    }
+    let remembered = Remembered { made_by, packages: work.keys.entries() };
+    std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+    for entry in std::fs::read_dir(&dir).map_err(Error::io("list", &dir))?.flatten() {
+        let id = entry.path().file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+        if id.is_none_or(|id| cx.store.state(&id).is_err()) {
+            std::fs::remove_file(entry.path()).map_err(Error::io("remove", &entry.path()))?;
+        }
+    }
+    replace(&path, &remembered)
+}
+
+/// Finds out the keys of packages that were built by hand. It uses another session, since what ran in this one could have changed what
+/// Portage says.
+pub(crate) fn learn_beside(cx: &Context<'_>, work: &Work<'_>, subject: &Subject, base: &State, packages: &[Package]) -> Result<()> {
+    let unknown = work.keys.unknown(packages);
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let mut session = cx.store.session_create(Some(base), Purpose::Throwaway, "")?;
+    let learnt = work::work(cx, &mut session, base, subject, Given::default()).and_then(|beside| {
+        learn(cx, &beside, &unknown, false)?;
+        beside.forget_logs();
+        work.keys.known.borrow_mut().extend(beside.keys.known.take());
+        Ok(())
+    });
+    session.discard(cx.launcher)?;
+    learnt
+}
+
+/// Foresees what a request merges. It asks emerge once between two runs.
+pub(crate) fn foresee_and_learn(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> Result<Foreseen> {
+    let argv = emerge_argv::emerge_argv(cx, work, request)?;
+    if let Some(known) = work.keys.foreseen.borrow().get(&argv) {
+        return Ok(known.clone());
+    }
+    let foreseen = foreseen::foresee(cx, work, request)?;
+    let packages: Vec<Package> =
+        foreseen.list.iter().filter_map(|merge| Some((merge.cpv.clone(), merge.repository.clone()?))).collect();
+    learn(cx, work, &packages, false)?;
+    let built = foreseen.list.iter().filter(|merge| !merge.binary);
+    let built: Vec<Package> = built.filter_map(|merge| Some((merge.cpv.clone(), merge.repository.clone()?))).collect();
+    for words in work.keys.words_of_unanswered(&built) {
+        cx.observer.note(&words);
+    }
+    if !work.keys.is_closed.get() {
+        work.keys.planned.borrow_mut().extend(built);
+        work.keys.own.borrow_mut().extend(packages);
+        record::write_down(work)?;
+    }
+    work.keys.foreseen.borrow_mut().insert(argv, foreseen.clone());
+    Ok(foreseen)
+}
+
+/// What keys depend on, apart from the state and the packages.
+fn made_by(work: &Work<'_>) -> String {
+    let mut hash = Sha256::new();
+    for (_, text) in query::PROGRAM {
+        hash.update(text);
+    }
+    hash.update(package_key::RECIPE);
+    for (location, path) in &work.root.trees {
+        hash.update(format!("\n{} {}", location.display(), path.display()));
+    }
+    hex::encode(hash.finalize())
+}
