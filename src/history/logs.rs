@@ -9,20 +9,22 @@
 //!
 //! The files are the user's, but what is in them, and what they are called, comes from sessions.
 
-use std::fs;
-use std::io;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
+use rustix::fs::FileType;
 use serde::Serialize;
 
 use super::{Error, Result};
+use crate::beneath::{Entry, Plain, TreeDir};
 use crate::context::Context;
-use crate::path_error::OfFile as _;
 use crate::portage::cpv::split_pf;
 
-/// Below `packages`, of which a package may make some itself.
-const MAX_DEPTH: usize = 4;
+/// `packages/build/CATEGORY`, and what a package makes there itself.
+const MAX_DEPTH: usize = 5;
+/// Nobody has more.
+const MAX_RUNS: usize = 1_000_000;
 
 /// What one run of a build has logged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -41,9 +43,11 @@ pub(crate) struct Log {
     /// `app-misc/hello-2.10`, `elog app-misc/hello-2.10`, `emerge`.
     pub name: String,
     pub bytes: u64,
-    pub path: PathBuf,
+    /// Below the run's directory.
+    pub file: PathBuf,
+    /// Seconds and nanoseconds.
     #[serde(skip)]
-    changed: Option<SystemTime>,
+    changed: (i64, u64),
 }
 
 impl Run {
@@ -54,6 +58,11 @@ impl Run {
     /// Logs of single packages, without those of their messages.
     pub(crate) fn packages(&self) -> usize {
         self.logs.iter().filter(|log| log.is_of_package()).count()
+    }
+
+    /// Opens one of its logs.
+    pub(crate) fn open(&self, log: &Log) -> Result<Plain> {
+        Ok(TreeDir::open(&self.dir)?.open_file(&log.file)?)
     }
 
     /// The newest log that is called so: by its whole name, without the version, or without the category.
@@ -89,20 +98,17 @@ impl Log {
 /// Directories of ours that cannot be read.
 pub(crate) fn runs(cx: &Context<'_>) -> Result<Vec<Run>> {
     let dir = cx.places.logs();
-    let entries = match fs::read_dir(&dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(Error::io("list", dir)(source)),
-    };
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
     let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(Error::io("list", &dir))?;
-        // Somebody's own file or directory.
-        let Some((what, began)) = entry.file_name().to_str().and_then(what_and_when) else { continue };
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            let logs = logs(&entry.path());
-            found.push(Run { what, began, dir: entry.path(), logs });
-        }
+    let logs_of_all = TreeDir::open(&dir)?;
+    // Others may be somebody's own.
+    for entry in logs_of_all.entries(MAX_RUNS)?.into_iter().filter(Entry::is_dir) {
+        let Some((what, began)) = entry.text().and_then(what_and_when) else { continue };
+        // What cannot be read is not there: a run without logs removes its directory in the end.
+        let logs = logs_of_all.open_dir(entry.os()).and_then(|dir| logs(&dir)).unwrap_or_default();
+        found.push(Run { what, began, dir: dir.join(entry.os()), logs });
     }
     found.sort_by(|a, b| (&b.began, &b.dir).cmp(&(&a.began, &a.dir)));
     Ok(found)
@@ -159,33 +165,38 @@ fn what_and_when(name: &str) -> Option<(String, String)> {
         .then(|| (what.to_owned(), format!("{}Z", time.strftime("%Y-%m-%dT%H:%M:%S"))))
 }
 
-/// Of the run first, then by name.
-fn logs(dir: &Path) -> Vec<Log> {
-    let mut found = Vec::new();
-    gather(dir, "", 0, &mut found);
-    found.sort_by(|a, b| (a.name.contains('/'), &a.name, &a.path).cmp(&(b.name.contains('/'), &b.name, &b.path)));
-    found
-}
-
-/// What cannot be read is not there: a run that goes on removes its empty directories.
-fn gather(dir: &Path, below: &str, depth: usize, found: &mut Vec<Log>) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let (name, path) = (entry.file_name(), entry.path());
-        let Ok(meta) = entry.metadata() else { continue };
-        let name = name.to_string_lossy();
-        if meta.is_dir() && depth < MAX_DEPTH {
-            gather(&path, &format!("{below}{name}/"), depth + 1, found);
-        } else if meta.is_file() && meta.len() > 0 {
-            found.push(Log { name: name_of(below, &name), bytes: meta.len(), path, changed: meta.modified().ok() });
+/// Of the run first, then by name. Empty files are left out.
+fn logs(dir: &TreeDir) -> Result<Vec<Log>, crate::beneath::Error> {
+    let (mut found, mut walk) = (Vec::new(), dir.walk()?);
+    loop {
+        while let Some(entry) = walk.next_name() {
+            match entry.kind {
+                FileType::Directory if walk.depth() < MAX_DEPTH => walk.enter(&entry.name)?,
+                FileType::RegularFile => {
+                    let stat = walk.stat(&entry.name)?;
+                    let file = PathBuf::from(OsString::from_vec(walk.relative(&entry.name)));
+                    let bytes = u64::try_from(stat.st_size).unwrap_or(0);
+                    found.push(Log { name: name_of(&file), bytes, file, changed: (stat.st_mtime, stat.st_mtime_nsec) });
+                }
+                _ => {}
+            }
+        }
+        if walk.leave()?.is_none() {
+            break;
         }
     }
+    found.retain(|log| log.bytes > 0);
+    found.sort_by(|a, b| (a.name.contains('/'), &a.name, &a.file).cmp(&(b.name.contains('/'), &b.name, &b.file)));
+    Ok(found)
 }
 
-/// What the file `name` in the directory `below` (`packages/elog/`) is about.
-fn name_of(below: &str, name: &str) -> String {
-    let below = below.strip_prefix("packages/").unwrap_or(below);
-    let (kind, below) = below.strip_prefix("elog/").map_or(("", below), |rest| ("elog ", rest));
-    let below = below.strip_prefix("build/").unwrap_or(below);
+/// What a file is about, by its path below the run's directory.
+fn name_of(file: &Path) -> String {
+    let path = file.to_string_lossy();
+    let path = path.strip_prefix("packages/").unwrap_or(&path);
+    let (kind, path) = path.strip_prefix("elog/").map_or(("", path), |rest| ("elog ", rest));
+    let path = path.strip_prefix("build/").unwrap_or(path);
+    let (below, name) = path.rsplit_once('/').map_or(("", path), |(below, name)| (&path[..=below.len()], name));
     let stem = ["", ".gz"].into_iter().find_map(|packed| name.strip_suffix(packed)?.strip_suffix(".log")).unwrap_or(name);
     // The last part is the time.
     let named = match stem.rsplit_once(':') {
@@ -197,6 +208,8 @@ fn name_of(below: &str, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -214,15 +227,15 @@ mod tests {
 
     #[test]
     fn files_tell_what_they_are_about() {
-        for (below, file, name) in [
-            ("", "emerge.log", "emerge"),
-            ("packages/", "app-arch:lz4-1.9.4:20261129-141855.log", "app-arch/lz4-1.9.4"),
-            ("packages/build/app-arch/", "lz4-1.9.4:20261129-141855.log.gz", "app-arch/lz4-1.9.4"),
-            ("packages/elog/", "app-arch:lz4-1.9.4:20261129-141855.log", "elog app-arch/lz4-1.9.4"),
-            ("packages/elog/", "summary.log", "elog summary"),
-            ("packages/", "of\u{1b}somebody", "of\u{1b}somebody"),
+        for (file, name) in [
+            ("emerge.log", "emerge"),
+            ("packages/app-arch:lz4-1.9.4:20261129-141855.log", "app-arch/lz4-1.9.4"),
+            ("packages/build/app-arch/lz4-1.9.4:20261129-141855.log.gz", "app-arch/lz4-1.9.4"),
+            ("packages/elog/app-arch:lz4-1.9.4:20261129-141855.log", "elog app-arch/lz4-1.9.4"),
+            ("packages/elog/summary.log", "elog summary"),
+            ("packages/of\u{1b}somebody", "of\u{1b}somebody"),
         ] {
-            assert_eq!(name_of(below, file), name);
+            assert_eq!(name_of(Path::new(file)), name);
         }
     }
 
@@ -236,7 +249,7 @@ mod tests {
                 fs::write(path, "x").unwrap();
             }
             let (what, began) = what_and_when(name).unwrap();
-            Run { what, began, dir: dir.path().join(name), logs: logs(&dir.path().join(name)) }
+            Run { what, began, dir: dir.path().join(name), logs: logs(&TreeDir::open(&dir.path().join(name)).unwrap()).unwrap() }
         };
         let web = run(
             "stage-web-20261122T083102Z",
@@ -245,6 +258,7 @@ mod tests {
                 "packages/app-arch:lz4-1.9.4:1.log",
                 "packages/elog/summary.log",
                 "packages/a/b/c/deep.log",
+                "packages/a/b/c/d/e/f/deeper.log",
                 "packages/a/b/c/d/deeper.log",
             ],
         );
@@ -257,7 +271,7 @@ mod tests {
             assert!(is_meant(&base, name), "{name}");
         }
         let names: Vec<&str> = web.logs.iter().map(|log| log.name.as_str()).collect();
-        assert_eq!(names, ["elog summary", "emerge", "a/b/c/deep", "app-arch/lz4-1.9.4"]);
+        assert_eq!(names, ["elog summary", "emerge", "a/b/c/d/deeper", "a/b/c/deep", "app-arch/lz4-1.9.4"]);
         for name in ["lz4", "lz4-1.9.4", "app-arch/lz4", "app-arch/lz4-1.9.4"] {
             assert_eq!(web.log(name).unwrap().name, "app-arch/lz4-1.9.4", "{name}");
         }

@@ -1,6 +1,5 @@
 //! `gentoomuch logs [RUN] [LOG]`
 
-use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _};
 use std::process::ExitCode;
 
@@ -57,7 +56,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         (Some(name), Some(log)) => {
             let run = logs::newest(&cx, Some(name))?;
             let log = run.log(log)?;
-            copy(log, invocation.global.color.enabled(io::stdout().is_terminal()))?;
+            copy(&run, log, invocation.global.color.enabled(io::stdout().is_terminal()))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -77,8 +76,7 @@ fn all(runs: &[Run]) -> String {
 fn one(run: &Run) -> String {
     let mut table = Table::new(&["LOG", "SIZE", "FILE"]);
     for log in &run.logs {
-        let file = log.path.strip_prefix(&run.dir).unwrap_or(&log.path);
-        table.row([log.name.clone(), human_bytes(log.bytes), file.shown()]);
+        table.row([log.name.clone(), human_bytes(log.bytes), log.file.shown()]);
     }
     let packages = count(run.packages() as u64, "package");
     format!(
@@ -91,11 +89,12 @@ fn one(run: &Run) -> String {
 }
 
 /// Prints what a session has written, without anything that a terminal obeys but colours.
-fn copy(log: &Log, color: bool) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::new(Kind::Other, error).about(format!("cannot read `{}`", log.path.shown()));
-    let file = File::open(&log.path).map_err(failed)?;
+fn copy(run: &Run, log: &Log, color: bool) -> Result<(), Failure> {
+    let failed =
+        |error: io::Error| Failure::new(Kind::Other, error).about(format!("cannot read `{}`", run.dir.join(&log.file).shown()));
+    let file = run.open(log)?.file;
     // As `FEATURES=compress-build-logs` has it.
-    let packed = log.path.extension().is_some_and(|extension| extension == "gz");
+    let packed = log.file.extension().is_some_and(|extension| extension == "gz");
     let plain: Box<dyn io::Read> = if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
     let mut file = BufReader::new(plain);
     let mut piece = Vec::new();
