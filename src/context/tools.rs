@@ -83,8 +83,8 @@ impl Tools {
         for Closed { path, mode } in places.close(user.owner(), true)? {
             tracing::warn!(path = %path.display(), "closed to other users: its mode was {mode:04o}");
         }
-        host::precheck(Path::new("/"), &search_path)?;
-        let idmap = IdMap::for_user(user.uid, user.gid, &user.name, Path::new("/etc/subuid"), Path::new("/etc/subgid"))?;
+        host::precheck(Path::new("/"), &search_path, user.uid == 0)?;
+        let idmap = IdMap::of_host(Path::new("/"), user.uid, user.gid, &user.name, &search_path)?;
         let store = Store::open_as(&places.store(), &idmap, command)?;
         let launcher = Launcher::new(helper, store.idmap().clone()).search_in(search_path);
         let interrupt = Interrupt::install()?;

@@ -174,15 +174,18 @@ fn check_power(program: &Path) -> Result<(), HostProblem> {
 
 /// The cheap part of `doctor`: problems that make every build fail.
 ///
-/// `newuidmap` is looked up in `path`; `root` is `/`, except in tests. [`crate::sandbox::IdMap::for_user`] checks whether the user has
-/// subordinate ids.
-pub(crate) fn precheck(root: &Path, path: &[PathBuf]) -> Result<Facts, HostProblem> {
+/// `newuidmap` is looked up in `path`; `root` is `/`, except in tests. [`crate::sandbox::IdMap::of_host`] checks whether the user has
+/// ids. Who `is_root` needs no set-id program.
+pub(crate) fn precheck(root: &Path, path: &[PathBuf], is_root: bool) -> Result<Facts, HostProblem> {
     let facts = Facts::read(root);
-    if let Some(problem) = facts.problems().into_iter().next() {
+    let matters = |problem: &HostProblem| !is_root || *problem != HostProblem::NoNewPrivs;
+    if let Some(problem) = facts.problems().into_iter().find(matters) {
         return Err(problem);
     }
-    for name in ["newuidmap", "newgidmap"] {
-        map_program(name, path)?;
+    if !is_root {
+        for name in ["newuidmap", "newgidmap"] {
+            map_program(name, path)?;
+        }
     }
     Ok(facts)
 }
@@ -250,17 +253,17 @@ mod tests {
     fn missing_and_powerless_programs_are_told_apart() {
         let dir = machine(&[("bin/newuidmap", ""), ("empty/x", "")]);
         let path = |name: &str| [dir.path().join(name)];
-        let missing = precheck(dir.path(), &path("empty")).unwrap_err();
+        let missing = precheck(dir.path(), &path("empty"), false).unwrap_err();
         assert_eq!(missing.to_string(), "`newuidmap` is not installed");
         assert!(missing.remedy().contains("uidmap"));
-        let powerless = precheck(dir.path(), &path("bin")).unwrap_err();
+        let powerless = precheck(dir.path(), &path("bin"), false).unwrap_err();
         assert!(powerless.to_string().ends_with("has neither its set-id bit nor its file capability"), "{powerless}");
         assert!(powerless.remedy().contains("chmod u+s"));
         let own = dir.path().join("bin/newuidmap");
         fs::set_permissions(&own, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
         let uid = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&own).unwrap());
         if uid != 0 {
-            let foreign = precheck(dir.path(), &path("bin")).unwrap_err();
+            let foreign = precheck(dir.path(), &path("bin"), false).unwrap_err();
             let words = format!("`{}` belongs to user {uid}, so its set-id bit does not make it run as root", own.display());
             assert_eq!(foreign.to_string(), words);
             assert!(foreign.remedy().contains("chown root"));

@@ -57,6 +57,31 @@ pub(crate) fn reduce() -> sys::Result<()> {
     caps::clear(None, CapSet::Inheritable).map_err(failed("capset"))
 }
 
+/// What the kernel wants of a process that maps ids of its own namespace in a new one. The last since Linux 5.12, for id 0.
+const FOR_MAPS: [Capability; 3] = [Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_SETFCAP];
+
+/// Capabilities that this process needs and does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lacking(Vec<Capability>);
+
+/// Which of them this process lacks.
+pub(crate) fn lacking_for_maps() -> Lacking {
+    let lacks = |capability: &Capability| caps::has_cap(None, CapSet::Effective, *capability).is_ok_and(|has| !has);
+    Lacking(FOR_MAPS.into_iter().filter(lacks).collect())
+}
+
+impl Lacking {
+    /// The end of a sentence; nothing if nothing is lacking.
+    pub(crate) fn words(&self) -> String {
+        let names: Vec<String> = self.0.iter().map(|capability| format!("`{capability}`")).collect();
+        if names.is_empty() { String::new() } else { format!(": this process lacks {}", names.join(", ")) }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
+use super::capabilities::Lacking;
 use super::channel::ChannelError;
 use super::idmap::IdMapError;
 use super::limits::Exceeded;
@@ -67,6 +68,13 @@ pub enum Error {
     /// Writing the map failed for a reason that we do not know.
     #[error("`{program}` failed with {exit}: {said}")]
     MapFailed { program: PathBuf, exit: Exit, said: String },
+    /// The kernel refused the map that root of this user namespace wrote.
+    #[error("root of this user namespace cannot give ids to a new one{}", lacks.words())]
+    MapWrite {
+        lacks: Lacking,
+        #[source]
+        source: sys::Error,
+    },
     /// The overlay was refused.
     #[error("cannot mount an overlay with `{upper}` on top, which is on {file_system}")]
     Overlay {

@@ -1,13 +1,19 @@
-//! Which ids a user may use: `/etc/subuid` and `/etc/subgid`.
-//!
-//! ```text
-//! NAME-OR-UID:FIRST:COUNT          one range a line; several lines a user are allowed (subuid(5))
-//! ```
+//! Which ids a user may use: subordinate ones (`subid`), or, for root, those of the user namespace that this process is in (`parent`).
 
+mod parent;
+mod subid;
+
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
+
+use parent::Parent;
+use subid::Subids;
+
+use crate::sys;
 
 /// A run of ids, as in `/proc/PID/uid_map`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,10 +52,16 @@ pub enum IdMapError {
         line: usize,
         text: String,
     },
+    /// Root of a user namespace that has too few ids itself.
+    #[error("this user namespace has {count} ids, and Portage needs at least {NEEDED_COUNT}: its own user is 250")]
+    TooFew { count: u64 },
 }
 
 /// How many ids a Gentoo system wants: `nobody` is 65534.
 pub(crate) const COMFORTABLE_COUNT: u64 = 65536;
+
+/// How many it needs: those of `root` to `portage`.
+pub(crate) const NEEDED_COUNT: u64 = 251;
 
 /// Fixed ids (`acct-user/portage`, `nobody` of `sys-apps/baselayout`).
 const NEEDED: [(&str, u32); 2] = [("portage", 250), ("nobody", 65534)];
@@ -58,13 +70,31 @@ const NEEDED: [(&str, u32); 2] = [("portage", 250), ("nobody", 65534)];
 const RANGES_LIMIT: usize = 340;
 
 impl IdMap {
-    /// Maps 0 to the user's own ids, and 1 upwards to all the ranges that the files (`/etc/subuid`, `/etc/subgid`) give the user, in
-    /// their order.
-    pub fn for_user(uid: u32, gid: u32, user: &str, uid_file: &Path, gid_file: &Path) -> Result<Self, IdMapError> {
-        let read = |path: &Path| std::fs::read_to_string(path).map_err(|source| IdMapError::Read { path: path.to_owned(), source });
-        let uids = parse(&read(uid_file)?, user, uid, uid_file)?;
-        let gids = parse(&read(gid_file)?, user, uid, gid_file)?;
-        Ok(Self { uids: stack(uid, &uids), gids: stack(gid, &gids) })
+    /// What this host grants the user: 0 is mapped to the user's own ids, and 1 upwards to all subordinate ranges, in their order. Root
+    /// needs no such ranges: without them, every id of this user namespace is mapped to itself.
+    ///
+    /// `root` is `/`, except in tests; `getsubids` is looked for in `search`.
+    pub fn of_host(root: &Path, uid: u32, gid: u32, user: &str, search: &[PathBuf]) -> Result<Self, IdMapError> {
+        let granted =
+            Subids { root, search }.of(user, uid).map(|[uids, gids]| Self { uids: stack(uid, &uids), gids: stack(gid, &gids) });
+        if uid != 0 {
+            return granted;
+        }
+        let parent = Parent::read(&root.join("proc"));
+        match granted {
+            // A file that came with a container's image may give root ids that the container does not have.
+            Ok(granted) if parent.has(&granted) => Ok(granted),
+            Err(error @ IdMapError::Line { .. }) => Err(error),
+            _ => {
+                let own = parent.own();
+                if own.count() < NEEDED_COUNT { Err(IdMapError::TooFew { count: own.count() }) } else { Ok(own) }
+            }
+        }
+    }
+
+    /// The same map in lines that the kernel accepts from this process: none spans two lines of this namespace's own map.
+    pub(crate) fn in_pieces(&self) -> Self {
+        Parent::read(Path::new("/proc")).split(self)
     }
 
     /// The map of a session's namespace inside this one. Every id stays the same, and the last user id is left out. PID 1, who watches
@@ -127,34 +157,26 @@ fn subtract((first, count): (u32, u32), (used, used_count): (u32, u32)) -> Vec<(
         .collect()
 }
 
-/// The user's ranges. A broken line of another user is ignored.
-fn parse(text: &str, user: &str, uid: u32, path: &Path) -> Result<Vec<(u32, u32)>, IdMapError> {
-    let number = uid.to_string();
-    let mut ranges = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.split('#').next().unwrap_or_default().trim();
-        let mut fields = line.split(':').map(str::trim);
-        let owner = fields.next().unwrap_or_default();
-        if owner.is_empty() || (owner != user && owner != number) {
-            continue;
-        }
-        let range = (|| {
-            let (first, count) = (fields.next()?.parse::<u32>().ok()?, fields.next()?.parse::<u32>().ok()?);
-            (fields.next().is_none() && first.checked_add(count).is_some()).then_some((first, count))
-        })();
-        match range {
-            Some(range) => ranges.push(range),
-            None => return Err(IdMapError::Line { path: path.to_owned(), line: index + 1, text: line.to_owned() }),
-        }
+/// The directory of a process in `/proc`.
+pub(crate) fn process_directory(pid: u32) -> sys::Result<OwnedFd> {
+    sys::overlay::open_directory(&Path::new("/proc").join(pid.to_string()))
+}
+
+/// Writes the map of a process's new user namespace. `proc` is the process's directory in a `/proc` that need not be mounted any more:
+/// `/proc` of a new root may be anything.
+pub(crate) fn write(proc: &OwnedFd, map: &IdMap) -> sys::Result<()> {
+    for (name, ranges) in [("uid_map", &map.uids), ("gid_map", &map.gids)] {
+        let file = rustix::fs::openat(proc, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(sys::Error::of("openat", format_args!("/proc/PID/{name}")))?;
+        let lines = map_file(ranges);
+        // The kernel accepts one write to a map, with all its lines.
+        rustix::io::write(&file, lines.as_bytes()).map_err(sys::Error::of("write", format_args!("/proc/PID/{name}, {lines:?}")))?;
     }
-    if ranges.iter().all(|(_, count)| *count == 0) {
-        return Err(IdMapError::NoRange { user: user.to_owned(), path: path.to_owned() });
-    }
-    Ok(ranges)
+    Ok(())
 }
 
 /// The lines of `/proc/PID/uid_map`.
-pub(crate) fn map_file(ranges: &[IdRange]) -> String {
+fn map_file(ranges: &[IdRange]) -> String {
     let lines: Vec<String> = ranges.iter().map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count)).collect();
     lines.concat()
 }
@@ -180,28 +202,8 @@ impl fmt::Display for IdMap {
 mod tests {
     use super::*;
 
-    fn ranges(text: &str) -> Result<Vec<(u32, u32)>, String> {
-        parse(text, "larry", 1000, Path::new("/etc/subuid")).map_err(|error| error.to_string())
-    }
-
     fn from_ranges(uid: u32, gid: u32, uids: &[(u32, u32)], gids: &[(u32, u32)]) -> IdMap {
         IdMap { uids: stack(uid, uids), gids: stack(gid, gids) }
-    }
-
-    #[test]
-    fn subid_files() {
-        for (text, wanted) in [
-            ("larry:100000:65536\n", Ok(vec![(100_000, 65536)])),
-            ("# comment\n\nroot:1:1\nlarry:100000:65536 # his\n1000:300000:10\n", Ok(vec![(100_000, 65536), (300_000, 10)])),
-            ("larry2:1:1\n10001:1:1\nbroken\n", Err("`larry` has no range of ids in `/etc/subuid`")),
-            ("", Err("`larry` has no range of ids in `/etc/subuid`")),
-            ("larry:100000:0\n", Err("`larry` has no range of ids in `/etc/subuid`")),
-            ("\nlarry:many:1\n", Err("/etc/subuid:2: `larry:many:1` is not `NAME:FIRST:COUNT`")),
-            ("larry:4294967295:2\n", Err("/etc/subuid:1: `larry:4294967295:2` is not `NAME:FIRST:COUNT`")),
-            ("larry:1:2:3\n", Err("/etc/subuid:1: `larry:1:2:3` is not `NAME:FIRST:COUNT`")),
-        ] {
-            assert_eq!(ranges(text), wanted.map_err(str::to_owned), "{text:?}");
-        }
     }
 
     #[test]
@@ -231,10 +233,42 @@ mod tests {
         assert_eq!(map.to_string(), "uid 0:1000+1 1:900+100 101:1001+99 200:1100+100, gid 0:1000+1");
     }
 
+    /// A host of these files, as the user sees it.
+    fn found(files: &[(&str, &str)], uid: u32, user: &str) -> Result<String, String> {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        IdMap::of_host(dir.path(), uid, uid, user, &[])
+            .map(|map| map.to_string())
+            .map_err(|error| error.to_string().replace(&dir.path().display().to_string(), ""))
+    }
+
     #[test]
-    fn files_are_named_when_they_cannot_be_read() {
-        let missing = Path::new("/nonexistent/subuid");
-        let error = IdMap::for_user(1000, 1000, "larry", missing, missing).unwrap_err();
-        assert_eq!(error.to_string(), "cannot read `/nonexistent/subuid`");
+    fn root_needs_no_subordinate_ids() {
+        let container =
+            [("proc/self/uid_map", "0 1005 1\n1 2262144 65536\n"), ("proc/self/gid_map", "0 1005 1\n1 2262144 65536\n")];
+        let with = |more: &[(&'static str, &'static str)]| [&container, more].concat();
+        let own = Ok("uid 0:0+65536, gid 0:0+65536".to_owned());
+        assert_eq!(found(&with(&[]), 0, "root"), own);
+        assert_eq!(found(&[], 0, "root"), own);
+        // Its subordinate ids count if this namespace has them.
+        let granted = |range: &'static str| with(&[("etc/subuid", range), ("etc/subgid", range)]);
+        assert_eq!(
+            found(&granted("root:1000:60000\n"), 0, "root"),
+            Ok("uid 0:0+1 1:1000+60000, gid 0:0+1 1:1000+60000".to_owned())
+        );
+        assert_eq!(found(&granted("root:100000:65536\n"), 0, "root"), own);
+        assert_eq!(
+            found(&with(&[("etc/subuid", "root:x:1\n")]), 0, "root"),
+            Err("/etc/subuid:1: `root:x:1` is not `NAME:FIRST:COUNT`".to_owned())
+        );
+        let few = [("proc/self/uid_map", "0 1005 1\n"), ("proc/self/gid_map", "0 1005 1\n")];
+        let words = "this user namespace has 1 ids, and Portage needs at least 251: its own user is 250";
+        assert_eq!(found(&few, 0, "root"), Err(words.to_owned()));
+        // Whoever is not root gets nothing of it.
+        assert_eq!(found(&container, 1000, "larry"), Err("cannot read `/etc/subuid`".to_owned()));
     }
 }

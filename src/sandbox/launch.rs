@@ -19,7 +19,7 @@ use super::limits::Limits;
 use super::plan::Plan;
 use super::request::{FromOuter, FromPid1, OUTER, Request, SessionRequest, ToPid1};
 use super::stdio::{Copies, Inherited};
-use super::{idmap, stdio};
+use super::{capabilities, idmap, stdio};
 use crate::sandbox::plan::MountCalls;
 use crate::sys;
 use crate::sys::process::Exit;
@@ -99,6 +99,8 @@ pub struct TaskOptions {
 pub struct Launcher {
     source: HelperSource,
     map: IdMap,
+    /// `map` as it is written.
+    pieces: IdMap,
     search: Vec<PathBuf>,
     program: OnceLock<OwnedFd>,
     copying: Mutex<Option<JoinHandle<sys::Result<OwnedFd>>>>,
@@ -111,7 +113,8 @@ const MAP_TOOL_PLACES: [&str; 5] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/
 impl Launcher {
     pub fn new(source: HelperSource, map: IdMap) -> Self {
         let search = MAP_TOOL_PLACES.iter().map(PathBuf::from).collect();
-        Self { source, map, search, program: OnceLock::new(), copying: Mutex::new(None) }
+        let pieces = map.in_pieces();
+        Self { source, map, pieces, search, program: OnceLock::new(), copying: Mutex::new(None) }
     }
 
     /// Looks for `newuidmap` and `newgidmap` in these directories.
@@ -156,7 +159,7 @@ impl Launcher {
         };
         stdio::refuse_directories_among([stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd()])?;
         let (pid1, theirs) = Channel::pair().map_err(super::channel::ChannelError::from)?;
-        let (nested, watcher) = self.map.nested();
+        let (nested, watcher) = self.pieces.nested();
         let request = Request::Session {
             session: Box::new(SessionRequest {
                 plan: plan.clone(),
@@ -263,8 +266,14 @@ impl Launcher {
     }
 
     fn write_map(&self, pid: u32) -> Result<()> {
-        let uids = self.start_map_tool("newuidmap", pid, &self.map.uids)?;
-        let gids = self.start_map_tool("newgidmap", pid, &self.map.gids);
+        // Root writes the map itself: a container has no `newuidmap`, or one whose file capabilities were lost with the image.
+        if rustix::process::geteuid().is_root() {
+            let proc = idmap::process_directory(pid)?;
+            return idmap::write(&proc, &self.pieces)
+                .map_err(|source| Error::MapWrite { lacks: capabilities::lacking_for_maps(), source });
+        }
+        let uids = self.start_map_tool("newuidmap", pid, &self.pieces.uids)?;
+        let gids = self.start_map_tool("newgidmap", pid, &self.pieces.gids);
         // Wait for both before looking at either result, so that no child is left unreaped.
         let uids = uids.finish();
         let gids = gids.and_then(MapTool::finish);

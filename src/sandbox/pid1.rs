@@ -7,7 +7,7 @@ use nix::sys::signalfd::SignalFd;
 use rustix::fs::{Mode, OFlags};
 
 use super::channel::{Channel, ChannelError};
-use super::idmap::{self, IdMap};
+use super::idmap;
 use super::limits::Watch;
 use super::outer::{report_panics, spawn_self};
 use super::plan::{Network, Plan, Step};
@@ -163,7 +163,7 @@ fn enter(session: &Channel, own_proc: &OwnedFd, request: &SessionRequest, stdio:
         Some((FromSession::Ready, _)) => return Err(Failure::Protocol("`ready` twice".to_owned())),
         None => return Err(died()),
     }
-    write_maps(own_proc, &request.nested).map_err(|error| Failure::Nested(error.into()))?;
+    idmap::write(own_proc, &request.nested).map_err(|error| Failure::Nested(error.into()))?;
     // Before anything of the root runs, and not earlier: only the owner of the namespace may write its map.
     request.watcher.map_or(Ok(()), process::become_user).map_err(prepare)?;
     session.send(&ToSession::Mapped, &[]).map_err(|error| protocol(&error))?;
@@ -173,18 +173,6 @@ fn enter(session: &Channel, own_proc: &OwnedFd, request: &SessionRequest, stdio:
         Some(_) => Err(Failure::Protocol("an answer out of turn".to_owned())),
         None => Ok(()),
     }
-}
-
-/// `proc` is the process's directory in a `/proc` that is no longer mounted: `/proc` of the new root need not be one.
-fn write_maps(proc: &OwnedFd, map: &IdMap) -> sys::Result<()> {
-    for (name, ranges) in [("uid_map", &map.uids), ("gid_map", &map.gids)] {
-        let file = rustix::fs::openat(proc, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(sys::Error::of("openat", format_args!("/proc/PID/{name}")))?;
-        let lines = idmap::map_file(ranges);
-        // The kernel accepts one write to a map, with all its lines.
-        rustix::io::write(&file, lines.as_bytes()).map_err(sys::Error::of("write", format_args!("/proc/PID/{name}, {lines:?}")))?;
-    }
-    Ok(())
 }
 
 impl Running {

@@ -49,13 +49,10 @@ pub(crate) fn unshare(namespaces: &[Namespace]) -> Result<()> {
     })
 }
 
-/// Becomes id 0 with no supplementary groups, in a user namespace whose map is written. If `setgroups` is denied, as in a namespace that
-/// maps one id only, the groups stay.
+/// Becomes id 0 with no supplementary groups, in a user namespace whose map is written. On Ubuntu this is the first call that AppArmor
+/// refuses: it lets everybody make a user namespace and takes the capabilities away in it.
 pub(crate) fn become_root() -> Result<()> {
-    match nix::unistd::setgroups(&[]) {
-        Ok(()) | Err(nix::errno::Errno::EPERM) => {}
-        Err(errno) => return Err(Error::new("setgroups", "[]", errno)),
-    }
+    nix::unistd::setgroups(&[]).map_err(Error::of("setgroups", "[]"))?;
     let gid = Gid::from_raw(0);
     nix::unistd::setresgid(gid, gid, gid).map_err(Error::of("setresgid", "0, 0, 0"))?;
     let uid = Uid::from_raw(0);

@@ -41,13 +41,14 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
             .about(format!("cannot create `{}`", data.shown()))
             .hint("choose another place with `--data`")
     })?;
-    let ids = IdMap::for_user(user.uid, user.gid, &user.name, Path::new("/etc/subuid"), Path::new("/etc/subgid"));
+    let ids = IdMap::of_host(Path::new("/"), user.uid, user.gid, &user.name, &Invocation::search_path());
     let launcher = match &ids {
         Ok(map) => Some(Launcher::new(HelperSource::CurrentExe, map.clone()).search_in(Invocation::search_path())),
         Err(_) => None,
     };
     let subject = Subject {
         id_map: ids.as_ref().map_err(|error| (error.to_string(), id_map_hint(error).replace("USER", &user.name))),
+        is_root: user.uid == 0,
         launcher: launcher.as_ref(),
         search_path: &Invocation::search_path(),
         data,

@@ -21,6 +21,12 @@ pub(crate) fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
             ),
         ),
         E::MapToolPowerless { program, .. } => (Kind::Host, vec![format!("as the administrator: `chmod u+s {}`", program.shown())]),
+        E::MapWrite { lacks, .. } if lacks.is_empty() => (Kind::Host, vec![doctor_hint()]),
+        E::MapWrite { .. } => (
+            Kind::Host,
+            one("start the container with `--cap-add SETUID --cap-add SETGID --cap-add SETFCAP` (in Kubernetes: \
+                 `securityContext.capabilities.add`), or work as an ordinary user with subordinate ids"),
+        ),
         E::MapRefused { .. } => (Kind::Host, one("compare the range with your lines in `/etc/subuid` and `/etc/subgid`")),
         E::Overlay { .. } => (
             Kind::Host,
@@ -76,6 +82,10 @@ pub(crate) fn id_map_hint(error: &IdMapError) -> &'static str {
     match error {
         IdMapError::NoRange { .. } | IdMapError::Read { .. } => {
             "as the administrator: `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER` (any free range will do)"
+        }
+        IdMapError::TooFew { .. } => {
+            "give the container a range of 65536 ids (`podman run --userns=auto:size=65536`, `unshare --map-auto --map-root-user`, \
+             `hostUsers: false` in Kubernetes)"
         }
         IdMapError::Line { .. } => "as the administrator: correct that line; see subuid(5)",
     }
