@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let search_path = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
 
     let config = ConfigDir::open(&places.config)?;
-    let tools = Tools::open(&places, &user(), HelperSource::CurrentExe, search_path, "pipeline")?;
+    let tools = Tools::open(&places, &user(), HelperSource::CurrentExe, search_path, "pipeline", None)?;
     // What is compiled has to run here.
     let settings = Settings { cpuinfo: std::fs::read_to_string("/proc/cpuinfo")?, ..Settings::new("amd64", 2) };
     let cx = tools.context(&Silent, settings);

@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let directory = std::path::absolute(directory)?;
     let places = Places { config: std::path::absolute(config)?, data: directory.join("data"), cache: directory.join("cache") };
     let search_path = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
-    let tools = Tools::open(&places, &user(), HelperSource::CurrentExe, search_path, "session")?;
+    let tools = Tools::open(&places, &user(), HelperSource::CurrentExe, search_path, "session", None)?;
     let cx = tools.context(&Lines, Settings::new("amd64", 2));
 
     let options = FreshrootOptions {

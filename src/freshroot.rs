@@ -123,7 +123,7 @@ pub fn freshroot(cx: &Context<'_>, options: &FreshrootOptions) -> Result<Ended> 
                 profile,
                 command: options.command.clone(),
                 parent: Some(base.origin.made_from().clone()),
-                isolation: crate::host::rung().to_owned(),
+                isolation: cx.launcher.isolation().to_string(),
                 network: Some(origin::Network::Word(options.network.to_string())),
                 ..Kept::default()
             });

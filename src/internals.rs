@@ -127,8 +127,8 @@ pub mod sandbox {
     pub use crate::sandbox::plan::MountCalls;
     pub use crate::sandbox::plan::{CommandLine, Plan, Step};
     pub use crate::sandbox::{
-        Error, Exit, HelperSource, IdMap, Interrupt, Launcher, Network, Result, Running, SessionOptions, Stdio, TaskContext,
-        TaskFailure, TaskFn, TaskOptions,
+        Error, Exit, HelperSource, IdMap, Interrupt, Isolation, Launcher, Network, Proc, Result, Rung, Running, SessionOptions,
+        Stdio, TaskContext, TaskFailure, TaskFn, TaskOptions,
     };
     pub use crate::sys::pty::TerminalSize;
     pub mod capabilities {

@@ -96,7 +96,7 @@ pub use pipeline::{Error as PipelineError, Node, NodeKind, Pipeline, PipelineOpt
 pub use places::Places;
 pub use progress::{EmergeStatus, EmergeTask, Event, Fetching, Observer, Silent};
 pub use recipe::import::BootstrapOptions;
-pub use sandbox::{Exit, HelperSource, Limits, Network};
+pub use sandbox::{Exit, HelperSource, Limits, Network, Rung};
 pub use session::root::UserBind;
 pub use stage3::keys::{BuiltinKey, GENTOO, KeysError, KeysFor, Purpose, TrustedKeys};
 pub use stage3::sign::Gpg;

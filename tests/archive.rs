@@ -19,7 +19,7 @@ use gentoomuch::internals::sandbox::{self, HelperSource, IdMap, Launcher};
 fn launcher() -> Option<Launcher> {
     let uid = nix::unistd::getuid();
     let user = nix::unistd::User::from_uid(uid).unwrap().unwrap();
-    let map = IdMap::of_host(Path::new("/"), uid.as_raw(), user.gid.as_raw(), &user.name, &[]);
+    let map = IdMap::of_host(Path::new("/"), uid.as_raw(), user.gid.as_raw(), &user.name, &[], None);
     let reason = match map {
         _ if uid.is_root() => "root needs no id map".to_owned(),
         Err(error) => error.to_string(),

@@ -54,7 +54,7 @@ fn id_map() -> Result<IdMap, String> {
         return Err("these tests run as an ordinary user, and this is root".to_owned());
     }
     let user = nix::unistd::User::from_uid(uid).unwrap().ok_or("this user has no name")?;
-    IdMap::of_host(Path::new("/"), uid.as_raw(), user.gid.as_raw(), &user.name, &[]).map_err(|error| error.to_string())
+    IdMap::of_host(Path::new("/"), uid.as_raw(), user.gid.as_raw(), &user.name, &[], None).map_err(|error| error.to_string())
 }
 
 fn tasks(name: &str) -> Option<TaskFn> {

@@ -329,7 +329,7 @@ fn artifact_metadata(
         "key": state.key,
         "source_date_epoch": clamp,
         "gentoomuch": env!("CARGO_PKG_VERSION"),
-        "isolation": crate::host::rung(),
+        "isolation": state.origin.isolation().map_or_else(|| cx.launcher.isolation().to_string(), str::to_owned),
         "keep": options.keep,
         "leaves_out": exclusions::DEFAULT,
         "packer": PACKER,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum};
 
+use crate::sandbox::Rung;
+
 /// Options that every command takes.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
@@ -32,6 +34,9 @@ pub(crate) struct Global {
     /// Do not wait for other commands: fail at once if one holds a lock that this one needs
     #[arg(long, global = true)]
     pub(crate) no_wait: bool,
+    /// Accept this isolation of sessions only: `subordinate-ids`, `own-ids` or `shared-proc`
+    #[arg(long, global = true, value_name = "RUNG", env = "GENTOOMUCH_ISOLATION", hide_env = true)]
+    pub(crate) isolation: Option<Rung>,
     /// Do not use the network, also not for emerge: a file that is missing is an error
     #[arg(long, global = true)]
     pub(crate) offline: bool,

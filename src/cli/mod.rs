@@ -48,6 +48,11 @@ pub fn main() -> ExitCode {
     let invocation = begun.and_then(|()| Invocation::new(&cli.global, cli.command.keeps_things()));
     // Where nothing is kept yet, whoever fails has to name the place.
     let invocation = invocation.map_err(|failure| failure.space_hint(Path::new("/")));
+    if let (Err(failure), Command::Doctor(args)) = (&invocation, &cli.command)
+        && args.is_json()
+    {
+        return commands::doctor::refused(failure).unwrap_or_else(|failure| report::print(&failure, &cli.global));
+    }
     let outcome = invocation.and_then(|invocation| {
         let outcome = commands::run(cli.command, &invocation);
         invocation.progress.clear();

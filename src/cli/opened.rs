@@ -9,6 +9,7 @@ use crate::cli::report::Failure;
 use crate::config::ConfigDir;
 use crate::context::{Context, Settings, Tools};
 use crate::limits::{Asked, Limits};
+use crate::progress::{Event, Observer as _};
 use crate::sandbox::HelperSource;
 
 /// The tools of one command, and what it has configured.
@@ -31,11 +32,36 @@ impl<'a> Opened<'a> {
     pub(crate) fn open_idle(invocation: &'a Invocation) -> Result<Self, Failure> {
         // Others are told who holds a lock: for them, words will do.
         let command = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
-        let tools =
-            Tools::open(&invocation.places, &Invocation::user(), HelperSource::CurrentExe, Invocation::search_path(), &command)?;
+        let (user, search_path) = (Invocation::user(), Invocation::search_path());
+        let isolation = invocation.global.isolation;
+        let tools = Tools::open(&invocation.places, &user, HelperSource::CurrentExe, search_path, &command, isolation)?;
         // Who only looks has no use for a complaint about a line of `env/limits`; who builds gets it from `limited`.
         let configured = configured_limits(invocation).unwrap_or_default();
         Ok(Self { invocation, tools, limits: configured.over(limits::usual()) })
+    }
+
+    /// Opens what a command needs that works in sessions, with what the user wants them to be limited to.
+    pub(crate) fn for_sessions(invocation: &'a Invocation, limits: LimitArgs) -> Result<Self, Failure> {
+        Self::open(invocation)?.limited(limits)?.entered()
+    }
+
+    /// Enters the sandbox now: a host that does not allow it is told before anything is fetched or unpacked.
+    pub(crate) fn entered(self) -> Result<Self, Failure> {
+        self.enter()?;
+        Ok(self)
+    }
+
+    /// The same, once it is known that there is work.
+    pub(crate) fn enter(&self) -> Result<(), Failure> {
+        self.tools.enter()?;
+        let isolation = self.tools.launcher.isolation();
+        match isolation.weakness() {
+            Some(weakness) => {
+                self.invocation.progress.event(&Event::Note(&format!("isolation `{}`: {weakness}", isolation.rung())))
+            }
+            None => tracing::info!("isolation `{}`", isolation.rung()),
+        }
+        Ok(())
     }
 
     /// The same with what the user wants sessions to be limited to.

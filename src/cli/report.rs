@@ -115,6 +115,16 @@ impl Failure {
         self.causes().into_iter().next().unwrap_or_default()
     }
 
+    /// What could not be done, with all causes.
+    pub(crate) fn in_one_line(&self) -> String {
+        self.causes().join(": ")
+    }
+
+    /// What there is to do.
+    pub(crate) fn remedies(&self) -> &[String] {
+        &self.hints
+    }
+
     /// Says first what could not be done.
     pub(crate) fn about(mut self, what: impl Into<String>) -> Self {
         self.about = Some(what.into());

@@ -7,7 +7,7 @@ use crate::host::{self, HostProblem};
 use crate::places::{Closed, Owner, Places, Unsafe, unknown_id};
 use crate::progress::Observer;
 use crate::sandbox::idmap::IdMapError;
-use crate::sandbox::{self, HelperSource, IdMap, Interrupt, Launcher};
+use crate::sandbox::{self, HelperSource, IdMap, Interrupt, Launcher, Rung};
 use crate::store::{self, Store};
 use crate::threads::{self, NoThread};
 
@@ -63,10 +63,11 @@ pub enum OpenError {
 }
 
 impl Tools {
-    /// Checks the host, as far as that is cheap; closes data and cache to other users; opens or creates the store; removes what killed runs left.
+    /// Closes data and cache to other users; opens the store, or creates it where the host and the place can hold one, which is tried;
+    /// removes what killed runs left.
     ///
     /// `newuidmap` and other programs of the host are looked up in `search_path`. `command` is shown to others who wait for a lock of
-    /// ours.
+    /// ours. With an `isolation`, another one than that is an error.
     ///
     /// # Errors
     ///
@@ -78,21 +79,34 @@ impl Tools {
         helper: HelperSource,
         search_path: Vec<PathBuf>,
         command: &str,
+        isolation: Option<Rung>,
     ) -> Result<Self, OpenError> {
         threads::pool()?;
         for Closed { path, mode } in places.close(user.owner(), true)? {
             tracing::warn!(path = %path.display(), "closed to other users: its mode was {mode:04o}");
         }
-        host::precheck(Path::new("/"), &search_path, user.uid == 0)?;
-        let idmap = IdMap::of_host(Path::new("/"), user.uid, user.gid, &user.name, &search_path)?;
+        let idmap = IdMap::of_host(Path::new("/"), user.uid, user.gid, &user.name, &search_path, isolation)?;
+        let mut launcher = Launcher::new(helper.clone(), idmap.clone()).search_in(search_path.clone());
+        if !places.store().join("store.json").exists() {
+            host::check_place(&launcher, &places.data)?;
+        }
         let store = Store::open_as(&places.store(), &idmap, command)?;
-        let launcher = Launcher::new(helper, store.idmap().clone()).search_in(search_path);
+        if *store.idmap() != idmap {
+            launcher = Launcher::new(helper, store.idmap().clone()).search_in(search_path);
+        }
+        let launcher = host::isolated(launcher, isolation)?;
         let interrupt = Interrupt::install()?;
         let recovered = store.recover(&launcher)?;
         if !recovered.is_nothing() {
             tracing::info!(?recovered, "removed files that killed runs left");
         }
         Ok(Self { places: places.clone(), store, launcher, interrupt, told: Told::default() })
+    }
+
+    /// Enters the sandbox, before there is work in it: if the host does not allow it, that is said now.
+    pub(crate) fn enter(&self) -> Result<(), OpenError> {
+        self.store.require_idmap()?;
+        Ok(self.launcher.enter()?)
     }
 
     /// What workflows are called with.

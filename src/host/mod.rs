@@ -1,32 +1,84 @@
-//! What this machine allows: `doctor`, which tries everything, and its cheap part, which every command runs first.
+//! What this machine allows: `doctor`, which tries everything, and what commands try before they keep anything.
 //!
 //! ```text
-//! facts      read from /proc, /sys and /etc: pure functions over their text, with the remedy for each
+//! facts      read from /proc: pure functions over its text
 //! probe      tries the sandbox: id map, mounts, a new proc, overlayfs in the data directory, seccomp
-//! report     the checks in order, and the resulting isolation rung
+//! place      whether a directory can hold layers, and where else there is room
+//! report     the checks in order, and what each rung of isolation lacks
 //! ```
-//!
-//! There is only one rung: a host that allows less is refused with what to do about it, and never used with weaker isolation. [`rung`] is
-//! the name that is recorded; it also says whether the kernel has Landlock scopes.
 
 mod facts;
+mod place;
 mod probe;
 mod report;
 
-use crate::sys;
+use std::path::{Path, PathBuf};
 
-pub(crate) use facts::{HostProblem, precheck};
+use crate::sandbox::{self, Launcher, Rung};
+
+pub(crate) use place::check as check_place;
 pub(crate) use probe::lookup;
-pub(crate) use report::{Status, Subject, examine};
+pub(crate) use report::{Candidate, Check, Report, Status, Subject, examine};
 
-/// The isolation that every session has: two user namespaces with the user's subordinate ids, own mount, PID, IPC, UTS and (unless
-/// the network was asked for) network namespace, reduced capabilities, `no_new_privs`, a seccomp filter, and kernel overlayfs.
-const RUNG: &str = "subordinate-ids+nested-userns+seccomp+overlayfs";
+use facts::Facts;
 
-/// [`RUNG`] with Landlock scopes, where the kernel has them (Linux 6.12).
-const RUNG_WITH_SCOPES: &str = "subordinate-ids+nested-userns+seccomp+landlock-scopes+overlayfs";
+/// Why nothing can be built on this host as it is asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum HostProblem {
+    /// The data directory is on a file system that overlayfs cannot use.
+    #[error("the layers of a store cannot lie at `{path}`, which is on {file_system}")]
+    Place {
+        path: PathBuf,
+        file_system: String,
+        /// Places that would do, in words.
+        better: Vec<String>,
+        #[source]
+        source: Option<Box<sandbox::Error>>,
+    },
+    /// Another isolation was demanded than there is.
+    #[error("the isolation is `{allowed}` here, and `{demanded}` was demanded")]
+    Isolation { demanded: Rung, allowed: Rung },
+    #[error(transparent)]
+    Sandbox(Box<sandbox::Error>),
+}
 
-/// The isolation of sessions on this kernel, as it is recorded.
-pub(crate) fn rung() -> &'static str {
-    if sys::landlock::abi().is_some_and(|abi| abi >= sys::landlock::SCOPES_ABI) { RUNG_WITH_SCOPES } else { RUNG }
+impl HostProblem {
+    /// What to do.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Place { better, file_system, .. } => {
+                let volume = if file_system == "overlay" { "; in a container, a volume (`-v`) would do" } else { "" };
+                let places = if better.is_empty() {
+                    "no usual place on this host would do: ask the administrator for a directory on ext4, xfs or btrfs, or for one in a \
+                     file that is mounted (`mount -o loop`)"
+                        .to_owned()
+                } else {
+                    format!("these would do: {}", better.join(", "))
+                };
+                format!("choose a directory on a local disk with `--data` or `GENTOOMUCH_DATA`; {places}{volume}")
+            }
+            Self::Isolation { .. } => {
+                "leave out `--isolation`, or see what each kind lacks with `gentoomuch doctor`; a store keeps the ids that it was made \
+                 with"
+                    .to_owned()
+            }
+            Self::Sandbox(_) => "`gentoomuch doctor` checks everything".to_owned(),
+        }
+    }
+}
+
+/// Chooses the isolation of sessions. Where the host hides parts of `/proc` a session is tried; if the kernel refuses a new `/proc` there,
+/// sessions get the one that is there.
+pub(crate) fn isolated(launcher: Launcher, demanded: Option<Rung>) -> Result<Launcher, HostProblem> {
+    let share = demanded == Some(Rung::SharedProc) || Facts::read(Path::new("/")).proc_masked && refuses_proc(&launcher);
+    let launcher = if share { launcher.sharing_proc() } else { launcher };
+    match (launcher.isolation().rung(), demanded) {
+        (allowed, Some(demanded)) if allowed != demanded => Err(HostProblem::Isolation { demanded, allowed }),
+        _ => Ok(launcher),
+    }
+}
+
+/// Whether a session fails since there may be no new `/proc`. Other failures are reported where a session is needed.
+fn refuses_proc(launcher: &Launcher) -> bool {
+    matches!(probe::session(launcher), Err(probe::SessionError::Sandbox(sandbox::Error::Proc { .. })))
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::sandbox::plan::{CommandLine, Network, Plan, Step};
-use crate::sandbox::{Exit, Launcher, SessionOptions, Stdio, TaskContext, TaskFailure, TaskFn, TaskOptions};
+use crate::sandbox::{self, Exit, Launcher, SessionOptions, Stdio, TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::sys;
 use crate::sys::overlay::{Layer, Overlay, Writable};
 
@@ -79,28 +79,45 @@ fn mount(lower: &Path, upper: &Path, work: &Path, merged: &Path) -> Result<(), s
     overlay.mount_on(merged, true).map(drop)
 }
 
-/// Tries overlayfs in `dir`, which exists. The error is the chain of messages, outermost first.
-pub(super) fn overlay(launcher: &Launcher, dir: &Path) -> Result<(), Vec<String>> {
-    let area = dir.join(format!(".gentoomuch-doctor-{}", std::process::id()));
-    fs::create_dir(&area).map_err(|error| vec![format!("cannot create `{}`", area.display()), error.to_string()])?;
+/// Tries overlayfs in `dir`, which exists, and leaves nothing there.
+pub(super) fn overlay(launcher: &Launcher, dir: &Path) -> Result<(), sandbox::Error> {
+    let area = new_area(dir).map_err(sys::Error::of("mkdir", dir.display()))?;
     let options = TaskOptions { mounts: true, ..TaskOptions::default() };
-    let result = launcher
-        .task(TASK_OVERLAY, &OverlayInput { dir: area.clone() }, options, &mut |_| {})
-        .map(|_| ())
-        .map_err(|error| crate::causes::all(&error));
+    let result = launcher.task(TASK_OVERLAY, &OverlayInput { dir: area.clone() }, options, &mut |_| {}).map(drop);
     let removed = launcher.task(
         crate::store::tasks::REMOVE_TREE,
         &crate::store::tasks::RemoveInput { paths: vec![area] },
         TaskOptions::default(),
         &mut |_| {},
     );
-    result.and(removed.map(|_| ()).map_err(|error| crate::causes::all(&error)))
+    result.and(removed.map(drop))
+}
+
+/// A new directory. One of the same name may be there: a container gives every first process the same number.
+fn new_area(dir: &Path) -> io::Result<PathBuf> {
+    let mut number = 0_u32;
+    loop {
+        let area = dir.join(format!(".gentoomuch-doctor-{}-{number}", std::process::id()));
+        match fs::create_dir(&area) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            answer => return answer.map(|()| area),
+        }
+    }
+}
+
+/// Why a session came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
+    #[error("`true` ended with {0}")]
+    Ended(Exit),
 }
 
 /// Starts a session on the host's own root, read-only, that runs `true`.
-pub(super) fn session(launcher: &Launcher) -> Result<(), Vec<String>> {
+pub(super) fn session(launcher: &Launcher) -> Result<(), SessionError> {
     let mut steps = vec![Step::BindRoot { source: "/".into(), read_only: true }];
-    steps.extend(Step::standard());
+    steps.extend(Step::standard(launcher.isolation().proc()));
     steps.push(Step::PivotRoot);
     let plan = Plan {
         hostname: "doctor".to_owned(),
@@ -114,9 +131,6 @@ pub(super) fn session(launcher: &Launcher) -> Result<(), Vec<String>> {
         },
         terminal: false,
     };
-    let exit = launcher
-        .session(&plan, SessionOptions::new(Stdio::Null))
-        .and_then(|mut running| running.wait())
-        .map_err(|error| crate::causes::all(&error))?;
-    if exit == Exit::Code(0) { Ok(()) } else { Err(vec![format!("`true` ended with {exit}")]) }
+    let exit = launcher.session(&plan, SessionOptions::new(Stdio::Null))?.wait()?;
+    if exit.success() { Ok(()) } else { Err(SessionError::Ended(exit)) }
 }

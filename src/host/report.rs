@@ -5,15 +5,19 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::facts::Facts;
-use super::{facts, probe};
-use crate::sandbox::{IdMap, Launcher};
+use super::{HostProblem, place, probe};
+use crate::sandbox::refusal::find_program;
+use crate::sandbox::{self, Launcher, Rung};
+use crate::store::{IdMapChange, Store};
 
 /// Less free space than this is not enough for a build.
 const SPACE_WANTED_BYTES: u64 = 10 << 30;
 const SPACE_NEEDED_BYTES: u64 = 1 << 30;
+/// A stage3 has about 100,000 files, and each package compiles some thousands.
+const INODES_NEEDED: u64 = 200_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Status {
     /// As it should be.
     Ok,
@@ -21,6 +25,8 @@ pub(crate) enum Status {
     Warning,
     /// Building does not work.
     Failed,
+    /// A check before it failed, so this one could not be made.
+    NotTried,
 }
 
 /// One check.
@@ -34,47 +40,64 @@ pub(crate) struct Check {
     pub remedy: Option<String>,
 }
 
+/// One kind of isolation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct RungReport {
+    pub rung: Rung,
+    pub works: bool,
+    /// Why it does not work.
+    pub lacks: Option<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Report {
     /// Whether building works.
     pub ready: bool,
     /// The isolation of sessions; absent if there can be none.
-    pub isolation: Option<&'static str>,
+    pub isolation: Option<String>,
     /// Each check depends on those before it.
     pub checks: Vec<Check>,
+    /// The strongest first.
+    pub rungs: Vec<RungReport>,
 }
 
+/// A launcher with the ids of one rung, or why there are none and what to do.
+pub(crate) type Candidate = Result<Launcher, (String, String)>;
+
 /// What is examined.
-#[derive(Debug)]
 pub(crate) struct Subject<'a> {
-    /// The user's id map, or why there is none and what to do.
-    pub id_map: Result<&'a IdMap, (String, String)>,
-    /// Root writes id maps itself, without `newuidmap`.
-    pub is_root: bool,
-    /// Starts helpers with that map.
-    pub launcher: Option<&'a Launcher>,
+    /// With the ids that commands would use.
+    pub launcher: &'a Candidate,
+    pub rungs: Vec<(Rung, Candidate)>,
+    /// What to do about a sandbox that could not be made.
+    pub remedies: &'a dyn Fn(&sandbox::Error) -> Vec<String>,
     /// Where programs are looked for.
     pub search_path: &'a [PathBuf],
-    /// The data directory; it exists.
+    /// The data directory; it need not exist.
     pub data: &'a Path,
     /// The key that signs artifacts, or why there is none and what to do.
     pub signing_key: Result<String, (String, String)>,
 }
 
-/// Runs all checks.
+/// Runs all checks. Nothing is left behind.
 pub(crate) fn examine(subject: &Subject<'_>) -> Report {
     let facts = Facts::read(Path::new("/"));
-    let mut checks = vec![kernel(&facts), namespaces(&facts), id_ranges(subject)];
-    if !subject.is_root {
-        checks.extend(["newuidmap", "newgidmap"].map(|name| map_program(name, subject.search_path)));
-    }
-    checks.push(no_new_privs(&facts, subject.is_root));
+    let mut checks = vec![ok("kernel", &facts.kernel), id_ranges(subject.launcher), entered(subject)];
+    let entered = checks.iter().all(|check| check.status <= Status::Warning).then_some(subject.launcher.as_ref().ok()).flatten();
     checks.push(file_system(subject.data));
     checks.push(space(subject.data));
-    if let Some(launcher) = subject.launcher {
-        checks.push(overlay(launcher, subject.data));
-        checks.push(session(launcher, &facts));
-    }
+    let has_place = checks.iter().any(|check| check.name == FILE_SYSTEM && check.status == Status::Ok);
+    checks.push(match entered {
+        Some(launcher) if has_place => overlay(subject, launcher),
+        Some(_) => not_tried("overlayfs", "the data directory cannot lie there"),
+        None => not_tried("overlayfs", NO_NAMESPACE),
+    });
+    let (session, isolation) = match entered {
+        Some(launcher) => session(subject, launcher),
+        None => (not_tried("session", NO_NAMESPACE), None),
+    };
+    checks.push(session);
+    checks.extend(entered.filter(|_| has_place).and_then(|launcher| store(launcher, subject.data)));
     checks.push(scopes(crate::sys::landlock::abi()));
     checks.push(ptrace(&facts));
     let gpg = gpg(subject.search_path);
@@ -83,8 +106,9 @@ pub(crate) fn examine(subject: &Subject<'_>) -> Report {
     if has_gpg {
         checks.push(signing_key(&subject.signing_key));
     }
-    let ready = checks.iter().all(|check| check.status != Status::Failed) && subject.launcher.is_some();
-    Report { ready, isolation: ready.then(super::rung), checks }
+    let ready = checks.iter().all(|check| check.status <= Status::Warning) && isolation.is_some();
+    let rungs = subject.rungs.iter().map(|(rung, candidate)| rung_report(*rung, candidate)).collect();
+    Report { ready, isolation: isolation.filter(|_| ready), checks, rungs }
 }
 
 fn ok(name: &'static str, found: impl Into<String>) -> Check {
@@ -95,84 +119,80 @@ fn bad(name: &'static str, status: Status, found: impl Into<String>, remedy: imp
     Check { name, status, found: found.into(), remedy: Some(remedy.into()) }
 }
 
-fn kernel(facts: &Facts) -> Check {
-    let problem = facts.problems().into_iter().find(|problem| matches!(problem, facts::HostProblem::OldKernel { .. }));
-    match problem {
-        Some(problem) => bad("kernel", Status::Failed, problem.to_string(), problem.remedy()),
-        None => ok("kernel", &facts.kernel),
-    }
+const FILE_SYSTEM: &str = "file system";
+const NO_NAMESPACE: &str = "there is no user namespace with ids";
+
+fn not_tried(name: &'static str, why: &str) -> Check {
+    Check { name, status: Status::NotTried, found: format!("not tried: {why}"), remedy: None }
 }
 
-fn namespaces(facts: &Facts) -> Check {
-    use facts::HostProblem::{NamespacesOff, NamespacesRootOnly};
-    if let Some(problem) = facts.problems().into_iter().find(|problem| matches!(problem, NamespacesOff | NamespacesRootOnly)) {
-        return bad("user namespaces", Status::Failed, problem.to_string(), problem.remedy());
-    }
-    if facts.apparmor_restrict == Some(1) {
-        // An AppArmor profile for this program may allow it all the same: the session below shows.
-        let problem = facts::HostProblem::AppArmor;
-        return bad("user namespaces", Status::Warning, problem.to_string(), problem.remedy());
-    }
-    let limit = facts.max_user_namespaces.map_or_else(|| "no limit known".to_owned(), |limit| format!("up to {limit}"));
-    ok("user namespaces", limit)
-}
-
-fn id_ranges(subject: &Subject<'_>) -> Check {
-    match &subject.id_map {
-        Ok(map) => {
+fn id_ranges(launcher: &Candidate) -> Check {
+    const NAME: &str = "ids";
+    match launcher {
+        Ok(launcher) => {
+            let map = launcher.id_map();
             let count = map.count();
-            let found = format!("{count} ids");
+            let whose = if map.is_own() { "of this user namespace itself" } else { "subordinate" };
+            let found = format!("{count}, {whose}");
             if count < crate::sandbox::idmap::COMFORTABLE_COUNT {
-                let remedy = "as the administrator: give the user 65536 subordinate ids with `usermod --add-subuids` and \
-                    `--add-subgids`; files of owners above the range cannot be unpacked";
-                return bad("subordinate ids", Status::Warning, found, remedy);
+                let remedy = "ask the administrator for 65536 ids: files of owners above the range cannot be unpacked";
+                return bad(NAME, Status::Warning, found, remedy);
             }
-            ok("subordinate ids", found)
+            ok(NAME, found)
         }
-        Err((found, remedy)) => bad("subordinate ids", Status::Failed, found, remedy),
+        Err((found, remedy)) => bad(NAME, Status::Failed, found, remedy),
     }
 }
 
-fn map_program(name: &'static str, search_path: &[PathBuf]) -> Check {
-    match facts::map_program(name, search_path) {
-        Ok(path) => ok(name, path.display().to_string()),
-        Err(problem) => bad(name, Status::Failed, problem.to_string(), problem.remedy()),
+/// The probe decides: which programs are there and which bits they have does not matter.
+fn entered(subject: &Subject<'_>) -> Check {
+    const NAME: &str = "user namespace";
+    match subject.launcher {
+        Err(_) => not_tried(NAME, "there are no ids"),
+        Ok(launcher) => match launcher.enter() {
+            Ok(()) => ok(NAME, "entered, with all ids"),
+            Err(error) => sandbox_failed(subject, NAME, &error),
+        },
     }
 }
 
-fn no_new_privs(facts: &Facts, is_root: bool) -> Check {
-    let filter = match facts.seccomp {
-        0 => "no seccomp filter",
-        _ => "a seccomp filter is in force",
-    };
-    if facts.no_new_privs && !is_root {
-        let problem = facts::HostProblem::NoNewPrivs;
-        return bad("privileges", Status::Failed, problem.to_string(), problem.remedy());
-    }
-    let not = if facts.no_new_privs { "" } else { "not " };
-    ok("privileges", format!("`no_new_privs` is {not}set, {filter}"))
+fn sandbox_failed(subject: &Subject<'_>, name: &'static str, error: &sandbox::Error) -> Check {
+    let remedies = (subject.remedies)(error);
+    let remedy = (!remedies.is_empty()).then(|| remedies.join("; "));
+    Check { name, status: Status::Failed, found: crate::causes::in_one_line(error), remedy }
 }
 
 fn file_system(data: &Path) -> Check {
-    const NAME: &str = "file system";
-    let name = crate::sys::mount::file_system_name(data).unwrap_or_else(|_| "unknown".to_owned());
-    let found = format!("{name} at {}", data.display());
-    match name.as_str() {
-        "nfs" | "lustre" | "gpfs" | "fuse" | "cifs" | "smb2" | "vfat" | "exfat" => {
-            bad(NAME, Status::Warning, found, "put the data directory on a local disk with `--data` or `GENTOOMUCH_DATA`")
+    let there = place::existing(data);
+    if !there.is_dir() {
+        return bad(
+            FILE_SYSTEM,
+            Status::Failed,
+            format!("`{}` is not a directory", there.display()),
+            "choose another place with `--data`",
+        );
+    }
+    match place::check_kind(data) {
+        Ok(()) => {
+            let name = crate::sys::mount::file_system_name(there).unwrap_or_else(|_| "unknown".to_owned());
+            ok(FILE_SYSTEM, format!("{name} at {}", data.display()))
         }
-        _ => ok(NAME, found),
+        Err(problem) => bad(FILE_SYSTEM, Status::Failed, problem.to_string(), problem.remedy()),
     }
 }
 
 fn space(data: &Path) -> Check {
     const NAME: &str = "free space";
     const REMEDY: &str = "free some, or choose another place with `--data` or `GENTOOMUCH_DATA`";
-    match rustix::fs::statvfs(data) {
+    match rustix::fs::statvfs(place::existing(data)) {
         Ok(stat) => {
             let free = stat.f_bavail * stat.f_frsize;
             let found = format!("{:.1} GiB", free as f64 / f64::from(1 << 30));
             match free {
+                // btrfs makes inodes as it needs them and says 0 for all.
+                _ if stat.f_files > 0 && stat.f_favail < INODES_NEEDED => {
+                    bad(NAME, Status::Failed, format!("{found}, but only {} inodes", stat.f_favail), REMEDY)
+                }
                 _ if free < SPACE_NEEDED_BYTES => bad(NAME, Status::Failed, found, REMEDY),
                 _ if free < SPACE_WANTED_BYTES => bad(NAME, Status::Warning, found, REMEDY),
                 _ => ok(NAME, found),
@@ -182,36 +202,72 @@ fn space(data: &Path) -> Check {
     }
 }
 
-fn overlay(launcher: &Launcher, data: &Path) -> Check {
-    match probe::overlay(launcher, data) {
-        Ok(()) => ok("overlayfs", "mounted; whiteout, rename, owner and attribute tried"),
-        Err(words) => bad(
-            "overlayfs",
-            Status::Failed,
-            words.join(": "),
-            "put the data directory on ext4, xfs, btrfs or tmpfs with `--data` or `GENTOOMUCH_DATA`; in a container, on a volume",
-        ),
+fn overlay(subject: &Subject<'_>, launcher: &Launcher) -> Check {
+    const NAME: &str = "overlayfs";
+    match place::check(launcher, place::existing(subject.data)) {
+        Ok(()) => ok(NAME, "mounted; whiteout, rename, owner and attribute tried"),
+        Err(HostProblem::Sandbox(error)) => match *error {
+            sandbox::Error::Sys(error) => {
+                bad(NAME, Status::Failed, crate::causes::in_one_line(&error), "choose another place with `--data`")
+            }
+            error => sandbox_failed(subject, NAME, &error),
+        },
+        Err(problem) => bad(NAME, Status::Failed, crate::causes::in_one_line(&problem), problem.remedy()),
     }
 }
 
-fn session(launcher: &Launcher, facts: &Facts) -> Check {
+/// With the isolation that it had.
+fn session(subject: &Subject<'_>, launcher: &Launcher) -> (Check, Option<String>) {
+    const NAME: &str = "session";
     match probe::session(launcher) {
-        Ok(()) => ok("session", "entered: proc, sys, dev, tmpfs, nested user namespace, seccomp"),
-        Err(words) => {
-            let remedy = if facts.proc_masked {
-                "parts of /proc are hidden, as in a container: start it with `--security-opt unmask=ALL` (podman) or \
-                    `--security-opt systempaths=unconfined` (docker)"
-                    .to_owned()
-            } else if facts.apparmor_restrict == Some(1) {
-                facts::HostProblem::AppArmor.remedy()
-            } else if facts.seccomp != 0 {
-                "a seccomp filter is in force: in docker, start the container with `--security-opt seccomp=unconfined`".to_owned()
-            } else {
-                "run `gentoomuch -vv doctor` and look at the step that fails".to_owned()
-            };
-            bad("session", Status::Failed, words.join(": "), remedy)
+        Ok(()) => {
+            let found = "entered: proc, sys, dev, tmpfs, nested user namespace, seccomp";
+            (ok(NAME, found), Some(launcher.isolation().to_string()))
         }
+        Err(probe::SessionError::Sandbox(sandbox::Error::Proc { .. })) if shared_works(subject) => {
+            let found =
+                "the kernel refuses a new /proc: a session sees the processes of this container, and Portage's pid-sandbox is off";
+            let remedy = "start the container with `--security-opt unmask=ALL` (podman), `--security-opt systempaths=unconfined` (docker) \
+                or `procMount: Unmasked` (Kubernetes)";
+            (bad(NAME, Status::Warning, found, remedy), Some(launcher.isolation().sharing_proc().to_string()))
+        }
+        Err(probe::SessionError::Sandbox(error)) => (sandbox_failed(subject, NAME, &error), None),
+        Err(error) => (bad(NAME, Status::Failed, error.to_string(), "look at the steps with `gentoomuch -vv doctor`"), None),
     }
+}
+
+fn shared_works(subject: &Subject<'_>) -> bool {
+    let shared = subject.rungs.iter().find(|(rung, _)| *rung == Rung::SharedProc);
+    shared.and_then(|(_, candidate)| candidate.as_ref().ok()).is_some_and(|launcher| probe::session(launcher).is_ok())
+}
+
+/// Whether the store that is there can be used with these ids.
+fn store(launcher: &Launcher, data: &Path) -> Option<Check> {
+    const NAME: &str = "store";
+    match Store::compare(&data.join("store"), launcher.id_map()) {
+        Ok(None) => None,
+        Ok(Some(IdMapChange::None)) => Some(ok(NAME, "made with these ids")),
+        Ok(Some(IdMapChange::Changed)) => Some(bad(
+            NAME,
+            Status::Failed,
+            "made with other ids",
+            "ask the administrator to restore the range in `/etc/subuid` and `/etc/subgid`, or use another `--data` directory",
+        )),
+        Err(error) => Some(bad(
+            NAME,
+            Status::Failed,
+            crate::causes::in_one_line(&error),
+            "see what is affected with `gentoomuch store verify`",
+        )),
+    }
+}
+
+fn rung_report(rung: Rung, candidate: &Candidate) -> RungReport {
+    let lacks = match candidate {
+        Ok(launcher) => probe::session(launcher).err().map(|error| crate::causes::in_one_line(&error)),
+        Err((found, _)) => Some(found.clone()),
+    };
+    RungReport { rung, works: lacks.is_none(), lacks }
 }
 
 /// `abi` is Landlock's, if the kernel has it.
@@ -246,9 +302,9 @@ fn ptrace(facts: &Facts) -> Check {
 }
 
 fn gpg(search_path: &[PathBuf]) -> Check {
-    match facts::find_program("gpg", search_path) {
-        Ok(path) => ok("gpg", path.display().to_string()),
-        Err(_) => {
+    match find_program("gpg", search_path) {
+        Some(path) => ok("gpg", path.display().to_string()),
+        None => {
             bad("gpg", Status::Warning, "not installed: artifacts cannot be signed", "install GnuPG, or build with `--no-sign`")
         }
     }

@@ -39,6 +39,8 @@ pub(crate) struct SessionConf {
     pub logdir: String,
     /// Whether this Portage knows `FEATURES=observability` (3.0.83 and later); older ones warn about it.
     pub observability: bool,
+    /// Whether Portage can mount a `/proc` of its own, which its `pid-sandbox` does.
+    pub own_proc: bool,
     /// How the session downloads; `None`: as the configuration says.
     pub fetching: Option<Fetching>,
 }
@@ -80,6 +82,7 @@ impl SessionConf {
             portage_tmpdir: "/var/tmp".to_owned(),
             logdir: DEFAULT_LOGDIR.to_owned(),
             observability: true,
+            own_proc: true,
             fetching: None,
         }
     }
@@ -125,6 +128,9 @@ impl SessionConf {
         if self.fetching.is_some() {
             off.extend(["force-mirror", "parallel-fetch"]);
         }
+        if !self.own_proc {
+            off.insert("pid-sandbox");
+        }
         if self.observability {
             on.insert("observability");
         }
@@ -138,6 +144,9 @@ impl SessionConf {
         conf.comment("notitles, -news: for terminals with somebody in front of them.");
         if self.observability {
             conf.comment("observability: live status below /run/portage.");
+        }
+        if !self.own_proc {
+            conf.comment("-pid-sandbox: this host does not let Portage mount a /proc of its own; the session has its own PID namespace all the same.");
         }
         conf.comment("-binpkg-signing, -binpkg-request-signature: our own packages come from our own pool; nothing is downloaded unverified.");
         conf.comment("-compress-index: Packages.gz is for those who download from a pool.");

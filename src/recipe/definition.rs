@@ -28,6 +28,7 @@ use crate::recipe::realise::{Built, InSession, Recipe, in_session, realise};
 use crate::recipe::standing::parts::Parts;
 use crate::recipe::standing::{Asked, Standing};
 use crate::recipe::{Error, Result, consult, definition, standing};
+use crate::sandbox::Isolation;
 use crate::sandbox::plan::Network;
 use crate::session::emerge_argv::request_in;
 use crate::session::hooks::hooks;
@@ -237,7 +238,7 @@ pub(crate) fn finish_definition(
     pools::tell_published(cx, work, &inputs);
     relink(cx, work)?;
     tidy(cx, work)?;
-    Ok(Filled { inputs, patched: Vec::new(), keys: work.keys.recorded() })
+    Ok(Filled { inputs, patched: Vec::new(), keys: work.keys.recorded(), isolation: cx.launcher.isolation() })
 }
 
 /// Copies the merged configuration into the root and sets the link to the Portage profile.
@@ -271,6 +272,7 @@ pub(crate) struct Filled {
     pub(crate) inputs: PoolInputs,
     pub(crate) patched: Vec<PatchedPackage>,
     pub(crate) keys: BTreeMap<String, PackageKey>,
+    pub(crate) isolation: Isolation,
 }
 
 /// For the record: what a definition's `network` file allows.
@@ -323,7 +325,7 @@ impl Stage3 {
             "pool": filled.inputs,
             "stage3": upstream.origin,
             "trees": trees.collect::<Vec<_>>(),
-            "isolation": crate::host::rung(),
+            "isolation": filled.isolation.to_string(),
             "network": network_record(&self.definition.network),
         });
         // What is built on this state asks the same hosts and runs emerge in the same way.

@@ -170,7 +170,7 @@ impl InSession for Stage4Recipe<'_> {
             "portage_profile": base.origin.portage_profile(),
             "base": base.origin,
             "kernel": self.kernel.map(kernel_record),
-            "isolation": crate::host::rung(),
+            "isolation": filled.isolation.to_string(),
             "network": network_record(&self.stage4.definition.network),
         });
         let mut patches = Vec::new();
@@ -233,5 +233,5 @@ fn fill(cx: &Context<'_>, session: &mut Session, base: &State, on: &Stage4Recipe
     pools::tell_published(cx, &work, &pool);
     relink::relink(cx, &work)?;
     tidy::tidy(cx, &work)?;
-    Ok(Filled { inputs: pool, patched, keys: work.keys.recorded() })
+    Ok(Filled { inputs: pool, patched, keys: work.keys.recorded(), isolation: cx.launcher.isolation() })
 }

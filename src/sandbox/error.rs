@@ -1,13 +1,15 @@
 //! What can go wrong with a sandbox, by cause.
 
-use std::path::{Path, PathBuf};
-use std::{fmt, io};
+use std::io;
+use std::path::PathBuf;
 
 use super::capabilities::Lacking;
 use super::channel::ChannelError;
 use super::idmap::IdMapError;
+use super::isolation::Proc;
 use super::limits::Exceeded;
 use super::plan::{Plan, PlanError, Step};
+use super::refusal::{Block, Powerless};
 use super::request::Failure;
 use super::request::TaskFailure;
 use crate::sys;
@@ -39,14 +41,14 @@ pub enum Error {
     /// This machine does not let the user make user namespaces.
     #[error("cannot make a user namespace: {block}")]
     UserNamespace {
-        block: UserNamespaceBlock,
+        block: Block,
         #[source]
         source: sys::Error,
     },
-    /// Namespaces inside the user namespace were refused.
-    #[error("cannot make namespaces: {block}")]
+    /// Something that root of the user namespace may do was refused.
+    #[error("cannot use a user namespace: {block}")]
     Namespaces {
-        block: UserNamespaceBlock,
+        block: Block,
         #[source]
         source: sys::Error,
     },
@@ -59,9 +61,9 @@ pub enum Error {
     /// `newuidmap` or `newgidmap` is not installed.
     #[error("`{program}` is not in {searched}")]
     MapToolMissing { program: &'static str, searched: String },
-    /// `newuidmap` or `newgidmap` lacks the file capability or set-id bit that it needs.
-    #[error("`{program}` cannot write id maps: it has neither file capabilities nor the set-id bit")]
-    MapToolPowerless { program: PathBuf, said: String },
+    /// `newuidmap` or `newgidmap` lacks the power that it needs.
+    #[error("`{program}` cannot write id maps: {why} (it said: {said})")]
+    MapToolPowerless { program: PathBuf, why: Powerless, said: String },
     /// The range is not the user's.
     #[error("`{program}` refuses the ids {ranges}: {said}")]
     MapRefused { program: PathBuf, ranges: String, said: String },
@@ -196,8 +198,14 @@ impl Error {
     pub(crate) fn from_failure(failure: Failure, plan: Option<&Plan>) -> Self {
         let command = || plan.and_then(|plan| plan.command.argv.first()).cloned().unwrap_or_default();
         match failure {
-            Failure::UserNamespace(wire) => Self::UserNamespace { block: UserNamespaceBlock::find(), source: wire.into() },
-            Failure::Namespaces(wire) => Self::Namespaces { block: UserNamespaceBlock::find(), source: wire.into() },
+            Failure::UserNamespace(wire) => {
+                let source = sys::Error::from(wire);
+                Self::UserNamespace { block: Block::find(&source), source }
+            }
+            Failure::Namespaces(wire) => {
+                let source = sys::Error::from(wire);
+                Self::Namespaces { block: Block::find(&source), source }
+            }
             Failure::Nested(wire) => Self::NestedNamespace { source: wire.into() },
             Failure::Prepare(wire) => Self::Prepare { source: wire.into() },
             Failure::Directory(wire) => {
@@ -221,7 +229,7 @@ impl Error {
                 let file_system = sys::mount::file_system_name(upper).unwrap_or_else(|_| "an unknown file system".to_owned());
                 Self::Overlay { upper: upper.clone(), file_system, source }
             }
-            Some(Step::Proc { target }) => Self::Proc { target: target.clone(), source },
+            Some(Step::Proc { target, proc }) if proc != &Proc::Shared => Self::Proc { target: target.clone(), source },
             Some(step) => Self::Step { step: step.to_string(), source },
             None => Self::Prepare { source },
         }
@@ -236,71 +244,9 @@ pub struct TaskCause {
     source: Option<Box<TaskCause>>,
 }
 
-/// Why user namespaces do not work here, as far as the kernel's settings tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UserNamespaceBlock {
-    /// `user.max_user_namespaces` is 0.
-    MaxIsZero,
-    /// `kernel.unprivileged_userns_clone` is 0 (Debian's patch, linux-hardened).
-    CloneDisabled,
-    /// `AppArmor` takes the capabilities away again (`kernel.apparmor_restrict_unprivileged_userns`, Ubuntu since 23.10).
-    AppArmor,
-    /// None of the known settings: a container engine's seccomp filter or another security module.
-    Unknown,
-}
-
-impl UserNamespaceBlock {
-    /// Reads the settings of this machine.
-    pub fn find() -> Self {
-        Self::find_below(Path::new("/proc/sys"))
-    }
-
-    fn find_below(settings: &Path) -> Self {
-        let value = |name: &str| std::fs::read_to_string(settings.join(name)).ok().map(|text| text.trim().to_owned());
-        let is = |name: &str, wanted: &str| value(name).as_deref() == Some(wanted);
-        if is("user/max_user_namespaces", "0") {
-            Self::MaxIsZero
-        } else if is("kernel/unprivileged_userns_clone", "0") {
-            Self::CloneDisabled
-        } else if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
-            Self::AppArmor
-        } else {
-            Self::Unknown
-        }
-    }
-}
-
-impl fmt::Display for UserNamespaceBlock {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::MaxIsZero => "`user.max_user_namespaces` is 0",
-            Self::CloneDisabled => "`kernel.unprivileged_userns_clone` is 0",
-            Self::AppArmor => "`kernel.apparmor_restrict_unprivileged_userns` is 1",
-            Self::Unknown => "no known kernel setting forbids it; a container's filter or a security module may",
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_blocking_setting_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let set = |name: &str, value: &str| {
-            let path = dir.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, value).unwrap();
-        };
-        assert_eq!(UserNamespaceBlock::find_below(dir.path()), UserNamespaceBlock::Unknown);
-        set("kernel/apparmor_restrict_unprivileged_userns", "1\n");
-        assert_eq!(UserNamespaceBlock::find_below(dir.path()), UserNamespaceBlock::AppArmor);
-        set("kernel/unprivileged_userns_clone", "0\n");
-        assert_eq!(UserNamespaceBlock::find_below(dir.path()), UserNamespaceBlock::CloneDisabled);
-        set("user/max_user_namespaces", "0\n");
-        assert_eq!(UserNamespaceBlock::find_below(dir.path()).to_string(), "`user.max_user_namespaces` is 0");
-    }
 
     #[test]
     fn failures_become_errors_that_name_their_object() {
@@ -308,7 +254,7 @@ mod tests {
         let plan = Plan {
             hostname: "x".to_owned(),
             network: super::super::plan::Network::None,
-            steps: vec![Step::Proc { target: "/proc".into() }, Step::PivotRoot],
+            steps: vec![Step::Proc { target: "/proc".into(), proc: Proc::New }, Step::PivotRoot],
             command: super::super::plan::CommandLine {
                 argv: vec!["emerge".to_owned()],
                 env: Vec::new(),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use parent::Parent;
 use subid::Subids;
 
+use super::isolation::Rung;
 use crate::sys;
 
 /// A run of ids, as in `/proc/PID/uid_map`.
@@ -52,6 +53,12 @@ pub enum IdMapError {
         line: usize,
         text: String,
     },
+    /// The files give the user ids that this user namespace does not have.
+    #[error("the subordinate ids of `{user}` are not in this user namespace")]
+    NotHere { user: String },
+    /// Only root's ids can be mapped without a range.
+    #[error("only root, of a host or of a user namespace, has ids of its own to give")]
+    NotRoot,
     /// Root of a user namespace that has too few ids itself.
     #[error("this user namespace has {count} ids, and Portage needs at least {NEEDED_COUNT}: its own user is 250")]
     TooFew { count: u64 },
@@ -73,22 +80,29 @@ impl IdMap {
     /// What this host grants the user: 0 is mapped to the user's own ids, and 1 upwards to all subordinate ranges, in their order. Root
     /// needs no such ranges: without them, every id of this user namespace is mapped to itself.
     ///
-    /// `root` is `/`, except in tests; `getsubids` is looked for in `search`.
-    pub fn of_host(root: &Path, uid: u32, gid: u32, user: &str, search: &[PathBuf]) -> Result<Self, IdMapError> {
+    /// `root` is `/`, except in tests; `getsubids` is looked for in `search`. If a kind of ids is `demanded`, there is no other.
+    pub fn of_host(
+        root: &Path,
+        uid: u32,
+        gid: u32,
+        user: &str,
+        search: &[PathBuf],
+        demanded: Option<Rung>,
+    ) -> Result<Self, IdMapError> {
         let granted =
             Subids { root, search }.of(user, uid).map(|[uids, gids]| Self { uids: stack(uid, &uids), gids: stack(gid, &gids) });
         if uid != 0 {
-            return granted;
+            return if demanded == Some(Rung::OwnIds) { Err(IdMapError::NotRoot) } else { granted };
         }
         let parent = Parent::read(&root.join("proc"));
         match granted {
+            Err(error) if demanded == Some(Rung::SubordinateIds) => Err(error),
+            _ if demanded == Some(Rung::OwnIds) => parent.enough(),
             // A file that came with a container's image may give root ids that the container does not have.
             Ok(granted) if parent.has(&granted) => Ok(granted),
             Err(error @ IdMapError::Line { .. }) => Err(error),
-            _ => {
-                let own = parent.own();
-                if own.count() < NEEDED_COUNT { Err(IdMapError::TooFew { count: own.count() }) } else { Ok(own) }
-            }
+            Ok(_) if demanded == Some(Rung::SubordinateIds) => Err(IdMapError::NotHere { user: user.to_owned() }),
+            _ => parent.enough(),
         }
     }
 
@@ -112,6 +126,11 @@ impl IdMap {
         });
         nested.uids.retain(|range| range.count > 0);
         (nested, watcher)
+    }
+
+    /// Whether every id is itself: root of a namespace has given its own ids.
+    pub(crate) fn is_own(&self) -> bool {
+        self.uids.iter().chain(&self.gids).all(|range| range.inside == range.outside)
     }
 
     /// The number of user ids or of group ids, whichever is smaller. Below [`COMFORTABLE_COUNT`] some packages cannot be installed.
@@ -241,7 +260,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        IdMap::of_host(dir.path(), uid, uid, user, &[])
+        IdMap::of_host(dir.path(), uid, uid, user, &[], None)
             .map(|map| map.to_string())
             .map_err(|error| error.to_string().replace(&dir.path().display().to_string(), ""))
     }

@@ -15,11 +15,13 @@ use serde::Serialize;
 use super::channel::Channel;
 use super::error::{Error, Result};
 use super::idmap::{IdMap, IdRange};
+use super::isolation::Isolation;
 use super::limits::Limits;
 use super::plan::Plan;
+use super::refusal::Powerless;
 use super::request::{FromOuter, FromPid1, OUTER, Request, SessionRequest, ToPid1};
 use super::stdio::{Copies, Inherited};
-use super::{capabilities, idmap, stdio};
+use super::{capabilities, idmap, refusal, stdio};
 use crate::sandbox::plan::MountCalls;
 use crate::sys;
 use crate::sys::process::Exit;
@@ -101,7 +103,10 @@ pub struct Launcher {
     map: IdMap,
     /// `map` as it is written.
     pieces: IdMap,
+    isolation: Isolation,
     search: Vec<PathBuf>,
+    /// A helper that has entered its namespace and has nothing to do yet.
+    ready: Mutex<Option<Helper>>,
     program: OnceLock<OwnedFd>,
     copying: Mutex<Option<JoinHandle<sys::Result<OwnedFd>>>>,
 }
@@ -114,7 +119,29 @@ impl Launcher {
     pub fn new(source: HelperSource, map: IdMap) -> Self {
         let search = MAP_TOOL_PLACES.iter().map(PathBuf::from).collect();
         let pieces = map.in_pieces();
-        Self { source, map, pieces, search, program: OnceLock::new(), copying: Mutex::new(None) }
+        let isolation = Isolation::of(&map);
+        Self {
+            source,
+            map,
+            pieces,
+            isolation,
+            search,
+            ready: Mutex::default(),
+            program: OnceLock::new(),
+            copying: Mutex::new(None),
+        }
+    }
+
+    /// Sessions get the `/proc` that is there.
+    #[must_use]
+    pub fn sharing_proc(mut self) -> Self {
+        self.isolation = self.isolation.sharing_proc();
+        self
+    }
+
+    /// What its sessions have.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
     }
 
     /// Looks for `newuidmap` and `newgidmap` in these directories.
@@ -133,6 +160,14 @@ impl Launcher {
             // If there is no thread, the first session copies it.
             *copying = crate::threads::builder().spawn(move || copy_program(&path)).ok();
         }
+    }
+
+    /// Enters the user namespace with its map, before there is anything to do in it: so a host that does not allow it is told at once, and
+    /// not after an hour of work. The next task or session goes on from there.
+    pub fn enter(&self) -> Result<()> {
+        let helper = self.helper()?;
+        *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = Some(helper);
+        Ok(())
     }
 
     /// The map that helpers are given.
@@ -219,8 +254,11 @@ impl Launcher {
         }
     }
 
-    /// An outer helper whose id map is written.
+    /// An outer helper that is root of its namespace.
     fn helper(&self) -> Result<Helper> {
+        if let Some(helper) = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Ok(helper);
+        }
         let (control, theirs) = Channel::pair().map_err(super::channel::ChannelError::from)?;
         // Executes the sealed copy and not the program itself: a session can reach the binary of a process through `/proc/PID/exe`, and
         // must not reach the installed one (CVE-2019-5736).
@@ -240,7 +278,12 @@ impl Launcher {
             other => return Err(Error::Protocol { what: format!("{other:?} before its id map") }),
         }
         self.write_map(helper.child.id())?;
-        Ok(helper)
+        helper.control.send(&Request::Enter, &[])?;
+        match helper.receive()? {
+            FromOuter::Entered => Ok(helper),
+            FromOuter::Failed(failure) => Err(Error::from_failure(failure, None)),
+            other => Err(Error::Protocol { what: format!("{other:?} before it has its ids") }),
+        }
     }
 
     /// The sealed copy of the helper's program, made when it is first needed.
@@ -281,7 +324,7 @@ impl Launcher {
     }
 
     fn start_map_tool(&self, name: &'static str, pid: u32, ranges: &[IdRange]) -> Result<MapTool> {
-        let program = self.search.iter().map(|directory| directory.join(name)).find(|path| path.is_file()).ok_or_else(|| {
+        let program = refusal::find_program(name, &self.search).ok_or_else(|| {
             let searched: Vec<String> = self.search.iter().map(|directory| directory.display().to_string()).collect();
             Error::MapToolMissing { program: name, searched: searched.join(":") }
         })?;
@@ -339,7 +382,7 @@ impl MapTool {
             || said.contains("failed: Permission denied")
             || said.contains("set caps")
         {
-            Error::MapToolPowerless { program, said }
+            Error::MapToolPowerless { why: Powerless::find(&program), program, said }
         // The exit code is 1 for every failure, so we can tell them apart by the words only (`LC_ALL=C` keeps them English).
         } else {
             let exit = status.code().map_or_else(

@@ -28,7 +28,7 @@ pub(crate) fn run(control: Channel, lookup: Lookup) -> i32 {
             let _ = control.send(&FromOuter::Failed(failure), &[]);
             1
         }
-        Ok(None) => 0,
+        Ok(None | Some((Request::Enter, _))) => 0,
         Ok(Some((Request::Session { session, remove_after }, fds))) => {
             let last = match supervise(&control, &session, fds, &remove_after) {
                 Ok(done) => done,
@@ -52,7 +52,7 @@ pub(crate) fn report_panics<M: serde::Serialize + 'static>(channel: Channel, wra
     }));
 }
 
-/// Enters the user namespace and waits for its map and the request. `None` if the other side is gone.
+/// Enters the user namespace, becomes root of it once its map is written, and waits for the request. `None` if the other side is gone.
 fn begin(control: &Channel) -> Result<Option<(Request, Vec<OwnedFd>)>, Failure> {
     let refused = |error: sys::Error| Failure::UserNamespace(error.into());
     signal::reset_all().map_err(refused)?;
@@ -64,11 +64,15 @@ fn begin(control: &Channel) -> Result<Option<(Request, Vec<OwnedFd>)>, Failure> 
     let shared = namespace::Shared::of_this_namespace();
     namespace::unshare(&[Namespace::User]).map_err(refused)?;
     control.send(&FromOuter::Unshared, &[]).map_err(|error| Failure::Protocol(error.to_string()))?;
-    let request = control.receive::<Request>().map_err(|error| Failure::Protocol(error.to_string()))?;
+    let protocol = |error: super::channel::ChannelError| Failure::Protocol(error.to_string());
+    if control.receive::<Request>().map_err(protocol)?.is_none() {
+        return Ok(None);
+    }
     // The limits are written only now, since the files below `/proc/sys/user` belong to id 0 of the namespace.
     let prepared = namespace::become_root().and_then(|()| shared.leave_half()).and_then(|()| process::set_dumpable(false));
     prepared.map_err(|error| Failure::Namespaces(error.into()))?;
-    Ok(request)
+    control.send(&FromOuter::Entered, &[]).map_err(protocol)?;
+    control.receive::<Request>().map_err(protocol)
 }
 
 /// Starts PID 1 and waits until it is reaped. This process holds the locks among `fds` until it ends.

@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::channel::{Channel, ChannelError};
 use super::idmap;
+use super::isolation::Proc;
 use super::limits::Watch;
 use super::outer::{report_panics, spawn_self};
 use super::plan::{Network, Plan, Step};
@@ -104,7 +105,14 @@ fn start(request: &SessionRequest, control: &Channel, stdio: Vec<OwnedFd>, count
 
 /// Measures what the session uses, including its file systems in memory.
 fn usage(plan: &Plan, root: &RootDir) -> sys::Result<Usage> {
-    let mut usage = Usage::of_this_namespace()?;
+    let shared = |step: &Step| match step {
+        Step::Proc { target, proc: Proc::Shared } => Some(target.clone()),
+        _ => None,
+    };
+    let mut usage = match plan.steps.iter().find_map(shared) {
+        Some(target) => Usage::by_shared(root.place(&target)?.as_fd())?,
+        None => Usage::of_this_namespace()?,
+    };
     let made = |step: &Step| match step {
         Step::Tmpfs { target, .. } => vec![target.clone()],
         Step::Dev { target } => vec![target.clone(), target.join("shm")],

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::isolation::Proc;
+
 /// Which network the session sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -138,10 +140,11 @@ pub enum Step {
         /// Mode of its root directory.
         mode: u32,
     },
-    /// The processes of the session's PID namespace.
+    /// Processes and settings of the kernel.
     Proc {
         /// In the new root.
         target: PathBuf,
+        proc: Proc,
     },
     /// The kernel's devices, read-only: fresh with a network namespace of one's own, else the host's.
     Sys {
@@ -193,10 +196,10 @@ impl Step {
     pub const FIRST_MAKE_CONF: &'static str = "00-make.conf";
 
     /// What every session has besides its root: `/proc`, `/sys`, `/dev`, `/run`, `/tmp`.
-    pub fn standard() -> Vec<Self> {
+    pub fn standard(proc: Proc) -> Vec<Self> {
         let target = PathBuf::from;
         vec![
-            Self::Proc { target: target("/proc") },
+            Self::Proc { target: target("/proc"), proc },
             Self::Sys { target: target("/sys") },
             Self::Dev { target: target("/dev") },
             Self::Tmpfs { target: target("/run"), size: None, mode: 0o755 },
@@ -303,7 +306,7 @@ impl Step {
             }
             Self::BindRoot { source, .. } => vec![source],
             Self::Bind { source, target, .. } => vec![source, target],
-            Self::Tmpfs { target, .. } | Self::Proc { target } | Self::Sys { target } | Self::Dev { target } => vec![target],
+            Self::Tmpfs { target, .. } | Self::Proc { target, .. } | Self::Sys { target } | Self::Dev { target } => vec![target],
             Self::MakeConfDirectory | Self::PivotRoot => Vec::new(),
         }
     }
@@ -337,7 +340,11 @@ impl fmt::Display for Step {
                 write!(out, "tmpfs on {} mode {mode:04o}", target.display())?;
                 size.map_or(Ok(()), |bytes| write!(out, " size {bytes}"))
             }
-            Self::Proc { target } => write!(out, "new proc on {}", target.display()),
+            Self::Proc { target, proc } => match proc {
+                Proc::New => write!(out, "new proc on {}", target.display()),
+                Proc::NewReadOnly => write!(out, "new proc on {} read-only", target.display()),
+                Proc::Shared => write!(out, "the host's proc on {} read-only", target.display()),
+            },
             Self::Sys { target } => write!(out, "sysfs on {} read-only", target.display()),
             Self::Dev { target } => write!(out, "devices, devpts, shm and mqueue on {}", target.display()),
             Self::Directory { path, mode } => write!(out, "directory {} mode {mode:04o}", path.display()),
@@ -392,7 +399,7 @@ mod tests {
                 volatile: true,
             },
         ];
-        steps.extend(Step::standard());
+        steps.extend(Step::standard(Proc::New));
         steps.extend([
             Step::Bind { source: path("/r/gentoo"), target: path("/var/db/repos/gentoo"), read_only: true },
             Step::Bind { source: path("/c/distfiles"), target: path("/var/cache/distfiles"), read_only: false },

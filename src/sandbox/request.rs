@@ -19,9 +19,11 @@ pub(crate) const OUTER: &str = "gentoomuch-helper";
 pub(crate) const PID1: &str = "gentoomuch-init";
 pub(crate) const SESSION: &str = "gentoomuch-session";
 
-/// gentoomuch to the outer helper, once the id map is written.
+/// gentoomuch to the outer helper.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
+    /// The map is written: become root of it. The first request, answered by [`FromOuter::Entered`].
+    Enter,
     /// With descriptors: PID 1's socket, stdin, stdout, stderr, then the locks to hold.
     Session { session: Box<SessionRequest>, remove_after: Vec<PathBuf> },
     /// With descriptors: those of the task, then the locks to hold.
@@ -33,6 +35,8 @@ pub(crate) enum Request {
 pub(crate) enum FromOuter {
     /// It is in its user namespace and waits for the map.
     Unshared,
+    /// It is root of its namespace, with all capabilities there, and waits for work.
+    Entered,
     /// PID 1 runs, under this number in the host's PID namespace.
     Spawned {
         pid1: i32,

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Mode};
 
+use super::isolation::Proc;
 use super::plan::MountCalls;
 use super::plan::{Network, Plan, Source, Step};
 use crate::beneath::{self, RootDir, TreeDir, Way};
@@ -78,10 +79,7 @@ impl<'plan> Building<'plan> {
             Step::BindRoot { source, read_only } => self.bind_root(source, *read_only),
             Step::Bind { source, target, read_only } => self.bind(source, target, *read_only),
             Step::Tmpfs { target, size, mode } => self.tmpfs(target, *size, *mode),
-            Step::Proc { target } => {
-                let proc = NewFileSystem::open("proc")?.mount(Attributes::KERNEL)?;
-                self.attach(&proc, target)
-            }
+            Step::Proc { target, proc } => self.proc(target, *proc),
             Step::Sys { target } => self.sys(target),
             Step::Dev { target } => self.dev(target),
             Step::Directory { path, mode } => Ok(self.root()?.directory(path, *mode).map(drop)?),
@@ -159,6 +157,14 @@ impl<'plan> Building<'plan> {
         self.attach(&tmpfs(size, None, mode, Attributes::TEMPORARY)?, target)
     }
 
+    fn proc(&self, target: &Path, proc: Proc) -> Result<()> {
+        if proc == Proc::Shared {
+            return self.bind_host(Path::new("/proc"), target);
+        }
+        let attributes = Attributes { read_only: proc == Proc::NewReadOnly, ..Attributes::KERNEL };
+        self.attach(&NewFileSystem::open("proc")?.mount(attributes)?, target)
+    }
+
     /// The kernel mounts a fresh sysfs only for the owner of the network namespace, and only if the host hides no part of its own. Else
     /// the host's is bound.
     fn sys(&self, target: &Path) -> Result<()> {
@@ -168,9 +174,13 @@ impl<'plan> Building<'plan> {
                 return self.attach(&sysfs, target);
             }
         }
-        // A clone of the whole tree: a plain bind of `/sys` is EINVAL, since the mounts on it are locked in our namespace.
-        let sys = Path::new("/sys");
-        let tree = mount::clone_tree(mount::name(sys)?.as_fd(), sys)?;
+        self.bind_host(Path::new("/sys"), target)
+    }
+
+    /// Shows a file system that the kernel fills as the host has it, read-only. A clone of the whole tree: a plain bind is EINVAL, since
+    /// the mounts on it are locked in our namespace.
+    fn bind_host(&self, source: &Path, target: &Path) -> Result<()> {
+        let tree = mount::clone_tree(mount::name(source)?.as_fd(), source)?;
         let place = self.root()?.directory(target, 0o755)?;
         self.attach_source(&tree, place.as_fd(), target, true)
     }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! /                      overlay: the state's layers, the session's upper on top
-//! /proc /sys /dev        new, never the host's
+//! /proc                  new, unless the host refuses that (`sandbox/isolation.rs`)
+//! /sys /dev              new, never the host's
 //! /dev/shm/gentoomuch-jobserver   where a session that shares a budget of make jobs takes them from (jobserver.rs)
 //! /run /tmp              tmpfs
 //! /run/portage           the session's `status/`: where emerge tells how far it is
@@ -27,6 +28,7 @@ use crate::config::REPOS_DIR;
 use crate::fetch::seen;
 use crate::jobserver::PIPE_INSIDE;
 use crate::portage::session_conf::SessionConf;
+use crate::sandbox::Proc;
 use crate::sandbox::plan::{CommandLine, Network, Plan, Source, Step};
 use crate::trees::synced;
 
@@ -128,6 +130,7 @@ pub(crate) struct Root {
     pub binds: Vec<UserBind>,
     /// The session's own file of `repos.conf`, if it needs one.
     pub synced: Option<String>,
+    pub proc: Proc,
 }
 
 /// One command in a session.
@@ -162,7 +165,7 @@ impl Root {
                 mountpoint: self.mountpoint.clone(),
                 volatile: true,
             },
-            Step::Proc { target: "/proc".into() },
+            Step::Proc { target: "/proc".into(), proc: self.proc },
             Step::Sys { target: "/sys".into() },
             Step::Dev { target: "/dev".into() },
             Step::Tmpfs { target: "/run".into(), size: None, mode: 0o755 },
@@ -368,6 +371,7 @@ mod tests {
     fn root() -> Root {
         Root {
             lower: vec!["/s/layers/b/fs".into(), "/s/layers/a/fs".into()],
+            proc: Proc::New,
             upper: "/s/sessions/x/layer/fs".into(),
             work: "/s/sessions/x/work".into(),
             mountpoint: "/s/sessions/x/root".into(),

@@ -134,6 +134,7 @@ pub(crate) fn work<'s>(
             configuration: kept.dir.clone(),
             binds,
             synced,
+            proc: cx.launcher.isolation().proc(),
         },
         session: RefCell::new(session),
         log_dir,
@@ -164,7 +165,8 @@ pub(crate) fn work<'s>(
 /// The settings that all sessions have in common.
 pub(crate) fn session_conf(cx: &Context<'_>, observability: bool) -> SessionConf {
     let logdir = crate::session::root::LOG_DIR.to_owned();
-    SessionConf { logdir, observability, ..SessionConf::new(cx.settings.jobs) }
+    let own_proc = cx.launcher.isolation().proc().allows_another();
+    SessionConf { logdir, observability, own_proc, ..SessionConf::new(cx.settings.jobs) }
 }
 
 /// The field of a state's origin.

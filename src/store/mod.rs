@@ -170,6 +170,12 @@ impl Store {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// How the ids compare that a store was made with, without opening it. `None` if there is no store.
+    pub(crate) fn compare(root: &Path, current: &IdMap) -> Result<Option<IdMapChange>> {
+        let record = durable::read_json::<StoreRecord>(&root.join("store.json"))?;
+        Ok(record.map(|record| change(current, &record.idmap)))
+    }
+
     /// Writes `store.json`. If two processes do so at once, the second takes what the first has written.
     fn create_record(root: &Path, path: &Path, current: &IdMap) -> Result<StoreRecord> {
         let lock_path = root.join("locks").join("structure");
@@ -193,13 +199,11 @@ impl Store {
 
     /// Whether the host still grants the ids that the store was made with.
     pub fn idmap_change(&self) -> IdMapChange {
-        let same =
-            covers(&self.inner.current.uids, &self.inner.idmap.uids) && covers(&self.inner.current.gids, &self.inner.idmap.gids);
-        if same { IdMapChange::None } else { IdMapChange::Changed }
+        change(&self.inner.current, &self.inner.idmap)
     }
 
     /// Fails if the id map has changed: with other ids, what is written now and what is there could not be read or removed together.
-    fn require_idmap(&self) -> Result<()> {
+    pub(crate) fn require_idmap(&self) -> Result<()> {
         match self.idmap_change() {
             IdMapChange::None => Ok(()),
             IdMapChange::Changed => Err(Error::IdMapChanged {
@@ -314,6 +318,11 @@ fn set_mode(path: &Path, mode: u32) -> Result<()> {
 
 fn open_at(path: &Path, flags: OFlags) -> Result<OwnedFd> {
     rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|e| Error::io("open", path, e.into()))
+}
+
+fn change(current: &IdMap, recorded: &IdMap) -> IdMapChange {
+    let same = covers(&current.uids, &recorded.uids) && covers(&current.gids, &recorded.gids);
+    if same { IdMapChange::None } else { IdMapChange::Changed }
 }
 
 /// Whether `new` maps each id of `old` to the same outside id.

@@ -179,6 +179,14 @@ pub(crate) fn file_system_name(path: &Path) -> Result<String> {
         0xca45_1a4e => "bcachefs".to_owned(),
         0xff53_4d42 | 0xfe53_4d42 => "cifs".to_owned(),
         0x0102_1997 => "9p".to_owned(),
+        0x4d44 => "vfat".to_owned(),
+        0x2011_bab0 => "exfat".to_owned(),
+        0x7366_746e => "ntfs".to_owned(),
+        0x00c3_6400 => "ceph".to_owned(),
+        0x5346_414f => "afs".to_owned(),
+        0x1983_0326 => "beegfs".to_owned(),
+        0xf15f => "ecryptfs".to_owned(),
+        0x8584_58f6 => "ramfs".to_owned(),
         other => format!("{other:#x}"),
     })
 }

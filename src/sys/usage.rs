@@ -1,4 +1,4 @@
-//! What the processes of a PID namespace use, according to its own `/proc`.
+//! What the processes of a PID namespace use, according to its own `/proc`, or to one that shows more.
 //!
 //! A first look is cheap: the resident pages of each process, with shared pages counted for each process that has them. Only if the sum
 //! is too much, each page is divided among those who have it (`smaps_rollup`, which walks page tables), and files that the kernel can
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
-use rustix::fs::{AtFlags, Dir, FsWord, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FsWord, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::mount::{Attributes, NewFileSystem};
@@ -30,9 +30,18 @@ const INODE_BYTES: u64 = 1024;
 #[derive(Debug)]
 pub(crate) struct Usage {
     proc: OwnedFd,
+    /// What `proc` calls the calling process.
+    own: String,
+    /// The calling process's PID namespace, if `proc` shows other processes as well.
+    namespace: Option<(u64, u64)>,
     in_memory: Vec<OwnedFd>,
     /// The IPC namespace of the calling process. `None`: segments are not counted.
     own_ipc: Option<OwnedFd>,
+}
+
+/// What makes two descriptors the same file.
+fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
 }
 
 /// What has to be found out.
@@ -103,10 +112,29 @@ impl Usage {
         // The descriptor of `fsmount` is like one with `O_PATH`: it cannot be listed.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let proc = rustix::fs::openat(&mounted, ".", flags, Mode::empty()).map_err(Error::of("openat", "/proc"))?;
-        let path = "1/ns/ipc";
-        let own_ipc = rustix::fs::openat(&proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        Self::by(proc, false)
+    }
+
+    /// The same by the `/proc` at `place`, which may belong to a PID namespace above.
+    pub(crate) fn by_shared(place: BorrowedFd<'_>) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Self::by(rustix::fs::openat(place, ".", flags, Mode::empty()).map_err(Error::of("openat", "/proc"))?, true)
+    }
+
+    fn by(proc: OwnedFd, shared: bool) -> Result<Self> {
+        let own = rustix::fs::readlinkat(&proc, "self", Vec::new()).map_err(Error::of("readlinkat", "/proc/self"))?;
+        let own = own.to_string_lossy().into_owned();
+        let path = format!("{own}/ns/ipc");
+        let own_ipc = rustix::fs::openat(&proc, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let own_ipc = Some(own_ipc.map_err(Error::of("openat", format_args!("/proc/{path}")))?);
-        Ok(Self { proc, in_memory: Vec::new(), own_ipc })
+        let path = format!("{own}/ns/pid");
+        let namespace = if shared {
+            let stat = rustix::fs::statat(&proc, &path, AtFlags::empty());
+            Some(identity(&stat.map_err(Error::of("fstatat", format_args!("/proc/{path}")))?))
+        } else {
+            None
+        };
+        Ok(Self { proc, own, namespace, in_memory: Vec::new(), own_ipc })
     }
 
     /// Also counts the files of the file system at `directory` if it lies in memory. Each file system counts once.
@@ -170,12 +198,24 @@ impl Usage {
         for entry in Dir::read_from(&self.proc).map_err(Error::of("opendir", "/proc"))? {
             let entry = entry.map_err(Error::of("readdir", "/proc"))?;
             let name = entry.file_name().to_str().unwrap_or_default();
-            // Process 1 is ours.
-            if name != "1" && !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) {
+            let is_process = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+            if is_process && name != self.own && self.is_here(name)? {
                 found.push(name.to_owned());
             }
         }
         Ok(found)
+    }
+
+    /// Whether a process is in the calling process's PID namespace. The kernel does not let us look at processes of other user namespaces
+    /// than those below our own (EACCES), so they are none of ours.
+    fn is_here(&self, pid: &str) -> Result<bool> {
+        let Some(namespace) = self.namespace else { return Ok(true) };
+        let path = format!("{pid}/ns/pid");
+        match rustix::fs::statat(&self.proc, &path, AtFlags::empty()) {
+            Ok(stat) => Ok(identity(&stat) == namespace),
+            Err(Errno::NOENT | Errno::SRCH | Errno::ACCESS) => Ok(false),
+            Err(errno) => Err(Error::new("fstatat", format_args!("/proc/{path}"), errno)),
+        }
     }
 
     /// The beginning of a file of a process; `None` if the process is gone.
@@ -269,7 +309,7 @@ impl Usage {
                 .map_err(Error::of("readlinkat", format_args!("/proc/{path}")))
         };
         let mut bytes = self.segments_here_bytes()?;
-        let mut seen: BTreeSet<_> = link("1")?.into_iter().collect();
+        let mut seen: BTreeSet<_> = link(&self.own)?.into_iter().collect();
         for pid in processes {
             budget.spend()?;
             if !link(pid)?.is_some_and(|link| seen.insert(link)) {
@@ -363,7 +403,7 @@ mod tests {
 
     fn usage(proc: &std::path::Path) -> Usage {
         let proc = rustix::fs::open(proc, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        Usage { proc, in_memory: Vec::new(), own_ipc: None }
+        Usage { proc, own: "1".to_owned(), namespace: None, in_memory: Vec::new(), own_ipc: None }
     }
 
     fn plenty() -> Budget {

@@ -229,5 +229,5 @@ fn directories_that_the_program_is_told_of() {
     fs::write(base.join("file"), "").unwrap();
     let output = home.program().env("GENTOOMUCH_DATA", base.join("file/below")).args(["doctor"]).output().unwrap();
     assert_tame("a data directory below a file", &output);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
 }

@@ -28,9 +28,16 @@ fn results_as_json() {
     let report = json(&home.run(&["doctor", "--json"]).stdout);
     assert!(report["ready"].is_boolean(), "{report}");
     for check in report["checks"].as_array().unwrap() {
-        assert!(["ok", "warning", "failed"].contains(&check["status"].as_str().unwrap()), "{check}");
-        assert_eq!(check["remedy"].is_null(), check["status"] == "ok", "{check}");
+        assert!(["ok", "warning", "failed", "not-tried"].contains(&check["status"].as_str().unwrap()), "{check}");
+        assert_eq!(check["remedy"].is_null(), ["ok", "not-tried"].contains(&check["status"].as_str().unwrap()), "{check}");
     }
+    let rungs: Vec<&str> = report["rungs"].as_array().unwrap().iter().map(|rung| rung["rung"].as_str().unwrap()).collect();
+    assert_eq!(rungs, ["subordinate-ids", "own-ids", "shared-proc"]);
+    // Also where it cannot even find its directories.
+    let output = home.program().env_remove("HOME").args(["doctor", "--json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let report = json(&output.stdout);
+    assert_eq!((&report["ready"], &report["checks"][0]["name"]), (&false.into(), &"directories".into()), "{report}");
 }
 
 #[test]

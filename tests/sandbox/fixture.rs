@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use gentoomuch::internals::sandbox::{
-    CommandLine, Error, Exit, HelperSource, IdMap, Launcher, MountCalls, Network, Plan, Running, SessionOptions, Stdio, Step,
+    CommandLine, Error, Exit, HelperSource, IdMap, Launcher, MountCalls, Network, Plan, Proc, Running, SessionOptions, Stdio, Step,
 };
 
 pub(crate) struct Fixture {
@@ -54,7 +54,7 @@ pub(crate) fn id_map() -> Result<IdMap, String> {
         return Err("these tests run as an ordinary user, and this is root".to_owned());
     }
     let user = nix::unistd::User::from_uid(uid).unwrap().ok_or("this user has no name")?;
-    IdMap::of_host(Path::new("/"), uid.as_raw(), user.gid.as_raw(), &user.name, &[]).map_err(|error| error.to_string())
+    IdMap::of_host(Path::new("/"), uid.as_raw(), user.gid.as_raw(), &user.name, &[], None).map_err(|error| error.to_string())
 }
 
 pub(crate) fn launcher(map: IdMap) -> Launcher {
@@ -173,7 +173,7 @@ pub(crate) fn plan(place: &Path, argv: &[&str]) -> Plan {
     for name in ["/etc/passwd", "/etc/group", "/etc/ld.so.cache"] {
         steps.push(Step::Bind { source: name.into(), target: name.into(), read_only: true });
     }
-    steps.extend(Step::standard());
+    steps.extend(Step::standard(Proc::New));
     steps.push(Step::PivotRoot);
     let command = CommandLine {
         argv: argv.iter().map(ToString::to_string).collect(),

@@ -9,6 +9,7 @@ mod descriptors;
 mod exposure;
 mod fixture;
 mod hostile;
+mod hosts;
 mod isolation;
 mod limits;
 mod mounts;

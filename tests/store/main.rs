@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use gentoomuch::internals::sandbox::{
-    CommandLine, Exit, HelperSource, IdMap, Launcher, Network, Plan, SessionOptions, Stdio, Step,
+    CommandLine, Exit, HelperSource, IdMap, Launcher, Network, Plan, Proc, SessionOptions, Stdio, Step,
 };
 use gentoomuch::internals::store::{InMap, NewState, Purpose, Session, State, Store, Wait};
 
@@ -18,7 +18,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 fn launcher() -> Option<Launcher> {
     let uid = nix::unistd::getuid();
     let user = nix::unistd::User::from_uid(uid).unwrap().unwrap();
-    match IdMap::of_host(Path::new("/"), uid.as_raw(), user.gid.as_raw(), &user.name, &[]) {
+    match IdMap::of_host(Path::new("/"), uid.as_raw(), user.gid.as_raw(), &user.name, &[], None) {
         Ok(map) => Some(Launcher::new(HelperSource::Path(PathBuf::from(env!("CARGO_BIN_EXE_gentoomuch"))), map)),
         Err(error) if std::env::var_os("GENTOOMUCH_TEST_STRICT").is_none() => {
             eprintln!("skipped: {error}");
@@ -45,7 +45,7 @@ fn run(launcher: &Launcher, session: &mut Session, script: &str) {
     for name in ["bin", "sbin", "lib", "lib64"] {
         steps.push(Step::Symlink { path: Path::new("/").join(name), to: Path::new("usr").join(name) });
     }
-    steps.extend(Step::standard());
+    steps.extend(Step::standard(Proc::New));
     steps.push(Step::PivotRoot);
     let command = CommandLine {
         argv: vec!["sh".into(), "-ec".into(), script.into()],

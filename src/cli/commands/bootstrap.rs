@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         no_rebuild: args.no_rebuild,
     };
     Invocation::given_file(&options.stage3)?;
-    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let opened = Opened::for_sessions(invocation, args.limits)?;
     let done = bootstrap::bootstrap(&opened.context(jobs), &config, &keys, &options)?;
     invocation.progress.clear();
     if args.json {

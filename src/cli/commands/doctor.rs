@@ -7,21 +7,23 @@ use std::process::ExitCode;
 
 use crate::config::ConfigDir;
 use crate::host;
-use crate::host::{Status, Subject};
-use crate::sandbox::{HelperSource, IdMap, Launcher};
+use crate::host::{Candidate, Check, Report, Status, Subject};
+use crate::sandbox::{self, HelperSource, IdMap, Launcher, Rung};
 use crate::stage3::sign::Gpg;
 
 use super::Outcome;
-use crate::cli::failures::sandbox::id_map_hint;
+use crate::cli::failures::sandbox::{id_map_hint, sandbox_words};
 use crate::cli::invocation::Invocation;
 use crate::cli::invocation::host_arch;
 use crate::cli::report::{Failure, Kind};
-use crate::cli::screen::{Shown as _, Style, Text};
+use crate::cli::screen::{Style, Text};
 use crate::cli::table::{Table, print, print_json};
 
 /// Check whether this host can build, by trying each step
 ///
-/// It exits with 0 only if builds can run here. Each failure comes with a hint that says what to do.
+/// It exits with 0 only if builds can run here. Each failure comes with a hint that says what to do. What could not be tried, since
+/// something before it failed, says so. The last table has one line for each kind of isolation, the strongest first: commands take the
+/// first that works, and `--isolation` demands one. Nothing is left behind.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch doctor
@@ -32,26 +34,33 @@ pub(crate) struct Args {
     json: bool,
 }
 
+impl Args {
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+}
+
+/// What is printed if not even the directories could be found out: a reader of JSON gets a report whatever happens.
+pub(crate) fn refused(failure: &Failure) -> Outcome {
+    let check = Check {
+        name: "directories",
+        status: Status::Failed,
+        found: failure.in_one_line(),
+        remedy: Some(failure.remedies().join("; ")).filter(|remedy| !remedy.is_empty()),
+    };
+    print_json(&Report { ready: false, isolation: None, checks: vec![check], rungs: Vec::new() })?;
+    Ok(ExitCode::from(failure.kind().code()))
+}
+
 /// Runs it.
 pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
-    let user = Invocation::user();
-    let data = &invocation.places.data;
-    std::fs::create_dir_all(data).map_err(|error| {
-        Failure::new(Kind::Other, error)
-            .about(format!("cannot create `{}`", data.shown()))
-            .hint("choose another place with `--data`")
-    })?;
-    let ids = IdMap::of_host(Path::new("/"), user.uid, user.gid, &user.name, &Invocation::search_path());
-    let launcher = match &ids {
-        Ok(map) => Some(Launcher::new(HelperSource::CurrentExe, map.clone()).search_in(Invocation::search_path())),
-        Err(_) => None,
-    };
+    let remedies = |error: &sandbox::Error| sandbox_words(error).1;
     let subject = Subject {
-        id_map: ids.as_ref().map_err(|error| (error.to_string(), id_map_hint(error).replace("USER", &user.name))),
-        is_root: user.uid == 0,
-        launcher: launcher.as_ref(),
+        launcher: &candidate(None),
+        rungs: Rung::ALL.into_iter().map(|rung| (rung, candidate(Some(rung)))).collect(),
+        remedies: &remedies,
         search_path: &Invocation::search_path(),
-        data,
+        data: &invocation.places.data,
         signing_key: signing_key(invocation),
     };
     let report = host::examine(&subject);
@@ -69,9 +78,24 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
                 text = text.words(&format!("\n{}: {remedy}\n", check.name));
             }
         }
+        let mut rungs = Table::new(&["ISOLATION", "WORKS", "LACKS"]);
+        for rung in &report.rungs {
+            let works = if rung.works { "yes" } else { "no" };
+            rungs.row([rung.rung.to_string(), works.to_owned(), rung.lacks.clone().unwrap_or_default()]);
+        }
+        text = text.words("\n").words(&rungs.render());
         print(text.words(if report.ready { "\nready: yes\n" } else { "\nready: no\n" }))?;
     }
     Ok(if report.ready { ExitCode::SUCCESS } else { ExitCode::from(Kind::Host.code()) })
+}
+
+/// The ids of a rung, or those that commands would use.
+fn candidate(rung: Option<Rung>) -> Candidate {
+    let (user, search) = (Invocation::user(), Invocation::search_path());
+    let ids = IdMap::of_host(Path::new("/"), user.uid, user.gid, &user.name, &search, rung);
+    let ids = ids.map_err(|error| (error.to_string(), id_map_hint(&error)))?;
+    let launcher = Launcher::new(HelperSource::CurrentExe, ids).search_in(search);
+    Ok(if rung == Some(Rung::SharedProc) { launcher.sharing_proc() } else { launcher })
 }
 
 /// The key that would sign artifacts: the configuration's, or gpg's default one where there is no configuration. Nobody is asked for a passphrase.
@@ -117,5 +141,6 @@ fn word(status: Status) -> &'static str {
         Status::Ok => "ok",
         Status::Warning => "warning",
         Status::Failed => "failed",
+        Status::NotTried => "not tried",
     }
 }

@@ -83,7 +83,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         None if args.jobs == Some(0) => return Err(Failure::message(Kind::Usage, "`--jobs` must be at least 1")),
         None => args.jobs,
     };
-    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let opened = Opened::for_sessions(invocation, args.limits)?;
     let live = Live::new(&invocation.progress);
     let experiment = try_it::experiment(&opened.context(Some(jobs.unwrap_or_else(processors))), &options, config.as_ref(), &live);
     live.clear();

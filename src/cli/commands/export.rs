@@ -69,7 +69,7 @@ fn destination(given: &Path, invocation: &Invocation) -> Destination {
 pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     // States can be exported without a configuration; one that is there must be right.
     let config = if invocation.places.config.exists() { Some(ConfigDir::open(&invocation.places.config)?) } else { None };
-    let opened = Opened::open(invocation)?;
+    let opened = Opened::open(invocation)?.entered()?;
     let request = ExportRequest {
         state: args.state.clone(),
         format: args.format.map(Into::into),

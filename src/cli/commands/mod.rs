@@ -7,7 +7,7 @@ mod completions;
 mod config;
 mod cp;
 mod diff;
-mod doctor;
+pub(crate) mod doctor;
 mod experiment;
 mod export;
 mod freshroot;
@@ -90,7 +90,7 @@ impl Command {
 
     /// Whether it may put something into the data or cache directory. Those that read or write the configuration alone make none.
     pub(crate) fn keeps_things(&self) -> bool {
-        !matches!(self, Self::Init(_) | Self::Config(_) | Self::Keys(_) | Self::Completions(_) | Self::Man(_))
+        !matches!(self, Self::Doctor(_) | Self::Init(_) | Self::Config(_) | Self::Keys(_) | Self::Completions(_) | Self::Man(_))
     }
 }
 

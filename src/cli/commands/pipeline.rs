@@ -190,7 +190,7 @@ fn build(
     json: bool,
 ) -> CommandOutcome {
     if !pipeline.is_current() {
-        opened.tools.launcher.prepare();
+        opened.enter()?;
     }
     let view = View::new(&invocation.progress, pipeline.nodes());
     let result = pipeline.run(keep_going, &view);

@@ -147,7 +147,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     if let Command::Update { name, all, depclean, jobs, limits, json } = &args.command {
         let config = invocation.config()?;
         let jobs = Invocation::jobs(*jobs, &config)?;
-        let opened = Opened::open(invocation)?.limited(*limits)?;
+        let opened = Opened::for_sessions(invocation, *limits)?;
         let cx = opened.context(jobs);
         if *all {
             return update_all(invocation, &cx, &config, *depclean, *json);

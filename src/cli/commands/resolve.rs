@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     let mut options = options(args, &config)?;
     options.into.clone_from(&args.write);
     options.max_rounds = usize::try_from(args.rounds).unwrap_or(usize::MAX);
-    let opened = Opened::open(invocation)?;
+    let opened = Opened::open(invocation)?.entered()?;
     let resolved = resolve::resolve(&opened.context(None), &config, &options);
     invocation.progress.clear();
     let resolved = match resolved {

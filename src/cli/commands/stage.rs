@@ -110,7 +110,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     // What is wrong with the words given needs no sandbox to be found out.
     config.stage4(&args.name)?;
     let jobs = Invocation::jobs(args.jobs, &config)?;
-    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let opened = Opened::for_sessions(invocation, args.limits)?;
     let options = StageOptions {
         name: args.name.clone(),
         format: args.format.map(Into::into),

@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
                 Failure::message(Kind::Usage, "a pin is for one repository").hint("name it: `gentoomuch sync --pin REV NAME`")
             );
         }
-        let opened = Opened::open(invocation)?;
+        let opened = Opened::open(invocation)?.entered()?;
         let options = |source, rev, name, pinned| SyncOptions {
             from: SyncFrom::Remote(source),
             rev,
@@ -107,7 +107,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     };
     let config = if args.pin.is_some() { Some(invocation.config()?) } else { None };
     let options = SyncOptions { from, rev, name: args.name.clone(), pinned: false, verify, programs };
-    let opened = Opened::open(invocation)?;
+    let opened = Opened::open(invocation)?.entered()?;
     let cx = opened.context(None);
     let mut synced = trees::sync(&cx, &options, &keys)?;
     if let Some(config) = config {

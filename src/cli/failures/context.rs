@@ -3,6 +3,7 @@
 use std::error::Error as _;
 
 use crate::context::OpenError;
+use crate::host::HostProblem;
 use crate::threads::NoThread;
 use crate::{context, sandbox, store};
 
@@ -29,6 +30,7 @@ impl From<context::Error> for Failure {
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         match error {
+            OpenError::Host(HostProblem::Sandbox(error)) => (*error).into(),
             OpenError::Host(problem) => {
                 let hint = problem.remedy();
                 Self::new(Kind::Host, problem).about("this host cannot sandbox").hint(hint).hint(doctor_hint())

@@ -1,26 +1,30 @@
 //! Kinds and hints of a sandbox that could not be made, or that was ended.
 
+use crate::cli::invocation::Invocation;
 use crate::sandbox;
-use crate::sandbox::UserNamespaceBlock;
 use crate::sandbox::idmap::IdMapError;
+use crate::sandbox::refusal::{forbids_memfd, range_advice};
 
 use crate::cli::report::{Failure, Kind};
-use crate::cli::screen::Shown as _;
 
 /// Kind and hints of a sandbox that could not be made.
 pub(crate) fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
     use sandbox::Error as E;
     let one = |hint: &str| vec![hint.to_owned()];
     match error {
-        E::IdMap(error) => (Kind::Host, one(id_map_hint(error))),
-        E::UserNamespace { block, .. } | E::Namespaces { block, .. } => (Kind::Host, vec![block_hint(*block), doctor_hint()]),
+        E::IdMap(error) => (Kind::Host, vec![id_map_hint(error)]),
+        E::UserNamespace { block, .. } | E::Namespaces { block, .. } => (Kind::Host, vec![block.remedy(), doctor_hint()]),
+        E::HelperProgram { .. } if forbids_memfd() => (
+            Kind::Host,
+            one("`vm.memfd_noexec` is 2, which forbids programs in memory; as the administrator: `sysctl -w vm.memfd_noexec=1`"),
+        ),
         E::MapToolMissing { .. } => (
             Kind::Host,
             one(
                 "as the administrator: install `uidmap` (Debian, Ubuntu), `shadow-utils` (Fedora), `shadow` (openSUSE, Arch) or `sys-apps/shadow` (Gentoo)",
             ),
         ),
-        E::MapToolPowerless { program, .. } => (Kind::Host, vec![format!("as the administrator: `chmod u+s {}`", program.shown())]),
+        E::MapToolPowerless { program, why, .. } => (Kind::Host, vec![why.remedy(program)]),
         E::MapWrite { lacks, .. } if lacks.is_empty() => (Kind::Host, vec![doctor_hint()]),
         E::MapWrite { .. } => (
             Kind::Host,
@@ -31,7 +35,7 @@ pub(crate) fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
         E::Overlay { .. } => (
             Kind::Host,
             vec![
-                "put the data directory on ext4, xfs, btrfs or tmpfs with `--data` or `GENTOOMUCH_DATA`".to_owned(),
+                "put the data directory on a local ext4, xfs, btrfs or tmpfs with `--data` or `GENTOOMUCH_DATA`".to_owned(),
                 doctor_hint(),
             ],
         ),
@@ -65,29 +69,18 @@ pub(super) fn doctor_hint() -> String {
     "`gentoomuch doctor` checks everything".to_owned()
 }
 
-fn block_hint(block: UserNamespaceBlock) -> String {
-    match block {
-        UserNamespaceBlock::MaxIsZero => "as the administrator: `sysctl -w user.max_user_namespaces=65536`",
-        UserNamespaceBlock::CloneDisabled => "as the administrator: `sysctl -w kernel.unprivileged_userns_clone=1`",
-        UserNamespaceBlock::AppArmor => {
-            "as the administrator: `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or an AppArmor profile with `userns`"
-        }
-        UserNamespaceBlock::Unknown => "in a container: start it with `--security-opt seccomp=unconfined`",
-    }
-    .to_owned()
-}
-
-/// What to do about missing subordinate ids.
-pub(crate) fn id_map_hint(error: &IdMapError) -> &'static str {
+/// What to do about missing ids.
+pub(crate) fn id_map_hint(error: &IdMapError) -> String {
     match error {
-        IdMapError::NoRange { .. } | IdMapError::Read { .. } => {
-            "as the administrator: `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER` (any free range will do)"
-        }
+        IdMapError::NoRange { user, .. } => range_advice(user),
+        IdMapError::Read { .. } => range_advice(&Invocation::user().name),
         IdMapError::TooFew { .. } => {
             "give the container a range of 65536 ids (`podman run --userns=auto:size=65536`, `unshare --map-auto --map-root-user`, \
              `hostUsers: false` in Kubernetes)"
+                .to_owned()
         }
-        IdMapError::Line { .. } => "as the administrator: correct that line; see subuid(5)",
+        IdMapError::NotHere { .. } | IdMapError::NotRoot => "leave out `--isolation`".to_owned(),
+        IdMapError::Line { .. } => "as the administrator: correct that line; see subuid(5)".to_owned(),
     }
 }
 

@@ -304,7 +304,7 @@ fn keep_kernel(cx: &Context<'_>, work: &mut Work<'_>, task: &PayloadRecipe<'_>, 
         "modules": count("m"),
         "initramfs": task.recipe.config.dracut.is_some(),
         "inputs": task.content,
-        "isolation": crate::host::rung(),
+        "isolation": cx.launcher.isolation().to_string(),
         "network": [],
     });
     let newest_input = task.sources.newest_input;

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::{COMFORTABLE_COUNT, IdMap, IdRange};
+use super::{COMFORTABLE_COUNT, IdMap, IdMapError, IdRange, NEEDED_COUNT};
 
 /// The ids of a namespace, in runs that the kernel does not let a line of a child's map exceed: first id and count.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,12 @@ impl Parent {
             ranges.map(|(first, count)| IdRange { inside: first, outside: first, count }).collect()
         };
         joined(IdMap { uids: own(&self.uids), gids: own(&self.gids) })
+    }
+
+    /// The same, if Portage can work with them.
+    pub(super) fn enough(&self) -> Result<IdMap, IdMapError> {
+        let own = self.own();
+        if own.count() < NEEDED_COUNT { Err(IdMapError::TooFew { count: own.count() }) } else { Ok(own) }
     }
 
     /// The same map in lines that the kernel accepts.

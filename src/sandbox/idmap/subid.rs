@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::IdMapError;
+use crate::sandbox::refusal::find_program;
 
 /// Where this host keeps ranges.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +51,7 @@ impl Subids<'_> {
 
     /// What `getsubids` answers; `None` if it is missing or knows no range of either kind.
     fn ask(self, user: &str) -> Option<[Vec<Range>; 2]> {
-        let program = self.search.iter().map(|directory| directory.join("getsubids")).find(|path| path.is_file())?;
+        let program = find_program("getsubids", self.search)?;
         let ask = |kind: Option<&str>| {
             let mut command = Command::new(&program);
             command.args(kind).arg(user).env_clear().env("LC_ALL", "C").stdin(Stdio::null());

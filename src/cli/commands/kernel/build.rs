@@ -40,7 +40,7 @@ pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     // What is wrong with the words given needs no sandbox to be found out.
     config.kernel(&args.name)?;
     let jobs = Invocation::jobs(args.jobs, &config)?;
-    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let opened = Opened::for_sessions(invocation, args.limits)?;
     let built = kernel::kernel_build(&opened.context(jobs), &config, &args.name, args.profile.as_deref())?;
     invocation.progress.clear();
     if args.json {

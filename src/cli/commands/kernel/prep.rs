@@ -85,7 +85,7 @@ pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         return Err(crate::kernel::Error::NoTerminal { target: options.target }.into());
     }
     let jobs = Invocation::jobs(None, &config)?;
-    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let opened = Opened::for_sessions(invocation, args.limits)?;
     let prepared = prep::kernel_prep(&opened.context(jobs), &config, &options)?;
     invocation.progress.clear();
     if args.json {

@@ -51,7 +51,7 @@ pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     let jobs = Invocation::jobs(None, &config)?;
     let mut all = Vec::new();
     if !names.is_empty() {
-        let opened = Opened::open(invocation)?.limited(args.limits)?;
+        let opened = Opened::for_sessions(invocation, args.limits)?;
         let cx = opened.context(jobs);
         for name in &names {
             let news = update::kernel_update(&cx, &config, name, args.profile.as_deref(), args.write)?;

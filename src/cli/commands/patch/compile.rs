@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         config.patch(name)?;
     }
     let jobs = Invocation::jobs(args.jobs, &config)?;
-    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let opened = Opened::for_sessions(invocation, args.limits)?;
     let options =
         CompileOptions { names: args.names.clone(), profile: args.profile.clone(), all: args.all, fail_fast: args.fail_fast };
     let live = Live::new(&invocation.progress);

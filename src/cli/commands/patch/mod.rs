@@ -284,7 +284,7 @@ fn prep(args: &Prep, invocation: &Invocation) -> Outcome {
         profile: args.profile.clone(),
         prepare: !args.no_prepare,
     };
-    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let opened = Opened::for_sessions(invocation, args.limits)?;
     let done = prep::patch_prep(&opened.context(Invocation::jobs(None, &config)?), &config, &options)?;
     invocation.progress.clear();
     print_either(args.json, &done, words::prepared)?;
@@ -307,7 +307,7 @@ fn attempt(args: &Try, invocation: &Invocation) -> Outcome {
     let config = invocation.config()?;
     let jobs = Invocation::jobs(args.jobs, &config)?;
     let options = AttemptOptions { name: args.name.clone(), profile: args.profile.clone(), show_log: !args.json };
-    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let opened = Opened::for_sessions(invocation, args.limits)?;
     let done = attempt::patch_try(&opened.context(jobs), &config, &options)?;
     invocation.progress.clear();
     print_either(args.json, &done, words::attempted)?;
@@ -336,7 +336,7 @@ fn refresh(args: &Refresh, invocation: &Invocation) -> Outcome {
     }
     let config = invocation.config()?;
     let options = RefreshOptions { name: args.name.clone(), to: args.to.clone(), profile: args.profile.clone() };
-    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let opened = Opened::for_sessions(invocation, args.limits)?;
     let done = refresh::patch_refresh(&opened.context(Invocation::jobs(None, &config)?), &config, &options)?;
     invocation.progress.clear();
     print_either(args.json, &done, words::refreshed)?;

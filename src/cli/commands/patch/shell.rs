@@ -29,7 +29,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
-    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let opened = Opened::for_sessions(invocation, args.limits)?;
     let exit = attempt::patch_shell(&opened.context(None), &args.name, &args.command, super::has_terminal())?;
     invocation.progress.clear();
     Ok(match exit {

@@ -1,0 +1,352 @@
+//! Why this host refuses what a sandbox needs: by the call that failed and its errno, and by what the kernel's settings tell.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::sys;
+
+/// Why namespaces do not work here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Block {
+    /// This setting is 0.
+    Off(&'static str),
+    /// As many as this setting allows are in use (ENOSPC, which does not mean the disk).
+    Exhausted(&'static str),
+    /// `AppArmor` takes the capabilities away again (Ubuntu since 23.10).
+    AppArmor,
+    /// The kernel lets nobody make a user namespace in a changed root.
+    Chroot,
+    /// Not Linux: it has neither overlayfs for users nor what else is needed.
+    Gvisor,
+    /// `setgroups` is denied in the namespace above, so no program can drop its groups.
+    Setgroups,
+    /// The kernel was built without them.
+    NotBuilt,
+    /// A seccomp filter is in force, as in a container.
+    Filter,
+    /// Nothing tells.
+    Unknown,
+}
+
+/// Settings and their files.
+const LIMITS: [(&str, &str); 7] = [
+    ("user.max_user_namespaces", "proc/sys/user/max_user_namespaces"),
+    ("user.max_mnt_namespaces", "proc/sys/user/max_mnt_namespaces"),
+    ("user.max_pid_namespaces", "proc/sys/user/max_pid_namespaces"),
+    ("user.max_ipc_namespaces", "proc/sys/user/max_ipc_namespaces"),
+    ("user.max_uts_namespaces", "proc/sys/user/max_uts_namespaces"),
+    ("user.max_net_namespaces", "proc/sys/user/max_net_namespaces"),
+    ("user.max_cgroup_namespaces", "proc/sys/user/max_cgroup_namespaces"),
+];
+
+impl Block {
+    /// Why this call failed here.
+    pub fn find(error: &sys::Error) -> Self {
+        Self::find_below(Path::new("/"), error)
+    }
+
+    fn find_below(root: &Path, error: &sys::Error) -> Self {
+        let text = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
+        let is = |path: &str, wanted: &str| text(path).trim() == wanted;
+        let makes_user_namespace = error.call == "unshare" && error.args.contains("CLONE_NEWUSER");
+        if is_gvisor(&text("proc/version")) {
+            return Self::Gvisor;
+        }
+        match error.errno() {
+            Some(libc::ENOSPC | libc::EUSERS) => {
+                if let Some((setting, _)) = LIMITS.iter().find(|(_, path)| is(path, "0")) {
+                    return Self::Off(setting);
+                }
+                Self::Exhausted(if makes_user_namespace { LIMITS[0].0 } else { "user.max_*_namespaces" })
+            }
+            Some(libc::EINVAL) if makes_user_namespace => Self::NotBuilt,
+            Some(libc::EPERM) if makes_user_namespace && is_changed_root(&text("proc/self/mountinfo")) => Self::Chroot,
+            Some(libc::EPERM) if makes_user_namespace && is("proc/sys/kernel/unprivileged_userns_clone", "0") => {
+                Self::Off("kernel.unprivileged_userns_clone")
+            }
+            Some(libc::EPERM) if error.call == "setgroups" && is("proc/self/setgroups", "deny") => Self::Setgroups,
+            Some(libc::EPERM | libc::EACCES) if is("proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") => Self::AppArmor,
+            Some(libc::EPERM) if status(&text("proc/self/status"), "Seccomp") == Some(2) => Self::Filter,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// What to do: a command for the administrator where one is needed.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Off(setting @ "kernel.unprivileged_userns_clone") => {
+                format!("as the administrator: `sysctl -w {setting}=1`, and keep it in `/etc/sysctl.d/`")
+            }
+            Self::Off(setting) => format!("as the administrator: `sysctl -w {setting}=65536`, and keep it in `/etc/sysctl.d/`"),
+            Self::Exhausted(setting) => format!(
+                "end programs that hold namespaces (`lsns` lists them), or as the administrator: raise `{setting}` with `sysctl -w`"
+            ),
+            Self::AppArmor => "as the administrator: load an AppArmor profile that allows `userns` for this program, or \
+                 `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`"
+                .to_owned(),
+            Self::Chroot => "start it outside of the changed root, or enter that one with `bwrap` or `systemd-nspawn`".to_owned(),
+            Self::Gvisor => "start the container with another runtime, such as `runc` or `crun`".to_owned(),
+            Self::Setgroups => "make the namespace with `newuidmap`, or as root without `--setgroups deny`".to_owned(),
+            Self::NotBuilt => "boot a kernel with `CONFIG_USER_NS=y`".to_owned(),
+            Self::Filter | Self::Unknown => CONTAINERS.to_owned(),
+        }
+    }
+}
+
+/// What containers need. Docker's own profile for `AppArmor` denies mounts even without the filter, and its masked `/proc` a new one: so all
+/// three are said at once.
+const CONTAINERS: &str = "in a container, start it with all of: docker: `--security-opt seccomp=unconfined --security-opt \
+    apparmor=unconfined --security-opt systempaths=unconfined`; podman: `--security-opt seccomp=unconfined`; Kubernetes: \
+    `seccompProfile` and `appArmorProfile` of type `Unconfined`, with `hostUsers: false`; GitLab's runner: \
+    `security_opt = [\"seccomp=unconfined\", \"apparmor=unconfined\", \"systempaths=unconfined\"]` in `[runners.docker]`";
+
+impl fmt::Display for Block {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off(setting) => write!(out, "`{setting}` is 0"),
+            Self::Exhausted(setting) => write!(out, "as many are in use as `{setting}` allows"),
+            Self::AppArmor => out.write_str("`kernel.apparmor_restrict_unprivileged_userns` is 1"),
+            Self::Chroot => out.write_str("this process is in a changed root (chroot)"),
+            Self::Gvisor => out.write_str("this is gVisor, not Linux"),
+            Self::Setgroups => out.write_str("`setgroups` is denied in this user namespace"),
+            Self::NotBuilt => out.write_str("the kernel has none"),
+            Self::Filter => out.write_str("a seccomp filter is in force, as in a container"),
+            Self::Unknown => {
+                out.write_str("no known kernel setting forbids it; a container, a changed root (chroot) or a security module may")
+            }
+        }
+    }
+}
+
+/// gVisor answers with this version, or names itself.
+fn is_gvisor(version: &str) -> bool {
+    version.to_lowercase().contains("gvisor") || version.contains("#1 SMP Sun Jan 10 15:06:54 PST 2016")
+}
+
+/// Whether this process's root is no mount: then somebody changed it with `chroot`.
+fn is_changed_root(mountinfo: &str) -> bool {
+    !mountinfo.is_empty() && !mountinfo.lines().any(|line| line.split(' ').nth(4) == Some("/"))
+}
+
+/// A number in `/proc/PID/status`.
+pub(crate) fn status(text: &str, name: &str) -> Option<u32> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
+}
+
+/// Why `newuidmap` or `newgidmap` cannot write a map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Powerless {
+    /// `no_new_privs` is set: no program gains anything.
+    NoNewPrivs,
+    /// Its file system is mounted with `nosuid`.
+    NoSuid,
+    /// A file of the user's own, which can be no set-id program of root.
+    Own,
+    /// It belongs to this user, who is not root.
+    Foreign(u32),
+    /// Neither set-id bit nor file capability.
+    Plain,
+    /// It has its power, and the kernel refuses all the same, as in a container whose root is not the host's.
+    Contained,
+}
+
+impl Powerless {
+    pub(crate) fn find(program: &Path) -> Self {
+        let status_text = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        if status(&status_text, "NoNewPrivs") == Some(1) {
+            return Self::NoNewPrivs;
+        }
+        let nosuid = rustix::fs::statvfs(program).is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::NOSUID));
+        if nosuid {
+            return Self::NoSuid;
+        }
+        let mut value = [0u8; 24];
+        if rustix::fs::getxattr(program, c"security.capability", &mut value).is_ok() {
+            return Self::Contained;
+        }
+        match fs::metadata(program) {
+            Ok(file) if file.uid() == rustix::process::geteuid().as_raw() => Self::Own,
+            Ok(file) if file.uid() != 0 => Self::Foreign(file.uid()),
+            Ok(file) if file.mode() & 0o4000 != 0 => Self::Contained,
+            _ => Self::Plain,
+        }
+    }
+
+    /// What to do about `program`.
+    pub fn remedy(&self, program: &Path) -> String {
+        let program = program.display();
+        match self {
+            Self::NoNewPrivs => "start it outside of the wrapper or container that sets `no_new_privs` (systemd: `NoNewPrivileges=no`, docker: \
+                without `--security-opt no-new-privileges`, Kubernetes: `allowPrivilegeEscalation: true`)"
+                .to_owned(),
+            Self::NoSuid => format!("use a `{program}` on a file system that is not mounted with `nosuid`"),
+            Self::Own | Self::Foreign(_) => {
+                format!("take the directory of `{program}` out of `PATH`, so that the one of the distribution is found")
+            }
+            Self::Plain => format!(
+                "as the administrator: install the package of `{program}` again (`uidmap` or `shadow`), since it lost its set-id bit or \
+                 file capability"
+            ),
+            Self::Contained => {
+                "in a container, as its root: `setcap cap_setuid=ep` on `newuidmap` and `setcap cap_setgid=ep` on `newgidmap` instead \
+                 of their set-id bits; or start gentoomuch as root of the container"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Powerless {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoNewPrivs => out.write_str("this process runs with `no_new_privs`"),
+            Self::NoSuid => out.write_str("it lies on a file system that is mounted with `nosuid`"),
+            Self::Own => out.write_str("it is a file of your own, without the power of root"),
+            Self::Foreign(uid) => write!(out, "it belongs to user {uid}, so it does not run as root"),
+            Self::Plain => out.write_str("it has neither file capabilities nor the set-id bit"),
+            Self::Contained => out.write_str("the kernel refuses it, as in a container whose root is not the host's"),
+        }
+    }
+}
+
+/// The first range of 65536 ids that nobody has, by the lines of `/etc/subuid` and `/etc/subgid` and by the ids of this namespace, if there
+/// is one.
+pub(crate) fn free_range(files: &[String], taken: &[u32], uid_map: &str) -> Option<(u32, u32)> {
+    const COUNT: u32 = 65536;
+    let number = |text: &str| text.trim().parse::<u32>().ok();
+    let mut used: Vec<(u32, u32)> = files
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter_map(|line| {
+            let mut fields = line.split(':').skip(1);
+            Some((number(fields.next()?)?, number(fields.next()?)?))
+        })
+        .chain(taken.iter().map(|id| (*id, 1)))
+        .collect();
+    used.sort_unstable();
+    let extents = uid_map.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace().filter_map(number);
+        Some((fields.next()?, fields.nth(1)?))
+    });
+    let here: Vec<(u32, u32)> = extents.collect();
+    // Above the ids of people and services: useradd(8) begins there, too.
+    let mut first = 100_000_u32;
+    for (begin, count) in used {
+        if begin.saturating_add(count) > first && begin < first.saturating_add(COUNT) {
+            first = begin.saturating_add(count);
+        }
+    }
+    let last = first.checked_add(COUNT - 1)?;
+    let within = |(begin, count): &(u32, u32)| *begin <= first && last - begin < *count;
+    (here.is_empty() || here.iter().any(within)).then_some((first, last))
+}
+
+/// What the administrator does for a user without subordinate ids.
+pub(crate) fn range_advice(user: &str) -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let users: Vec<u32> =
+        read("/etc/passwd").lines().filter_map(|line| line.split(':').nth(2)?.parse().ok()).filter(|uid| *uid >= 100_000).collect();
+    match free_range(&[read("/etc/subuid"), read("/etc/subgid")], &users, &read("/proc/self/uid_map")) {
+        Some((first, last)) => {
+            format!("as the administrator: `usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {user}`")
+        }
+        None => "in this container no range of 65536 ids is free: start it with more, or start gentoomuch as its root".to_owned(),
+    }
+}
+
+/// The program of a helper, if it cannot be executed from memory: a setting forbids it.
+pub(crate) fn forbids_memfd() -> bool {
+    fs::read_to_string("/proc/sys/vm/memfd_noexec").is_ok_and(|text| text.trim() == "2")
+}
+
+/// Where `newuidmap` and its like lie.
+pub(crate) fn find_program(name: &str, search: &[PathBuf]) -> Option<PathBuf> {
+    search.iter().map(|directory| directory.join(name)).find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn a_refusal_is_explained_by_its_call_and_errno() {
+        const USER: (&str, &str) = ("unshare", "CLONE_NEWUSER");
+        const OTHERS: (&str, &str) = ("unshare", "CLONE_NEWNS|CLONE_NEWIPC");
+        const SETGROUPS: (&str, &str) = ("setgroups", "[]");
+        let apparmor = ("proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1\n");
+        let filter = ("proc/self/status", "Name:\tx\nNoNewPrivs:\t1\nSeccomp:\t2\n");
+        let cases: [(&[(&str, &str)], _, _, Block); 14] = [
+            (&[("proc/sys/user/max_user_namespaces", "0\n")], USER, libc::ENOSPC, Block::Off("user.max_user_namespaces")),
+            (&[("proc/sys/user/max_user_namespaces", "9\n")], USER, libc::ENOSPC, Block::Exhausted("user.max_user_namespaces")),
+            (&[("proc/sys/user/max_net_namespaces", "0\n")], OTHERS, libc::ENOSPC, Block::Off("user.max_net_namespaces")),
+            (&[], OTHERS, libc::ENOSPC, Block::Exhausted("user.max_*_namespaces")),
+            (&[], USER, libc::EINVAL, Block::NotBuilt),
+            (
+                &[("proc/sys/kernel/unprivileged_userns_clone", "0\n")],
+                USER,
+                libc::EPERM,
+                Block::Off("kernel.unprivileged_userns_clone"),
+            ),
+            (&[("proc/self/mountinfo", "1 2 0:3 / /proc rw - proc proc rw\n")], USER, libc::EPERM, Block::Chroot),
+            (&[("proc/self/mountinfo", "1 2 0:3 / / rw - ext4 x rw\n"), filter], USER, libc::EPERM, Block::Filter),
+            (&[apparmor], SETGROUPS, libc::EPERM, Block::AppArmor),
+            (&[apparmor], USER, libc::EACCES, Block::AppArmor),
+            (&[apparmor], USER, libc::ENOMEM, Block::Unknown),
+            (&[("proc/self/setgroups", "deny\n")], SETGROUPS, libc::EPERM, Block::Setgroups),
+            (&[("proc/version", "Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016\n")], USER, libc::EPERM, Block::Gvisor),
+            (&[], USER, libc::EPERM, Block::Unknown),
+        ];
+        for (files, (call, args), errno, block) in cases {
+            let error = sys::Error::new(call, args, std::io::Error::from_raw_os_error(errno));
+            assert_eq!(Block::find_below(host(files).path(), &error), block, "{files:?}");
+        }
+    }
+
+    #[test]
+    fn one_remedy_names_all_that_a_container_lacks() {
+        let remedy = Block::Filter.remedy();
+        for flag in ["seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined", "hostUsers: false", "[runners.docker]"]
+        {
+            assert!(remedy.contains(flag), "{flag}: {remedy}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_told_to_give_power_to_a_file_of_a_user() {
+        let dir = host(&[("newuidmap", "")]);
+        let program = dir.path().join("newuidmap");
+        let why = Powerless::find(&program);
+        assert_ne!(why, Powerless::Plain);
+        for why in [Powerless::Own, Powerless::Foreign(7), Powerless::Plain, Powerless::Contained, Powerless::NoSuid] {
+            assert!(!why.remedy(&program).contains("u+s"), "{why}");
+        }
+    }
+
+    #[test]
+    fn the_advised_range_is_free() {
+        let whole = "0 0 4294967295\n";
+        let range = |files: &[&str], map| free_range(&files.iter().map(ToString::to_string).collect::<Vec<_>>(), &[], map);
+        assert_eq!(range(&[], whole), Some((100_000, 165_535)));
+        assert_eq!(range(&["other:100000:65536\n"], whole), Some((165_536, 231_071)));
+        // Also of groups, and in any order; a line that nobody understands is nobody's.
+        assert_eq!(range(&["b:165536:65536\n# x\n", "a:100000:65536\n"], whole), Some((231_072, 296_607)));
+        assert_eq!(range(&["a:120000:10\n"], whole), Some((120_010, 185_545)));
+        assert_eq!(free_range(&[], &[100_005], whole), Some((100_006, 165_541)));
+        // A container has what its own map says.
+        assert_eq!(range(&[], "0 1000 1\n1 100000 65536\n"), None);
+        assert_eq!(range(&[], "0 1000 1\n1 100000 1000000\n"), Some((100_000, 165_535)));
+        assert_eq!(range(&["a:100000:4294867295\n"], whole), None);
+    }
+}

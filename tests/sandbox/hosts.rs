@@ -1,0 +1,176 @@
+//! The real program on hosts of other kinds, imitated by namespaces: root of a namespace, a masked `/proc`, settings that forbid.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::fixture::{id_map, skip};
+
+/// Runs a shell script as root of a new user namespace, made as `how` says. `gentoomuch` there is the program, with a home of its own.
+fn root_of(how: &[&str], script: &str) -> Option<(String, Output)> {
+    if let Err(why) = id_map() {
+        skip(&why);
+        return None;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let script = format!("gentoomuch() {{ \"$PROGRAM\" \"$@\"; }}\n{script}");
+    let output = Command::new("unshare")
+        .args(how)
+        .args(["sh", "-c", &script])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+        .env("LC_ALL", "C")
+        .env("HOME", home.path())
+        .env("PROGRAM", env!("CARGO_BIN_EXE_gentoomuch"))
+        .output();
+    let output = match output {
+        Ok(output) => output,
+        Err(error) => {
+            skip(&format!("no unshare(1): {error}"));
+            return None;
+        }
+    };
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if said.contains("unshare: unrecognized option") || said.contains("unshare: could not parse") {
+        skip(&said);
+        return None;
+    }
+    let left: Vec<_> = walk(home.path());
+    assert!(!left.iter().any(|name| name.contains("gentoomuch-doctor")), "{left:?}");
+    Some((said, output))
+}
+
+fn walk(directory: &Path) -> Vec<String> {
+    std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn report(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+const ROOT: [&str; 3] = ["--user", "--map-auto", "--map-root-user"];
+
+/// As [`ROOT`], where mounts can be made.
+const WITH_MOUNTS: [&str; 6] = ["--user", "--map-auto", "--map-root-user", "--mount", "--pid", "--fork"];
+
+/// The parts of the report that depend on the namespace.
+fn works(report: &serde_json::Value, rung: &str) -> bool {
+    report["rungs"].as_array().unwrap().iter().any(|one| one["rung"] == rung && one["works"] == true)
+}
+
+fn check<'a>(report: &'a serde_json::Value, name: &str) -> &'a serde_json::Value {
+    report["checks"].as_array().unwrap().iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("{name}: {report}"))
+}
+
+#[test]
+fn root_of_a_namespace_gives_its_own_ids() {
+    let Some((said, output)) = root_of(&ROOT, "gentoomuch doctor --json") else { return };
+    let report = report(&output);
+    assert_eq!(report["ready"], true, "{report:#} {said}");
+    assert!(report["isolation"].as_str().unwrap().starts_with("own-ids+nested-userns"), "{report:#}");
+    assert!(works(&report, "own-ids") && works(&report, "shared-proc") && !works(&report, "subordinate-ids"), "{report:#}");
+}
+
+#[test]
+fn one_id_is_too_few() {
+    let Some((said, output)) = root_of(&["--user", "--map-root-user"], "gentoomuch store ls; echo $?; gentoomuch doctor --json")
+    else {
+        return;
+    };
+    assert!(said.contains("this user namespace has 1 ids, and Portage needs at least 251"), "{said}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (code, json) = text.split_once('\n').unwrap();
+    assert_eq!(code, "5");
+    let report: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert_eq!(check(&report, "ids")["status"], "failed");
+    // What needs ids could not be tried, and nobody is told to use another file system.
+    for name in ["user namespace", "overlayfs", "session"] {
+        assert_eq!(
+            (&check(&report, name)["status"], &check(&report, name)["remedy"]),
+            (&"not-tried".into(), &serde_json::Value::Null)
+        );
+    }
+}
+
+#[test]
+fn a_capability_that_is_missing_for_maps_is_named() {
+    let script =
+        "setpriv --bounding-set=-setfcap \"$PROGRAM\" store ls; setpriv --bounding-set=-setuid,-setgid \"$PROGRAM\" store ls";
+    let Some((said, _)) = root_of(&ROOT, script) else { return };
+    let words = "error: root of this user namespace cannot give ids to a new one: this process lacks ";
+    assert!(said.contains(&format!("{words}`CAP_SETFCAP`\n")), "{said}");
+    assert!(said.contains(&format!("{words}`CAP_SETUID`, `CAP_SETGID`\n")), "{said}");
+    assert!(said.contains("--cap-add SETFCAP"), "{said}");
+}
+
+#[test]
+fn a_masked_proc_is_shared_and_that_is_said() {
+    // As in a container: parts of its /proc are mounted over, so the kernel refuses a new one.
+    let masked = "mount -t proc proc /proc && mount --bind /dev/null /proc/interrupts && ";
+    let script = format!("{masked} gentoomuch doctor --json");
+    let Some((said, output)) = root_of(&WITH_MOUNTS, &script) else { return };
+    let report = report(&output);
+    assert_eq!(report["ready"], true, "{report:#} {said}");
+    assert!(report["isolation"].as_str().unwrap().starts_with("own-ids+shared-proc+nested-userns"), "{report:#}");
+    assert_eq!(check(&report, "session")["status"], "warning");
+    assert!(works(&report, "shared-proc") && !works(&report, "own-ids"), "{report:#}");
+    // A demand fails rather than falls.
+    let script = format!("{masked} gentoomuch store ls; echo $?; gentoomuch --isolation own-ids store ls; echo $?");
+    let Some((said, output)) = root_of(&WITH_MOUNTS, &script) else { return };
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "the store is empty\n0\n5\n", "{said}");
+    assert!(said.contains("caused by: the isolation is `shared-proc` here, and `own-ids` was demanded"), "{said}");
+}
+
+#[test]
+fn a_demand_that_no_host_of_this_user_meets_is_refused() {
+    let Some((said, output)) = root_of(&ROOT, "gentoomuch --isolation subordinate-ids store ls; echo $?") else { return };
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "5\n", "{said}");
+    assert!(said.contains("`root` has no range of ids in `/etc/subuid`"), "{said}");
+}
+
+#[test]
+fn settings_that_forbid_are_named_before_anything_is_kept() {
+    let script = "echo 0 >/proc/sys/user/max_user_namespaces; gentoomuch store ls; echo $?; test -e \"$HOME/.local/share/gentoomuch/store/store.json\"; echo $?";
+    let Some((said, output)) = root_of(&ROOT, script) else { return };
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "5\n1\n", "{said}");
+    assert!(said.contains("error: cannot make a user namespace: `user.max_user_namespaces` is 0"), "{said}");
+    assert!(!said.contains("ext4"), "{said}");
+    let script = "mount -t proc proc /proc; echo 2 >/proc/sys/vm/memfd_noexec || exit 77; gentoomuch store ls";
+    let Some((said, output)) = root_of(&WITH_MOUNTS, script) else { return };
+    if output.status.code() == Some(77) {
+        return skip("the kernel has no `vm.memfd_noexec` for a PID namespace");
+    }
+    assert!(said.contains("hint: `vm.memfd_noexec` is 2, which forbids programs in memory"), "{said}");
+}
+
+#[test]
+fn a_store_is_not_made_where_layers_cannot_lie() {
+    // A container's own root is an overlay.
+    let script = "mkdir \"$HOME\"/l \"$HOME\"/u \"$HOME\"/w \"$HOME\"/m && mount -t overlay overlay \
+        -o userxattr,lowerdir=\"$HOME\"/l,upperdir=\"$HOME\"/u,workdir=\"$HOME\"/w \"$HOME\"/m || exit 77
+        gentoomuch --data \"$HOME\"/m/data store ls; echo $?; ls \"$HOME\"/m/data/store; umount \"$HOME\"/m";
+    let Some((said, output)) = root_of(&WITH_MOUNTS, script) else { return };
+    if output.status.code() == Some(77) {
+        return skip(&said);
+    }
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "5\n", "{said}");
+    assert!(said.contains("/m/data`, which is on overlay\n"), "{said}");
+    assert!(said.contains("these would do: `/") && said.contains("a volume (`-v`) would do"), "{said}");
+}
+
+#[test]
+fn a_parent_that_ignores_its_children_changes_nothing() {
+    let Some((said, output)) = root_of(&ROOT, "trap '' CHLD; \"$PROGRAM\" store ls") else { return };
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "the store is empty\n", "{said}");
+}
+
+#[test]
+fn a_changed_root_is_named() {
+    let script = "mkdir \"$HOME\"/root && cd / && for entry in *; do
+            if [ -L $entry ]; then cp -P $entry \"$HOME\"/root/; continue; fi
+            [ -d $entry ] || continue
+            mkdir \"$HOME\"/root/$entry && mount --rbind /$entry \"$HOME\"/root/$entry
+        done
+        exec chroot \"$HOME\"/root \"$PROGRAM\" store ls";
+    let Some((said, _)) = root_of(&WITH_MOUNTS, script) else { return };
+    assert!(said.starts_with("error: cannot make a user namespace: this process is in a changed root (chroot)\n"), "{said}");
+}
