@@ -59,7 +59,7 @@ mod report;
 mod session;
 mod state;
 pub(crate) mod tasks;
-mod tree;
+mod tree_snapshot;
 mod verify;
 
 #[cfg(test)]
@@ -87,7 +87,7 @@ pub use self::session::{NewState, Purpose, Session};
 pub(crate) use self::session::{SessionRecord, SessionStatus};
 pub use self::state::State;
 pub(crate) use self::state::{Layer, LayerMeta, Sealed};
-pub(crate) use self::tree::{TempArea, Tree};
+pub(crate) use self::tree_snapshot::{TempArea, Tree};
 pub(crate) use self::verify::{DeepReport, Severity, VerifyReport};
 
 use crate::sandbox::idmap::{IdMap, IdRange};

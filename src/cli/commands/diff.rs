@@ -1,6 +1,6 @@
 //! `gentoomuch diff STATE STATE`
 
-mod words;
+mod diff_lines;
 
 use std::process::ExitCode;
 
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     if args.json {
         print_json(&diff)?;
     } else {
-        print(words::words(&diff, args.files.is_some()))?;
+        print(diff_lines::words(&diff, args.files.is_some()))?;
     }
     Ok(if args.exit_code && !diff.is_empty() { ExitCode::from(DIFFERENT) } else { ExitCode::SUCCESS })
 }

@@ -1,6 +1,6 @@
 //! `gentoomuch try ATOM…`
 
-mod words;
+mod experiment_lines;
 
 use std::process::ExitCode;
 
@@ -93,7 +93,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         print_json(&experiment)?;
     } else {
         let color = invocation.global.color.enabled(std::io::IsTerminal::is_terminal(&std::io::stdout()));
-        print(words::render(&experiment, color))?;
+        print(experiment_lines::render(&experiment, color))?;
     }
     let failed = experiment.combinations.iter().any(|one| matches!(one.outcome, Came::Failed(_)));
     Ok(if failed { ExitCode::from(Kind::Emerge.code()) } else { ExitCode::SUCCESS })
@@ -114,7 +114,7 @@ impl Watcher for Live<'_> {
     }
 
     fn ended(&self, index: usize, outcome: &Came) {
-        self.end(index, &words::in_short(outcome));
+        self.end(index, &experiment_lines::in_short(outcome));
     }
 }
 

@@ -1,7 +1,7 @@
 //! `gentoomuch pipeline [NAME…]`, `pipeline plan`, `pipeline node`
 
+mod pipeline_lines;
 mod view;
-mod words;
 
 use std::process::ExitCode;
 
@@ -177,7 +177,7 @@ fn planned(pipeline: &Pipeline<'_, '_>, json: bool) -> CommandOutcome {
     if json {
         print_json(&serde_json::json!({ "nodes": pipeline.nodes().collect::<Vec<_>>() }))?;
     } else {
-        print(words::planned(&pipeline.nodes().collect::<Vec<_>>()))?;
+        print(pipeline_lines::planned(&pipeline.nodes().collect::<Vec<_>>()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -200,7 +200,7 @@ fn build(
     if json {
         print_json(&report)?;
     } else {
-        print(words::summary(&report))?;
+        print(pipeline_lines::summary(&report))?;
     }
     outcome(invocation, &mut report)
 }

@@ -1,6 +1,6 @@
 //! `gentoomuch profile ls|set|show|update|rollback|rename|rm`
 
-mod words;
+mod profile_lines;
 
 use std::process::ExitCode;
 
@@ -21,7 +21,7 @@ use crate::cli::opened::Opened;
 use crate::cli::report::Failure;
 use crate::cli::table::{print, print_either, print_json};
 
-pub(super) use self::words::rolled_back;
+pub(super) use self::profile_lines::rolled_back;
 
 /// Show, update, roll back, rename and remove profiles
 ///
@@ -161,14 +161,14 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
                 format!("the default profile is updated; use `gentoomuch profile update --all` to update the other {others}, too");
             invocation.progress.event(&Event::Note(&words));
         }
-        return printed(*json, &done, words::updated);
+        return printed(*json, &done, profile_lines::updated);
     }
     let opened = Opened::open(invocation)?;
     let cx = opened.context(None);
     // Of use, but no need: what it is compared with works without.
     let config = || ConfigDir::open(&invocation.places.config).ok();
     match &args.command {
-        Command::Ls { json } => printed(*json, &profile::profile_rows(&cx)?, |rows| words::rows(rows)),
+        Command::Ls { json } => printed(*json, &profile::profile_rows(&cx)?, |rows| profile_lines::rows(rows)),
         Command::Set { name } => {
             profiles::set_default_profile(&cx, name)?;
             print(format!("default profile  {name}\n"))?;
@@ -176,16 +176,16 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         }
         Command::Show { name, packages, json } => {
             let shown = show::profile_show(&cx, name.as_deref(), config().as_ref())?;
-            printed(*json, &shown, |shown| words::shown(shown, *packages))
+            printed(*json, &shown, |shown| profile_lines::shown(shown, *packages))
         }
         Command::Rollback { name, to, json } => {
             let done = rollback::profile_rollback(&cx, name.as_deref(), *to, config().as_ref())?;
-            printed(*json, &done, words::rolled_back)
+            printed(*json, &done, profile_lines::rolled_back)
         }
         Command::Rename { old, new, json } => {
-            printed(*json, &names::profile_rename(&cx, old, new, config().as_ref())?, words::renamed)
+            printed(*json, &names::profile_rename(&cx, old, new, config().as_ref())?, profile_lines::renamed)
         }
-        Command::Rm { name, force, json } => printed(*json, &names::profile_remove(&cx, name, *force)?, words::removed),
+        Command::Rm { name, force, json } => printed(*json, &names::profile_remove(&cx, name, *force)?, profile_lines::removed),
         Command::Update { .. } => Ok(ExitCode::SUCCESS),
     }
 }
@@ -204,7 +204,7 @@ fn update_all(invocation: &Invocation, cx: &Context<'_>, config: &ConfigDir, dep
         let done = update::profile_update(cx, config, &UpdateOptions { profile: Some(name), depclean })?;
         invocation.progress.clear();
         if !json {
-            print(words::updated(&done))?;
+            print(profile_lines::updated(&done))?;
         }
         all.push(done);
     }

@@ -5,8 +5,8 @@
 
 mod licence;
 mod package;
+mod use_flag_words;
 mod variable;
-mod words;
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;

@@ -18,7 +18,6 @@ pub(crate) mod everything;
 pub(crate) mod files;
 pub(crate) mod shrink;
 pub(crate) mod survey;
-pub(crate) mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;

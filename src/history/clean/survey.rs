@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt::Display;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::history::clean::words::{day, seconds};
-use crate::history::clean::{CleanItem, CleanKind, CleanOptions, Forgettable, Forgotten, Thing, words};
+use crate::history::clean::{CleanItem, CleanKind, CleanOptions, Forgettable, Forgotten, Thing};
 use crate::store::{
     LayerId, Reached, RefEntry, Result, SessionId, SessionRecord, SessionStatus, State, StateId, Store, Tree, TreeId,
 };
@@ -313,8 +313,8 @@ impl Found {
         for id in &self.states {
             let layers = self.with_state.get(id).cloned().unwrap_or_default();
             let path = root.join("states").join(format!("{id}.json"));
-            let own = words::allocated(&path) + layers.iter().map(|id| size(&root.join("layers").join(id.as_str()))).sum::<u64>();
-            let name = survey.states.get(id).map_or_else(|| id.to_string(), words::state);
+            let own = allocated(&path) + layers.iter().map(|id| size(&root.join("layers").join(id.as_str()))).sum::<u64>();
+            let name = survey.states.get(id).map_or_else(|| id.to_string(), state_name);
             let why = survey.why(id, &self.forgotten);
             items.push(CleanItem { kind: CleanKind::States, name, path, bytes: own, why, thing: Thing::State(id.clone(), layers) });
         }
@@ -342,4 +342,28 @@ impl Found {
         }
         items
     }
+}
+
+/// A state for people: the start of its id, its kind and its profile.
+fn state_name(state: &State) -> String {
+    let origin = &state.origin;
+    let id = &state.id.as_str()[..12];
+    let what = origin.definition().or_else(|| origin.name()).or_else(|| origin.kind()).unwrap_or("state");
+    let on = origin.profile().map(|profile| format!(" on {profile}")).unwrap_or_default();
+    format!("{id} {what}{on}")
+}
+
+/// Seconds since 1970 of an RFC 3339 time; 0 if it is invalid, so that it counts as old.
+fn seconds(rfc3339: &str) -> i64 {
+    rfc3339.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second)
+}
+
+/// A day for people, UTC.
+pub(crate) fn day(secs: i64) -> String {
+    jiff::Timestamp::from_second(secs).unwrap_or(jiff::Timestamp::UNIX_EPOCH).strftime("%Y-%m-%d").to_string()
+}
+
+/// What a file takes on the disk, bytes.
+fn allocated(path: &Path) -> u64 {
+    std::fs::symlink_metadata(path).map_or(0, |meta| meta.blocks() * 512)
 }

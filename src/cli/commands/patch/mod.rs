@@ -1,8 +1,8 @@
 //! `gentoomuch patch prep|try|shell|save|compile|refresh|ls|show|rm`
 
 mod compile;
+mod patch_lines;
 mod shell;
-mod words;
 
 use std::process::ExitCode;
 
@@ -287,7 +287,7 @@ fn prep(args: &Prep, invocation: &Invocation) -> Outcome {
     let opened = Opened::for_sessions(invocation, args.limits)?;
     let done = prep::patch_prep(&opened.context(Invocation::jobs(None, &config)?), &config, &options)?;
     invocation.progress.clear();
-    print_either(args.json, &done, words::prepared)?;
+    print_either(args.json, &done, patch_lines::prepared)?;
     Ok(conflicts(&done.unpacked.conflicts, &done.unpacked.rejected))
 }
 
@@ -310,7 +310,7 @@ fn attempt(args: &Try, invocation: &Invocation) -> Outcome {
     let opened = Opened::for_sessions(invocation, args.limits)?;
     let done = attempt::patch_try(&opened.context(jobs), &config, &options)?;
     invocation.progress.clear();
-    print_either(args.json, &done, words::attempted)?;
+    print_either(args.json, &done, patch_lines::attempted)?;
     Ok(if done.came == AttemptCame::Built { ExitCode::SUCCESS } else { ExitCode::from(Kind::Emerge.code()) })
 }
 
@@ -326,7 +326,7 @@ fn save(args: &Save, invocation: &Invocation) -> Outcome {
     let opened = Opened::open(invocation)?;
     let done = save::patch_save(&opened.context(None), &config, &options)?;
     invocation.progress.clear();
-    print_either(args.json, &done, |done| words::saved(done, &invocation.places.config))?;
+    print_either(args.json, &done, |done| patch_lines::saved(done, &invocation.places.config))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -339,7 +339,7 @@ fn refresh(args: &Refresh, invocation: &Invocation) -> Outcome {
     let opened = Opened::for_sessions(invocation, args.limits)?;
     let done = refresh::patch_refresh(&opened.context(Invocation::jobs(None, &config)?), &config, &options)?;
     invocation.progress.clear();
-    print_either(args.json, &done, words::refreshed)?;
+    print_either(args.json, &done, patch_lines::refreshed)?;
     Ok(conflicts(&done.unpacked.conflicts, &done.unpacked.rejected))
 }
 
@@ -351,7 +351,7 @@ fn ls(args: &Ls, invocation: &Invocation) -> Outcome {
     let config = invocation.config()?;
     let opened = Opened::open(invocation)?;
     let rows = rows::patch_rows(&opened.context(None), &config)?;
-    print_either(args.json, &rows, |rows| words::list(rows))?;
+    print_either(args.json, &rows, |rows| patch_lines::list(rows))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -367,7 +367,7 @@ fn show(args: &Show, invocation: &Invocation) -> Outcome {
     } else if args.json {
         print_json(&row)?;
     } else {
-        print(words::shown(&row, args.diff))?;
+        print(patch_lines::shown(&row, args.diff))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -377,7 +377,7 @@ fn rm(args: &Rm, invocation: &Invocation) -> Outcome {
     let opened = Opened::open(invocation)?;
     let done = rows::patch_remove(&opened.context(None), &config, &args.name, args.saved, args.force)?;
     invocation.progress.clear();
-    print_either(args.json, &done, |done| words::removed(done, &invocation.places.config))?;
+    print_either(args.json, &done, |done| patch_lines::removed(done, &invocation.places.config))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -16,7 +16,7 @@ use crate::pipeline::run::{NodeReport, Outcome, Watcher};
 use crate::progress::{EmergeStatus, Event};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::words;
+use super::pipeline_lines;
 use crate::cli::invocation::Invocation;
 use crate::cli::progress::{Progress, emerge_words, is_worth_a_line};
 use crate::cli::screen;
@@ -254,14 +254,14 @@ impl Watcher for View<'_> {
 }
 
 fn ended_words(report: &NodeReport) -> String {
-    let time = words::seconds(report.seconds);
+    let time = pipeline_lines::seconds(report.seconds);
     match &report.outcome {
         Outcome::Built => format!("built in {time}"),
         Outcome::Reused => "reused: another command has built it meanwhile".to_owned(),
         Outcome::Failed => format!("failed after {time}: {}", report.error.as_deref().unwrap_or_default()),
         Outcome::Skipped { because } => format!("skipped: {because} failed"),
         Outcome::Interrupted => format!("interrupted after {time}"),
-        Outcome::NotBegun => words::result(&report.outcome).to_owned(),
+        Outcome::NotBegun => pipeline_lines::result(&report.outcome).to_owned(),
     }
 }
 
