@@ -54,7 +54,8 @@ pub(crate) fn profile_rollback(
     let state = profile_state(cx, &profile, to.unwrap_or(1))?;
     let stage3 = root_of(cx, &state)?;
     let upstream = ref_name(&profile, "upstream");
-    // The stage3 first: a builder without its stage3 is refused by an update, the other way round nothing is amiss.
+    // An update refuses a builder that is not of the profile's stage3, so both names move. If we are stopped in between, the same command
+    // has to finish the move. So the stage3 is first: positions are those of the builder's history, which is still as it was.
     let moved = rollback::move_names(cx, &[(&upstream, &stage3.id), (&main, &state.id)])?;
     let differs = config.and_then(|config| differs_from(cx, config, &state, &stage3)).unwrap_or_default();
     Ok(RolledBack { profile, moved, created: state.created, differs })
