@@ -5,14 +5,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::beneath::RootDir;
 use crate::context::{Context, Result};
 use crate::portage::vdb::Package;
 use crate::sandbox::{TaskContext, TaskFailure, TaskOptions};
 use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
 use crate::store::{LayerId, State};
-use crate::sys::overlay;
-use crate::{context, inventory, store};
+use crate::{context, inventory, merged_view, store};
 
 /// Lists the packages of a build state: [`InventoryInput`] in, [`Vec`] of [`crate::portage::vdb::Package`] out.
 pub(crate) const INVENTORY: &str = "build.inventory";
@@ -26,9 +24,9 @@ pub(crate) struct InventoryInput {
 
 pub(crate) fn inventory_task(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
     let input: InventoryInput = context.input_as()?;
-    // The task has a mount namespace of its own, so it can mount the view over the topmost layer.
-    let Some(top) = input.lower.first() else { return Ok(serde_json::json!([])) };
-    let _root = overlay::mount_read_only(&input.lower, top).map_err(|error| TaskFailure::of("mount", &error))?;
+    let (Some(top), Some(_root)) = (input.lower.first(), merged_view::mount(&input.lower)?) else {
+        return Ok(serde_json::json!([]));
+    };
     let installed = crate::portage::vdb::installed(top).map_err(|error| TaskFailure::of("vdb", &error))?;
     serde_json::to_value(installed).map_err(|error| TaskFailure::of("vdb", &error))
 }
@@ -140,22 +138,6 @@ pub(crate) fn bytes_of(cx: &Context<'_>, states: &[State], kept: &[State]) -> Re
     let usage: Vec<TreeUsage> =
         serde_json::from_value(answer).map_err(|source| store::Error::Answer { task: DISK_USAGE, source })?;
     Ok(usage.iter().map(|usage| usage.bytes).sum())
-}
-
-/// Longer files are refused; no `make.conf` has a megabyte.
-pub(crate) const LIMIT_BYTES: u64 = 1 << 20;
-
-/// The file `path` of a root, from its topmost layer. Its contents are hostile, so links are not followed out of the root.
-pub(crate) fn read(lower: &[PathBuf], path: &str) -> Result<Option<String>> {
-    for layer in lower {
-        match RootDir::open(layer)?.read(path, LIMIT_BYTES) {
-            Ok(bytes) => return Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-            // In some roots it is a directory.
-            Err(error) if error.is_no_such_file() => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

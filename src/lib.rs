@@ -57,6 +57,7 @@ mod inventory;
 mod jobserver;
 mod kernel;
 mod limits;
+mod merged_view;
 mod names;
 mod origin;
 mod patch;

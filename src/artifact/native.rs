@@ -5,18 +5,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::config::cpu::native_flag;
-use crate::inventory;
+use crate::merged_view;
 use crate::portage::profile_stack::{Known, Source, evaluate};
-use crate::trees::synced::files_of_root;
 
 const MAKE_CONF: &str = "etc/portage/make.conf";
 
 /// The first flag that means "this processor". Layers top first; unreadable files are skipped.
 pub(crate) fn flag_in(layers: &[PathBuf]) -> Option<String> {
-    let texts: Vec<String> = match files_of_root(layers, MAKE_CONF) {
+    let texts: Vec<String> = match merged_view::files_of(layers, MAKE_CONF) {
         // Portage reads the files of a directory in order of name.
         Some(files) => files.into_values().collect(),
-        None => inventory::read(layers, MAKE_CONF).ok().flatten().into_iter().collect(),
+        None => merged_view::read(layers, MAKE_CONF).ok().flatten().into_iter().collect(),
     };
     let (mut known, mut values) = (Known::default(), BTreeMap::new());
     for text in &texts {

@@ -23,13 +23,13 @@ use crate::beneath::RootDir;
 use crate::context::Context;
 use crate::copy_tree::Copied;
 use crate::history::{Error, Result};
+use crate::merged_view;
 use crate::names::named;
 use crate::path_error::OfFile as _;
 use crate::progress::Event;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::store::StateId;
 use crate::store::tasks::{REMOVE_TREE, RemoveInput};
-use crate::sys::overlay;
 use crate::{beneath, context, copy_tree, store};
 
 /// Copies out of a build state. Input: [`CopyInput`] and a descriptor to write to; output: [`CopyAnswer`].
@@ -188,9 +188,7 @@ fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, Task
         move |error: io::Error| TaskFailure { kind: "copy".to_owned(), causes: vec![what, error.to_string()] }
     };
     let target = context.fds.pop().ok_or_else(|| io("no place to copy to")(io::ErrorKind::InvalidInput.into()))?;
-    // The task has a mount namespace of its own, so it can mount the view over the topmost layer.
-    let Some(top) = input.lower.first() else { return Ok(serde_json::json!(CopyAnswer::Missing)) };
-    let root = overlay::mount_read_only(&input.lower, top).map_err(|error| TaskFailure::of("mount", &error))?;
+    let Some(root) = merged_view::mount(&input.lower)? else { return Ok(serde_json::json!(CopyAnswer::Missing)) };
     let root = RootDir::from_fd(root, "/");
     let path = Path::new(&input.path);
     let failed = |error: &beneath::Error| TaskFailure::of("copy", error);

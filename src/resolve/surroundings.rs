@@ -5,7 +5,7 @@
 use crate::config::explain::{MAKE_GLOBALS, STAGE3_MAKE_CONF, Surroundings};
 use crate::config::{ConfigDir, Stage};
 use crate::context::Context;
-use crate::inventory::read;
+use crate::merged_view::read;
 use crate::names::profiles;
 use crate::portage::profile::PortageProfile;
 use crate::portage::profile_stack::ProfileStack;

@@ -19,8 +19,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
-use crate::beneath::{RootDir, TreeDir};
+use crate::beneath::TreeDir;
 use crate::config::PortageDir;
+use crate::merged_view;
 use crate::portage::configparser::parse;
 use crate::trees::choose::PinnedTree;
 
@@ -30,14 +31,10 @@ pub(crate) const SESSION_FILE: &str = "/etc/portage/repos.conf/zz-gentoomuch-ses
 pub(crate) const REPOS_CONF: &str = "/etc/portage/repos.conf";
 /// With these methods Portage runs a program in the tree's directory.
 const ASKING: [&str; 2] = ["git", "mercurial"];
-/// How much of a root is read.
-const MOST_FILES: usize = 100;
-const FILE_LIMIT_BYTES: u64 = 64 * 1024;
-
 /// The text of [`SESSION_FILE`] for `trees`. `None` if Portage would run nothing. `layers` are the root's, topmost first; `portage` is
 /// what is put into it.
 pub(crate) fn session_conf(portage: Option<&PortageDir>, layers: &[PathBuf], trees: &[PinnedTree]) -> Option<String> {
-    let mut files = files_of_root(layers, REPOS_CONF)?;
+    let mut files = merged_view::files_of(layers, REPOS_CONF)?;
     for (path, bytes) in portage.iter().flat_map(|portage| &portage.files) {
         if let Ok(name) = path.strip_prefix("repos.conf") {
             files.insert(name.to_owned(), String::from_utf8_lossy(bytes).into_owned());
@@ -54,34 +51,6 @@ pub(crate) fn session_conf(portage: Option<&PortageDir>, layers: &[PathBuf], tre
     };
     let sections: String = asked.map(section).collect();
     (!sections.is_empty()).then(|| format!("# Of this session only.\n{sections}"))
-}
-
-/// The files of the directory `path` of a root, by their names in it. `None` if it is a file: no other file can lie beside that. `layers`
-/// are topmost first.
-pub(crate) fn files_of_root(layers: &[PathBuf], path: &str) -> Option<BTreeMap<PathBuf, String>> {
-    let (mut files, mut is_file) = (BTreeMap::new(), false);
-    for layer in layers.iter().rev() {
-        let Ok(root) = RootDir::open(layer) else { continue };
-        match root.leads_to(path) {
-            Ok(Some(FileType::Directory)) => is_file = false,
-            Ok(Some(_)) => {
-                files.clear();
-                is_file = true;
-                continue;
-            }
-            _ => continue,
-        }
-        let Ok(dir) = root.open_dir(path) else { continue };
-        for entry in dir.entries(MOST_FILES).unwrap_or_default() {
-            let name = PathBuf::from(entry.os());
-            match dir.read(entry.os(), FILE_LIMIT_BYTES) {
-                Ok(bytes) => drop(files.insert(name, String::from_utf8_lossy(&bytes).into_owned())),
-                // A layer above has removed it, or it is something that Portage does not read.
-                Err(_) => drop(files.remove(&name)),
-            }
-        }
-    }
-    (!is_file).then_some(files)
 }
 
 /// `sync-type` of each section. The files come in Portage's order.

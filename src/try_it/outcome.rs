@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::merged_view;
 use crate::portage::installed::{Contents, Linked};
 use crate::portage::vdb::Package;
 use crate::portage::{installed, untrusted, vdb};
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn};
-use crate::sys::overlay;
 
 /// Reads installed packages: [`ExamineInput`] in, a list of [`Installed`] out.
 pub(crate) const EXAMINE: &str = "build.examine";
@@ -159,9 +159,7 @@ pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
 
 fn run(context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure> {
     let input: ExamineInput = context.input_as()?;
-    let Some(top) = input.lower.first() else { return Ok(serde_json::json!([])) };
-    // The task has a mount namespace of its own, so it can mount the view over the topmost directory.
-    let root = overlay::mount_read_only(&input.lower, top).map_err(|error| TaskFailure::of("mount", &error))?;
+    let Some(root) = merged_view::mount(&input.lower)? else { return Ok(serde_json::json!([])) };
     let names: BTreeSet<String> = input.versions.iter().map(|cpv| name_of(cpv)).collect();
     let mut there = Vec::new();
     vdb::visit_in(root.as_fd(), &names, &mut |package, _| there.push(package)).map_err(|error| TaskFailure::of("vdb", &error))?;

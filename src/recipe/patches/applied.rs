@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::patches::{PatchRecord, applied_to, digest, digest_for_binaries, knows_no_patches};
 use crate::context::Context;
+use crate::merged_view;
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::{untrusted, vdb};
@@ -247,9 +248,9 @@ pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
 fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
     let look: Look = context.input_as()?;
     let Some(top) = look.lower.first() else { return Ok(serde_json::json!(Seen::default())) };
-    // Nobody else is in this mount namespace, so the view may be mounted over the topmost directory.
+    // Opened before the view is mounted over it.
     let own = untrusted::open_root(top).map_err(|error| TaskFailure::of("open", &error))?;
-    let root = crate::sys::overlay::mount_read_only(&look.lower, top).map_err(|error| TaskFailure::of("mount", &error))?;
+    let Some(root) = merged_view::mount(&look.lower)? else { return Ok(serde_json::json!(Seen::default())) };
     let seen = see(root.as_fd(), own.as_fd(), &look.names).map_err(|error| TaskFailure::of("vdb", &error))?;
     serde_json::to_value(seen).map_err(|error| TaskFailure::of("vdb", &error))
 }

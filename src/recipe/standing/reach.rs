@@ -18,13 +18,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::context;
 use crate::context::Context;
+use crate::merged_view;
 use crate::portage::cpv::Cpv;
 use crate::portage::repository::{Ebuild, Repository};
 use crate::portage::{untrusted, vdb, version};
 use crate::recipe::Result;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::store::State;
-use crate::sys::overlay;
 use crate::trees::choose::PinnedTree;
 
 /// Name of the task that lists the packages of a root and what they need. It takes a [`NeedsInput`] and returns [`Needs`].
@@ -104,9 +104,7 @@ pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
 
 fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
     let input: NeedsInput = context.input_as()?;
-    let Some(top) = input.lower.first() else { return Ok(serde_json::json!(Needs::default())) };
-    // Nobody else is in this mount namespace, so the view may be mounted over the topmost layer.
-    let root = overlay::mount_read_only(&input.lower, top).map_err(|error| TaskFailure::of("mount", &error))?;
+    let Some(root) = merged_view::mount(&input.lower)? else { return Ok(serde_json::json!(Needs::default())) };
     let needs = read(root.as_fd()).map_err(|error| TaskFailure::of("vdb", &error))?;
     serde_json::to_value(needs).map_err(|error| TaskFailure::of("vdb", &error))
 }
