@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use gentoomuch::internals::sandbox::{CommandLine, HelperSource, IdMap, Launcher, Network, Plan, SessionOptions, Stdio, Step};
+use gentoomuch::internals::sandbox::{CommandLine, HelperSource, IdMap, Launcher, Network, Plan, Proc, SessionOptions, Stdio, Step};
 
 fn place(dir: &Path) -> PathBuf {
     for part in ["lower", "upper", "work", "root"] {
@@ -34,7 +34,7 @@ fn plan(place: &Path) -> Plan {
             steps.push(Step::Symlink { path: name.into(), to });
         }
     }
-    steps.extend(Step::standard());
+    steps.extend(Step::standard(Proc::New));
     steps.push(Step::PivotRoot);
     let command = CommandLine {
         argv: vec!["true".to_owned()],
@@ -64,7 +64,7 @@ fn bubblewrap(place: &Path) -> Option<(&'static str, Command)> {
 fn start(criterion: &mut Criterion) {
     let uid = nix::unistd::getuid();
     let user = nix::unistd::User::from_uid(uid).unwrap().unwrap();
-    let map = IdMap::for_user(uid.as_raw(), user.gid.as_raw(), &user.name, Path::new("/etc/subuid"), Path::new("/etc/subgid"));
+    let map = IdMap::of_host(Path::new("/"), uid.as_raw(), user.gid.as_raw(), &user.name, &["/usr/bin".into()], None);
     let Ok(map) = map.inspect_err(|error| eprintln!("skipped: {error}")) else { return };
     let dir = tempfile::tempdir().unwrap();
     let launcher = |map: IdMap| Launcher::new(HelperSource::Path(env!("CARGO_BIN_EXE_gentoomuch").into()), map);
