@@ -77,6 +77,9 @@ pub enum Error {
     /// The tree that is to be packed is not what it should be.
     #[error(transparent)]
     Beneath(beneath::Error),
+    /// The id map is too short for the whole archive.
+    #[error("the archive has files of user ids up to {uid} and group ids up to {gid}, and there are only {count} ids here")]
+    Owners { uid: u32, gid: u32, count: u64 },
     /// The id map does not have this owner.
     #[error("cannot give `{entry}` to {uid}:{gid}, which is not in the id map")]
     UnmappedOwner { entry: EntryName, uid: u32, gid: u32 },

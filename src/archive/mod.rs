@@ -27,6 +27,7 @@ pub mod unpack;
 mod contents;
 mod directories;
 mod error;
+mod fits;
 mod pax;
 #[cfg(test)]
 mod round_trip;

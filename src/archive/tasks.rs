@@ -17,6 +17,7 @@ use super::digest::{Algorithm, Digests};
 use super::encode::{Codec, encode};
 use super::error::{Error, Result};
 use super::exclude::Excludes;
+use super::fits;
 use super::owners::OwnerNames;
 use super::pack::{Format, PackOptions, Packed, View, pack};
 use super::unpack::{UnpackOptions, Unpacked, unpack};
@@ -176,7 +177,7 @@ fn kind(error: &Error) -> &'static str {
         Error::Changed { .. } | Error::Resized { .. } => "archive-changed",
         Error::Refused { .. } | Error::TooManyEntries { .. } | Error::TooManyBytes { .. } => "archive-refused",
         Error::Read { .. } | Error::Truncated { .. } | Error::Header { .. } => "archive-damaged",
-        Error::UnmappedOwner { .. } => "archive-unmapped-owner",
+        Error::UnmappedOwner { .. } | Error::Owners { .. } => "archive-unmapped-owner",
         Error::Pattern(_) => "archive-pattern",
         Error::Beneath(beneath::Error::TooBig { .. } | beneath::Error::Holes { .. }) => "archive-too-big",
         _ => "archive-io",
@@ -191,10 +192,14 @@ fn do_import(context: &mut TaskContext) -> Result<Unpacked> {
     // The verifier has read the same open file to its end.
     archive.rewind().map_err(open)?;
     let into = TreeDir::open(&input.into)?;
-    let mut decoder = decode::open_file(archive, input.threads, &[Algorithm::Sha512, Algorithm::Blake2b])?;
-    let mut progress = Progress { events: context.events.clone(), position: decoder.position(), told: 0 };
     let mut options = UnpackOptions::default();
     options.limits.stream_bytes = stream_limit(input.size, options.limits.stream_bytes);
+    fits::check(&archive, input.threads, &options.limits).map_err(|error| match error {
+        Error::Read { offset: 0, source } => open(source),
+        error => error,
+    })?;
+    let mut decoder = decode::open_file(archive, input.threads, &[Algorithm::Sha512, Algorithm::Blake2b])?;
+    let mut progress = Progress { events: context.events.clone(), position: decoder.position(), told: 0 };
     let unpacked = unpack(&mut decoder, into.as_fd(), &options, &mut |_| progress.tell(1 << 20));
     let unpacked = unpacked.map_err(|error| without_names(error, into.as_fd()));
     progress.tell(1);

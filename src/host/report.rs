@@ -89,7 +89,7 @@ pub(crate) fn examine(subject: &Subject<'_>) -> Report {
     let has_place = checks.iter().any(|check| check.name == FILE_SYSTEM && check.status == Status::Ok);
     checks.push(match entered {
         Some(launcher) if has_place => overlay(subject, launcher),
-        Some(_) => not_tried("overlayfs", "the data directory cannot lie there"),
+        Some(_) => not_tried("overlayfs", "since the data directory cannot lie there"),
         None => not_tried("overlayfs", NO_NAMESPACE),
     });
     let (session, isolation) = match entered {
@@ -120,10 +120,10 @@ fn bad(name: &'static str, status: Status, found: impl Into<String>, remedy: imp
 }
 
 const FILE_SYSTEM: &str = "file system";
-const NO_NAMESPACE: &str = "there is no user namespace with ids";
+const NO_NAMESPACE: &str = "since there is no user namespace with ids";
 
 fn not_tried(name: &'static str, why: &str) -> Check {
-    Check { name, status: Status::NotTried, found: format!("not tried: {why}"), remedy: None }
+    Check { name, status: Status::NotTried, found: why.to_owned(), remedy: None }
 }
 
 fn id_ranges(launcher: &Candidate) -> Check {
@@ -148,7 +148,7 @@ fn id_ranges(launcher: &Candidate) -> Check {
 fn entered(subject: &Subject<'_>) -> Check {
     const NAME: &str = "user namespace";
     match subject.launcher {
-        Err(_) => not_tried(NAME, "there are no ids"),
+        Err(_) => not_tried(NAME, "since there are no ids"),
         Ok(launcher) => match launcher.enter() {
             Ok(()) => ok(NAME, "entered, with all ids"),
             Err(error) => sandbox_failed(subject, NAME, &error),

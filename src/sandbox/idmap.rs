@@ -10,7 +10,7 @@ use std::{fmt, io};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use parent::Parent;
+pub(crate) use parent::Parent;
 use subid::Subids;
 
 use super::isolation::Rung;
@@ -118,8 +118,10 @@ impl IdMap {
     pub fn nested(&self) -> (Self, Option<u32>) {
         let same = |ranges: &[IdRange]| ranges.iter().map(|range| IdRange { outside: range.inside, ..*range }).collect();
         let mut nested = Self { uids: same(&self.uids), gids: same(&self.gids) };
-        let spared =
-            |range: &&mut IdRange| range.inside > 0 && NEEDED.iter().all(|(_, id)| *id != range.inside + (range.count - 1));
+        let spared = |range: &&mut IdRange| {
+            let last = range.inside + (range.count - 1);
+            last > 0 && NEEDED.iter().all(|(_, id)| *id != last)
+        };
         let watcher = nested.uids.last_mut().filter(spared).map(|range| {
             range.count -= 1;
             range.inside + range.count
@@ -234,6 +236,9 @@ mod tests {
         assert_eq!(watcher, Some(66536));
         assert_eq!(map.count(), 66537);
         assert_eq!(map_file(&nested.gids), "0 0 1\n1 1 70000\n");
+        // All ids may be one range.
+        let own = IdMap { uids: vec![IdRange { inside: 0, outside: 0, count: 65536 }], gids: vec![] }.nested();
+        assert_eq!((own.0.to_string().as_str(), own.1), ("uid 0:0+65535, gid", Some(65535)));
         // The last range may be one id, none may be spared, and there may be none.
         for (ranges, map, watcher) in [
             (&[(100, 10), (300, 1)][..], "uid 0:0+1 1:1+10, gid 0:0+1", Some(11)),

@@ -249,6 +249,12 @@ pub(crate) fn range_advice(user: &str) -> String {
     let users: Vec<u32> =
         read("/etc/passwd").lines().filter_map(|line| line.split(':').nth(2)?.parse().ok()).filter(|uid| *uid >= 100_000).collect();
     match free_range(&[read("/etc/subuid"), read("/etc/subgid")], &users, &read("/proc/self/uid_map")) {
+        // usermod(8) knows only users with a name.
+        Some((first, last)) if user.bytes().all(|byte| byte.is_ascii_digit()) => format!(
+            "as the administrator: give this user id an entry in the user database, and the line `{user}:{first}:{}` to `/etc/subuid` and \
+             `/etc/subgid`",
+            last - first + 1
+        ),
         Some((first, last)) => {
             format!("as the administrator: `usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {user}`")
         }

@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::fixture::{id_map, skip};
+use gentoomuch::internals::limits::{Exceeded, Limits};
+use gentoomuch::internals::sandbox::{Error, Exit, MountCalls, Plan, Proc, Step};
+
+use crate::fixture::{Fixture, fixture, id_map, options, skip};
 
 /// Runs a shell script as root of a new user namespace, made as `how` says. `gentoomuch` there is the program, with a home of its own.
 fn root_of(how: &[&str], script: &str) -> Option<(String, Output)> {
@@ -173,4 +176,56 @@ fn a_changed_root_is_named() {
         exec chroot \"$HOME\"/root \"$PROGRAM\" store ls";
     let Some((said, _)) = root_of(&WITH_MOUNTS, script) else { return };
     assert!(said.starts_with("error: cannot make a user namespace: this process is in a changed root (chroot)\n"), "{said}");
+}
+
+/// A plan with another `/proc`.
+fn with_proc(fixture: &Fixture, proc: Proc, script: &str) -> (Plan, std::path::PathBuf) {
+    let (mut plan, place) = fixture.plan(&["sh", "-c", script]);
+    for step in &mut plan.steps {
+        if let Step::Proc { proc: kind, .. } = step {
+            *kind = proc;
+        }
+    }
+    (plan, place)
+}
+
+#[test]
+fn a_shared_proc_shows_processes_that_nobody_can_touch() {
+    let Some(fixture) = fixture() else { return };
+    let me = std::process::id();
+    let script = format!(
+        "[ -d /proc/{me} ] && echo seen; kill -0 {me} 2>/dev/null || echo safe; cat /proc/{me}/environ >/dev/null 2>&1 || echo closed
+        (echo x >/proc/self/comm) 2>/dev/null || echo read-only; mount -o remount,rw /proc 2>/dev/null || echo locked
+        [ $(readlink /proc/self) -gt 0 ] && echo self"
+    );
+    let (plan, place) = with_proc(&fixture, Proc::Shared, &script);
+    let output = fixture.run_plan(&plan, &place, MountCalls::Newest).unwrap();
+    assert_eq!((output.text.as_str(), output.exit), ("seen\nsafe\nclosed\nread-only\nlocked\nself\n", Exit::Code(0)));
+}
+
+#[test]
+fn limits_count_the_processes_of_the_session_alone_by_a_shared_proc() {
+    let Some(fixture) = fixture() else { return };
+    let run = |script: &str, limits| {
+        let (plan, place) = with_proc(&fixture, Proc::Shared, script);
+        let (_reader, mut options) = options(place.clone(), MountCalls::Newest);
+        options.limits = limits;
+        let ended = fixture.launcher.session(&plan, options).and_then(|mut running| running.wait());
+        assert!(!place.exists());
+        ended
+    };
+    let few = Limits { pids: Some(10), ..Limits::default() };
+    assert_eq!(run("sleep 0.5", few).unwrap(), Exit::Code(0));
+    let error = run("for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 60 & done; wait", few).unwrap_err();
+    assert!(matches!(error, Error::Exceeded(Exceeded::Pids { limit: 10 })), "{error:?}");
+}
+
+#[test]
+fn a_read_only_proc_stays_so() {
+    let Some(fixture) = fixture() else { return };
+    let script = "[ -d /proc/1 ] && echo own; (echo x >/proc/self/comm) 2>/dev/null || echo read-only
+        mount -o remount,rw /proc 2>/dev/null || echo locked; mount -t proc proc /mnt 2>/dev/null || echo only";
+    let (plan, place) = with_proc(&fixture, Proc::NewReadOnly, script);
+    let output = fixture.run_plan(&plan, &place, MountCalls::Newest).unwrap();
+    assert_eq!(output.text, "own\nread-only\nlocked\nonly\n");
 }

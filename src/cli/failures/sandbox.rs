@@ -39,6 +39,13 @@ pub(crate) fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
                 doctor_hint(),
             ],
         ),
+        E::MapFailed { said, .. } if said.contains("user name") => (
+            Kind::Host,
+            one(
+                "this user id has no entry in the user database, which `newuidmap` wants: ask the administrator for one; in a container, \
+                 add it to `/etc/passwd`, or start gentoomuch as root",
+            ),
+        ),
         E::Proc { .. } | E::NestedNamespace { .. } | E::MapFailed { .. } => (Kind::Host, vec![doctor_hint()]),
         E::CommandNotFound { .. } => (Kind::Usage, one("the `PATH` of the session is searched, not that of this host")),
         E::CommandNotExecutable { .. } => (Kind::Usage, Vec::new()),
@@ -58,7 +65,9 @@ pub(crate) fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
         E::Task { failure, .. } => match failure.kind.as_str() {
             "archive-changed" | "archive-refused" => (Kind::Verification, Vec::new()),
             "archive-damaged" => (Kind::Verification, one("fetch the file again")),
-            "archive-unmapped-owner" => (Kind::Host, one("ask the administrator for 65536 subordinate ids")),
+            "archive-unmapped-owner" => {
+                (Kind::Host, one("ask the administrator for 65536 subordinate ids; in a container, start it with 65536 ids"))
+            }
             _ => (Kind::Other, Vec::new()),
         },
         _ => (Kind::Other, Vec::new()),

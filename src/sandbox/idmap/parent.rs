@@ -9,7 +9,7 @@ use super::{COMFORTABLE_COUNT, IdMap, IdMapError, IdRange, NEEDED_COUNT};
 
 /// The ids of a namespace, in runs that the kernel does not let a line of a child's map exceed: first id and count.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Parent {
+pub(crate) struct Parent {
     uids: Vec<(u32, u32)>,
     gids: Vec<(u32, u32)>,
 }
@@ -17,13 +17,29 @@ pub(super) struct Parent {
 impl Parent {
     /// The namespace of this process. `proc` is `/proc`, except in tests. Where there is no such file all ids are assumed to be there: a
     /// map with others is refused when it is written.
-    pub(super) fn read(proc: &Path) -> Self {
-        let read = |name: &str| {
-            let text = std::fs::read_to_string(proc.join("self").join(name)).unwrap_or_default();
-            let extents = extents(&text);
+    pub(crate) fn read(proc: &Path) -> Self {
+        let read = |name: &str| std::fs::read_to_string(proc.join("self").join(name)).unwrap_or_default();
+        Self::of(&read("uid_map"), &read("gid_map"))
+    }
+
+    /// By the text of its maps.
+    pub(crate) fn of(uid_map: &str, gid_map: &str) -> Self {
+        let known = |text: &str| {
+            let extents = extents(text);
             if extents.is_empty() { vec![(0, u32::MAX)] } else { extents }
         };
-        Self { uids: read("uid_map"), gids: read("gid_map") }
+        Self { uids: known(uid_map), gids: known(gid_map) }
+    }
+
+    /// The number of user ids or of group ids, whichever is smaller.
+    pub(crate) fn count(&self) -> u64 {
+        let total = |extents: &[(u32, u32)]| extents.iter().map(|(_, count)| u64::from(*count)).sum::<u64>();
+        total(&self.uids).min(total(&self.gids))
+    }
+
+    /// Whether a file can have this owner.
+    pub(crate) fn has_owner(&self, uid: u32, gid: u32) -> bool {
+        holding(&self.uids, uid).is_some() && holding(&self.gids, gid).is_some()
     }
 
     /// Every id as itself, as far as a Gentoo system needs them.
@@ -112,7 +128,7 @@ mod tests {
     use super::*;
 
     fn parent(uids: &str, gids: &str) -> Parent {
-        Parent { uids: extents(uids), gids: extents(gids) }
+        Parent::of(uids, gids)
     }
 
     #[test]
