@@ -13,7 +13,7 @@ use crate::store::{LayerId, State};
 use crate::{context, inventory, merged_view, store};
 
 /// Lists the packages of a build state: [`InventoryInput`] in, [`Vec`] of [`crate::portage::vdb::Package`] out.
-pub(crate) const INVENTORY: &str = "build.inventory";
+pub(crate) const INVENTORY: &str = "inventory.list";
 
 /// What [`INVENTORY`] looks at.
 #[derive(Debug, Clone, Serialize, Deserialize)]

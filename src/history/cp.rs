@@ -33,7 +33,7 @@ use crate::store::tasks::{REMOVE_TREE, RemoveInput};
 use crate::{beneath, context, copy_tree, store};
 
 /// Copies out of a build state. Input: [`CopyInput`] and a descriptor to write to; output: [`CopyAnswer`].
-const COPY_OUT: &str = "build.copy_out";
+const COPY_OUT: &str = "history.copy-out";
 /// Prefix of an unfinished copy's name.
 const UNFINISHED: &str = ".gentoomuch-cp-";
 

@@ -34,7 +34,7 @@ use crate::terminal_text::sanitize_line;
 use crate::{beneath, context, inventory, store};
 
 /// Compares the merged views of two states. Input: [`CompareInput`]; events: batches of [`FileChange`].
-pub(crate) const COMPARE: &str = "build.compare";
+pub(crate) const COMPARE: &str = "history.compare";
 /// Changes in one event.
 const BATCH: usize = 512;
 /// Deeper trees are refused. Each level holds a descriptor of either view, and a process has 1024 by default.

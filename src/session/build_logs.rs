@@ -22,7 +22,7 @@ use crate::beneath::{Error, Plain, Result, TreeDir, Walk, copy_plain};
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn};
 
 /// Name of the task. It takes an [`AdoptInput`] and the target directory, and returns [`Adopted`].
-pub(crate) const ADOPT: &str = "emerge.adopt-logs";
+pub(crate) const ADOPT: &str = "session.adopt-logs";
 
 /// `DIR/build/CATEGORY/…` with `FEATURES=split-log`, `DIR/elog/…`.
 const MAX_DEPTH: usize = 4;

@@ -198,7 +198,7 @@ fn replace(root: &TreeDir, twin: &Path, name: &Path) -> io::Result<()> {
 }
 
 /// Name of the task that restores hard links. Returns how many.
-pub(crate) const RELINK: &str = "build.relink";
+pub(crate) const RELINK: &str = "session.relink";
 
 pub(crate) fn relink_task(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
     let input: RelinkInput = context.input_as()?;

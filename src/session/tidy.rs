@@ -75,7 +75,7 @@ fn remove_file(upper: &TreeDir, file: &LitterFile) -> beneath::Result<()> {
 }
 
 /// Name of the task that removes a [`Litter`] from an upper directory.
-pub(crate) const TIDY: &str = "build.tidy";
+pub(crate) const TIDY: &str = "session.tidy";
 
 pub(crate) fn tidy_task(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
     let litter: Litter = context.input_as()?;

@@ -24,10 +24,10 @@ const EMERGE: Phase = Phase {
 };
 const COMMIT: Phase = Phase {
     name: "commit",
-    begin: &["task in the id map", "build.tidy"],
+    begin: &["task in the id map", "session.tidy"],
     end: None,
     marks: &[
-        ("while tidying", &["build.tidy"]),
+        ("while tidying", &["session.tidy"]),
         ("while syncing", &[r#""message":"committing""#]),
         ("while publishing", &[r#""message":"synced""#]),
         ("before or at the name", &[r#""message":"committed""#]),
@@ -43,7 +43,7 @@ const EXPORT: Phase = Phase {
     name: "export",
     begin: &[r#""kind":"step""#, r#""message":"exporting "#],
     end: None,
-    marks: &[("while packing", &["archive.export"]), ("while taking stock", &["build.inventory"])],
+    marks: &[("while packing", &["archive.export"]), ("while taking stock", &["inventory.list"])],
 };
 
 /// Kills until enough kills have hit the phase. `next` prepares and makes a command, `recover` runs it normally and checks.

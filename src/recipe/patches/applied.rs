@@ -38,7 +38,7 @@ use crate::{context, store};
 pub(crate) use crate::origin::PatchFate;
 
 /// Name of the task that reads which patches installed packages have. It takes a [`Look`] and returns [`Seen`].
-const PATCHED: &str = "build.patched";
+const PATCHED: &str = "recipe.patched";
 /// Portage writes digests and EAPIs, which are far shorter.
 const MAX_VALUE_BYTES: u64 = 4096;
 /// Portage's shell functions are in a directory below this one. Its name depends on the version of Python.

@@ -28,7 +28,7 @@ use crate::store::State;
 use crate::trees::choose::PinnedTree;
 
 /// Name of the task that lists the packages of a root and what they need. It takes a [`NeedsInput`] and returns [`Needs`].
-const NEEDS: &str = "build.needs";
+const NEEDS: &str = "recipe.needs";
 const KEYS: [&str; 5] = ["DEPEND", "RDEPEND", "BDEPEND", "PDEPEND", "IDEPEND"];
 /// Portage writes no longer ones. The file may be hostile.
 const MAX_BYTES: u64 = 1 << 20;
