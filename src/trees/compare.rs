@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use rustix::fs::FileType;
 use serde::Serialize;
 
-use crate::beneath::TreeDir;
+use crate::beneath::{TreeDir, same_contents};
 use crate::context;
 use crate::context::Context;
 use crate::portage::version;
@@ -166,7 +166,7 @@ fn same(from: &TreeDir, old: &Item, to: &TreeDir, new: &Item) -> Result<bool> {
     if !old.is_file() {
         return Ok(true);
     }
-    Ok(from.read(&old.path, LIMIT_BYTES)? == to.read(&new.path, LIMIT_BYTES)?)
+    Ok(same_contents(&from.open_file(&old.path)?, &to.open_file(&new.path)?)?)
 }
 
 /// The atoms in `profiles/package.mask`, which may be a file or a directory of files.
@@ -236,5 +236,17 @@ mod tests {
         difference.from = ("old".to_owned(), String::new());
         insta::assert_snapshot!(serde_json::to_string_pretty(&difference).unwrap());
         assert!(compare(old.path(), old.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn long_files_are_compared_to_their_ends() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for dir in [&old, &new] {
+            write(dir.path(), &[("app-misc/a/files/long", &"x".repeat(40 << 20))]);
+        }
+        assert!(compare(old.path(), new.path()).unwrap().is_empty());
+        write(new.path(), &[("app-misc/a/files/long", &("x".repeat((40 << 20) - 1) + "y"))]);
+        let difference = compare(old.path(), new.path()).unwrap();
+        assert!(difference.packages.iter().any(|change| change.package == "app-misc/a" && change.files));
     }
 }

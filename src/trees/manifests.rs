@@ -68,12 +68,12 @@ fn read_all(tree: &TreeDir, top: &str) -> Result<Manifest> {
 fn unpacked(path: &Path, bytes: &[u8]) -> Option<String> {
     let mut out = Vec::new();
     match path.extension().and_then(|ending| ending.to_str()) {
-        Some("gz") => flate2::read::MultiGzDecoder::new(bytes).take(LIMIT_BYTES).read_to_end(&mut out).ok()?,
-        Some("xz") => liblzma::read::XzDecoder::new(bytes).take(LIMIT_BYTES).read_to_end(&mut out).ok()?,
+        Some("gz") => flate2::read::MultiGzDecoder::new(bytes).take(LIMIT_BYTES + 1).read_to_end(&mut out).ok()?,
+        Some("xz") => liblzma::read::XzDecoder::new(bytes).take(LIMIT_BYTES + 1).read_to_end(&mut out).ok()?,
         Some("bz2" | "lzma") => return None,
         _ => return String::from_utf8(bytes.to_vec()).ok(),
     };
-    String::from_utf8(out).ok()
+    String::from_utf8(out).ok().filter(|text| text.len() as u64 <= LIMIT_BYTES)
 }
 
 fn compare(tree: &TreeDir, listed: &Manifest) -> Result<()> {
@@ -172,6 +172,22 @@ mod tests {
                 None => fs::remove_file(dir.path().join(path)).unwrap(),
             }
             assert_eq!(verdict(dir.path(), &top), expected);
+        }
+    }
+
+    #[test]
+    fn a_packed_manifest_that_is_too_long_is_not_cut() {
+        use std::io::Write as _;
+        for (bytes, verdict) in [(LIMIT_BYTES, Some(LIMIT_BYTES)), (LIMIT_BYTES + 1, None)] {
+            let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::copy(&mut std::io::repeat(b'\n').take(bytes), &mut gz).unwrap();
+            let packed = gz.finish().unwrap();
+            let text = unpacked(Path::new("a/Manifest.gz"), &packed);
+            assert_eq!(text.map(|text| text.len() as u64), verdict);
+            let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 0);
+            xz.write_all(&vec![b'\n'; usize::try_from(bytes).unwrap()]).unwrap();
+            let text = unpacked(Path::new("a/Manifest.xz"), &xz.finish().unwrap());
+            assert_eq!(text.map(|text| text.len() as u64), verdict);
         }
     }
 
