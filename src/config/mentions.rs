@@ -39,6 +39,7 @@ impl Mentions {
     fn add_text(&mut self, text: &str) {
         let lines = text.lines().map(str::trim_start).filter(|line| !line.starts_with('#'));
         let is_name = |c: char| c.is_alphanumeric() || "._+-".contains(c);
+        self.0.extend(lines.clone().flat_map(sourced).map(str::to_owned));
         for path in lines.flat_map(|line| line.split(|c: char| !is_name(c) && c != '/')).filter(|path| path.contains('/')) {
             self.0.extend(path.split('/').map(str::to_owned));
         }
@@ -48,6 +49,14 @@ impl Mentions {
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.contains(name)
     }
+}
+
+/// The files that the statements `source FILE` and `. FILE` of a line read. Portage looks for one beside `make.conf`, also without a slash.
+fn sourced(line: &str) -> impl Iterator<Item = &str> {
+    let code = line.split_once(" #").map_or(line, |(code, _)| code);
+    let words: Vec<&str> = code.split_whitespace().collect();
+    let pairs: Vec<&str> = words.windows(2).filter(|pair| matches!(pair[0], "source" | ".")).map(|pair| pair[1]).collect();
+    pairs.into_iter().map(|file| file.trim_matches(['"', '\'', ';']))
 }
 
 /// Whether a directory in the fragment `dir` is a fragment with a nested name: `cpu.defines/amd/znver4` beside
@@ -74,12 +83,13 @@ mod tests {
         let mut mentions = Mentions::default();
         mentions.add_text(
             "# not /etc/portage/comment\nfor f in \"${PORTAGE_CONFIGROOT}/etc/portage/bashrc.d/\"*.sh; do\n\
-             . \"$f\"; done\n[[ -d hooks/late ]] && x=alone\nsource /etc/portage/mine.sh\n",
+             . \"$f\"; done\n[[ -d hooks/late ]] && x=alone\nsource /etc/portage/mine.sh\nsource beside.conf # why\n\
+             source \"quoted.conf\"\n[ -f alone ] && . ./here\n",
         );
-        for name in ["bashrc.d", "hooks", "late", "mine.sh"] {
+        for name in ["bashrc.d", "hooks", "late", "mine.sh", "beside.conf", "quoted.conf", "here"] {
             assert!(mentions.has(name), "{name}");
         }
-        for name in ["comment", "alone", "bashrc", "done"] {
+        for name in ["comment", "alone", "bashrc", "done", "why"] {
             assert!(!mentions.has(name), "{name}");
         }
     }
