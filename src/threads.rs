@@ -31,6 +31,13 @@ pub(crate) fn scoped<'scope, T: Send + 'scope>(
     builder().spawn_scoped(scope, work).map_err(|source| NoThread::new(what, source))
 }
 
+/// Whether a thread can be started now: for libraries that panic if theirs cannot be.
+pub(crate) fn spare(what: &'static str) -> Result<(), NoThread> {
+    let thread = builder().spawn(|| ()).map_err(|source| NoThread::new(what, source))?;
+    drop(thread.join());
+    Ok(())
+}
+
 impl From<NoThread> for io::Error {
     fn from(error: NoThread) -> Self {
         Self::new(error.source.kind(), error)
@@ -105,6 +112,7 @@ pub(crate) mod tests {
         let error = without_any(|| std::thread::scope(|scope| scoped(scope, "listen with", || ()).map(drop))).unwrap_err();
         assert_eq!(error.to_string(), "cannot start a thread to listen with");
         assert!(std::error::Error::source(&error).is_some());
+        assert!(spare("ask with").is_ok() && without_any(|| spare("ask with")).is_err());
         assert_eq!(std::thread::scope(|scope| scoped(scope, "count with", || 7).map(|thread| thread.join().unwrap())).unwrap(), 7);
         let done = std::sync::atomic::AtomicUsize::new(0);
         let work = || _ = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -89,7 +89,7 @@ pub(crate) fn open(input: impl Read + Send + 'static, threads: u32, algorithms: 
     tracing::debug!(?compression, threads, "decoding");
     let (sender, receiver) = sync_channel(BUFFERS);
     let (recycle, recycled) = channel();
-    let thread = std::thread::Builder::new()
+    let thread = crate::threads::builder()
         .name("decode".into())
         .spawn(move || {
             let mut output = Output { sender, recycled, buffer: Vec::new() };

@@ -65,7 +65,7 @@ impl Hashing {
         let mut lanes = Vec::new();
         for algorithm in algorithms.iter().copied() {
             let (sender, receiver) = sync_channel::<Arc<Vec<u8>>>(QUEUE);
-            let thread = std::thread::Builder::new()
+            let thread = crate::threads::builder()
                 .name(format!("digest {}", algorithm.name()))
                 .spawn(move || {
                     let chunks = receiver.iter();

@@ -48,7 +48,7 @@ pub(crate) fn encode<W: Write + Send>(
     std::thread::scope(|scope| {
         let (sender, pieces) = sync_channel::<Arc<Vec<u8>>>(QUEUE);
         // In a thread of its own, so that a slow disk does not stop the compressor.
-        let writer = std::thread::Builder::new()
+        let writer = crate::threads::builder()
             .name("write".into())
             .spawn_scoped(scope, move || {
                 pieces.iter().try_for_each(|piece| out.write_all(&piece))?;
@@ -142,7 +142,7 @@ fn gzip(chunks: impl Iterator<Item = Vec<u8>>, out: &mut Tee, level: flate2::Com
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..threads {
             let queue = Arc::clone(&queue);
-            std::thread::Builder::new()
+            crate::threads::builder()
                 .name("gzip".into())
                 .spawn_scoped(scope, move || {
                     while let Some((data, answer)) = next_job(&queue) {

@@ -127,7 +127,7 @@ pub fn pack(
     tracing::debug!(?codec, threads = options.threads, clamp = options.mtime_clamp, "packing");
     std::thread::scope(|scope| {
         let (chunks, received) = sync_channel(AHEAD);
-        let walker = std::thread::Builder::new()
+        let walker = crate::threads::builder()
             .name("walk".into())
             .spawn_scoped(scope, move || Writer::new(options, chunks).run(root))
             .map_err(Error::Thread)?;

@@ -252,14 +252,21 @@ fn bar_for_bytes(what: &str, total: Option<u64>) -> ProgressBar {
     };
     bar.set_style(style(template));
     bar.set_prefix(screen::line(what));
-    bar.enable_steady_tick(Duration::from_millis(250));
+    tick(&bar);
     bar
+}
+
+/// Redraws a bar by itself. Its thread is started by a library that panics if it cannot be: then the bar moves only with the work.
+pub(super) fn tick(bar: &ProgressBar) {
+    if crate::threads::spare("draw with").is_ok() {
+        bar.enable_steady_tick(Duration::from_millis(250));
+    }
 }
 
 fn bar_for_packages(total: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
     bar.set_style(style("  emerge     [{bar:12}] {pos} of {len}  {elapsed}  {wide_msg}"));
-    bar.enable_steady_tick(Duration::from_millis(250));
+    tick(&bar);
     bar
 }
 

@@ -241,6 +241,8 @@ enum Lookup {
 
 impl Resolver for Lookup {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        // It asks in a thread of its own, and panics if it gets none.
+        crate::threads::spare("look up a server's address with").map_err(|error| Error::Io(error.into()))?;
         let resolver = DefaultResolver::default();
         let addresses = match self {
             Self::Proxy(proxy) => return resolver.resolve(proxy, config, timeout),

@@ -33,7 +33,7 @@ pub(crate) fn run(control: Channel, lookup: Lookup, mut asked: Asked) {
         (_, Err(error), _) => FromOuter::Failed(Failure::Protocol(error.to_string())),
         (_, _, None) => FromOuter::Failed(Failure::Protocol(format!("no word of a task `{}`", asked.name))),
         (Ok(()), Ok(watched), Some(function)) => {
-            let started = std::thread::Builder::new().spawn(move || end_with(&watched));
+            let started = crate::threads::builder().spawn(move || end_with(&watched));
             // Its locks stay open in this process until it ends.
             let _locks = asked.fds.split_off(asked.fd_count.min(asked.fds.len()));
             let mut context = TaskContext { name: asked.name, input: asked.input, fds: asked.fds, events: events.clone() };

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::JoinHandle;
-use std::{io, thread};
+use std::io;
 
 use crate::context::Context;
 use crate::copy_tree::Copied;
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
 fn onto_terminal() -> io::Result<(OwnedFd, JoinHandle<io::Result<()>>)> {
     let (from, to) = io::pipe()?;
     let mut from = BufReader::new(from);
-    let showing = thread::Builder::new().spawn(move || {
+    let showing = crate::threads::builder().spawn(move || {
         let mut line = Vec::new();
         while (&mut from).take(LINE_LIMIT_BYTES).read_until(b'\n', &mut line)? > 0 {
             print(Text::from(&*String::from_utf8_lossy(&line)))?;

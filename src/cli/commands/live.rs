@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use crate::progress::{Event, Observer as _};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::cli::progress::Progress;
+use crate::cli::progress::{Progress, tick};
 use crate::cli::screen;
 
 /// Draws, or prints, what it is told.
@@ -73,7 +72,7 @@ impl Live<'_> {
             let bar = bars.add(ProgressBar::new_spinner());
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
             bar.set_prefix(screen::line(&name));
-            bar.enable_steady_tick(Duration::from_millis(250));
+            tick(&bar);
             bar
         });
         bar.set_message(screen::line(what));

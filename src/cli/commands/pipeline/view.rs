@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::pipeline::Node;
 use crate::pipeline::run::{NodeReport, Outcome, Watcher};
@@ -18,7 +18,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::pipeline_lines;
 use crate::cli::invocation::Invocation;
-use crate::cli::progress::{Progress, emerge_words, is_worth_a_line};
+use crate::cli::progress::{Progress, emerge_words, is_worth_a_line, tick};
 use crate::cli::screen;
 use crate::cli::screen::Text;
 use crate::cli::table::human_bytes;
@@ -87,7 +87,7 @@ impl<'p> View<'p> {
             let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
             let all = bars.add(ProgressBar::new(todo.len() as u64));
             all.set_style(style("  {pos} of {len} nodes done  {elapsed}"));
-            all.enable_steady_tick(Duration::from_millis(250));
+            tick(&all);
             progress.above(Some(bars.clone()));
             (bars, all)
         });
@@ -171,7 +171,7 @@ impl Watcher for View<'_> {
             let bar = bars.insert_before(all, ProgressBar::new_spinner());
             bar.set_style(style(&format!("  {{prefix:<{}}}  {{elapsed:>4}}  {{wide_msg}}", state.width)));
             bar.set_prefix(screen::line(&node.id));
-            bar.enable_steady_tick(Duration::from_millis(250));
+            tick(&bar);
             running.bar = Some(bar);
         } else if self.groups != Groups::None {
             // The rest of it comes when it is done, which may be in an hour.
