@@ -38,6 +38,7 @@ mod build_key;
 mod causes;
 #[cfg(feature = "cli")]
 mod cli;
+mod clock;
 mod config;
 mod context;
 mod copy_tree;

@@ -221,7 +221,7 @@ fn check_header_line(text: &str) -> std::result::Result<(), PatchError> {
 fn with_header(options: &SaveOptions, set: &WorkSet, before: Option<&Header>, diff: &[u8]) -> Vec<u8> {
     let purpose = options.purpose.as_deref().or_else(|| before.and_then(Header::purpose)).unwrap_or(&options.name);
     let bug = options.bug.as_deref().or_else(|| before.and_then(Header::bug));
-    let date = jiff::Timestamp::now().strftime("%Y-%m-%d");
+    let date = crate::clock::now().strftime("%Y-%m-%d");
     let mut text = format!("Purpose: {}\nPackage: {}::{}\nDate: {date}\n", purpose.trim(), set.cpv, set.repository);
     if let Some(bug) = bug {
         text.push_str(&format!("Bug: {}\n", bug.trim()));

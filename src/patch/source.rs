@@ -178,7 +178,7 @@ impl Found {
             profile: profile.to_owned(),
             prepared,
             subdir: subdir.to_owned(),
-            made: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            made: crate::clock::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         }
     }
 }

@@ -123,7 +123,7 @@ impl InSession for ImportRecipe<'_> {
 
     fn newest_input(&self, _base: Option<&State>, unpacked: &Unpacked) -> i64 {
         // A file with a time in the future would give every artifact a time in the future.
-        unpacked.newest_mtime.min(jiff::Timestamp::now().as_second())
+        unpacked.newest_mtime.min(crate::clock::now().as_second())
     }
 }
 

@@ -38,7 +38,7 @@ impl Drop for LogDir {
 pub(crate) fn log_dir(cx: &Context<'_>, what: &str) -> Result<LogDir> {
     let logs = cx.places.logs();
     fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
-    let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let stamp = crate::clock::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     let name = format!("{}-{stamp}", what.replace('/', "-"));
     for number in 0.. {
         let dir = logs.join(if number == 0 { name.clone() } else { format!("{name}-{number}") });

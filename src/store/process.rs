@@ -75,7 +75,7 @@ pub(super) fn boot_id() -> Result<String> {
 
 /// Now, RFC 3339, UTC, in milliseconds.
 pub(super) fn now() -> String {
-    let now = jiff::Timestamp::now();
+    let now = crate::clock::now();
     now.round(jiff::Unit::Millisecond).unwrap_or(now).to_string()
 }
 

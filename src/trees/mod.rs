@@ -264,7 +264,7 @@ fn finish_sync(cx: &Context<'_>, options: &SyncOptions, found: Found, area: Opti
             "ebuilds": contents.ebuilds,
             "cached": contents.cached,
             "bytes": contents.bytes,
-            "newest": contents.newest.min(jiff::Timestamp::now().as_second()),
+            "newest": contents.newest.min(crate::clock::now().as_second()),
             "made": brought.made,
             "signer": brought.signer,
             "vouched": brought.vouched.word(),

@@ -136,7 +136,7 @@ pub(crate) fn packages_of(pools: &[PathBuf]) -> Result<Vec<Package>> {
 }
 
 pub(super) fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
+    crate::clock::now().as_second()
 }
 
 /// Finds the pool that fits the root, and attaches it.

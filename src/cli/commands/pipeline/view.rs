@@ -142,7 +142,7 @@ impl<'p> View<'p> {
 
     /// Writes all that a node has said, folded.
     fn group(&self, running: &Running, id: &str, title: &str) {
-        let now = jiff::Timestamp::now().as_second();
+        let now = crate::clock::now().as_second();
         let name: String = id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         let title = Text::line(title);
         let mut text = match self.groups {
@@ -166,7 +166,7 @@ impl<'p> View<'p> {
 impl Watcher for View<'_> {
     fn begun(&self, node: &Node) {
         let mut state = self.state();
-        let mut running = Running { since: jiff::Timestamp::now().as_second(), ..Running::default() };
+        let mut running = Running { since: crate::clock::now().as_second(), ..Running::default() };
         if let Some((bars, all)) = &state.bars {
             let bar = bars.insert_before(all, ProgressBar::new_spinner());
             bar.set_style(style(&format!("  {{prefix:<{}}}  {{elapsed:>4}}  {{wide_msg}}", state.width)));
