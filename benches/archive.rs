@@ -32,6 +32,7 @@ fn options(format: Format) -> PackOptions {
         threads: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),
         exclude: Excludes::default(),
         mtime_clamp: 0,
+        mtime_floor: i64::MIN,
         names: OwnerNames::default(),
         digests: Vec::new(),
     }

@@ -69,6 +69,7 @@ fn export(launcher: &Launcher, layers: &[PathBuf], out: &Path, format: Format) -
         exclude: vec!["/etc/machine-id".into()],
         keep: Vec::new(),
         mtime_clamp: 1_700_000_000,
+        mtime_floor: i64::MIN,
     };
     let contents = OwnedFd::from(File::create(out.with_extension("contents.gz")).unwrap());
     tasks::export(launcher, &input, OwnedFd::from(File::create(out).unwrap()), Some(contents), Vec::new(), None, &Silent)

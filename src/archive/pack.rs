@@ -1,7 +1,7 @@
 //! Writes a directory tree as a compressed tar. Its bytes depend only on the tree.
 //!
 //! * Entries are sorted bytewise by the path that is written, `./` first. Directories end with a slash.
-//! * Times are whole seconds. Times after the clamp become the clamp.
+//! * Times are whole seconds. Times after the clamp become the clamp, and those before the floor become the floor.
 //! * Owners are numbers as this process sees them (inside the id map), with the names of the tree's own user database.
 //! * Headers are `ustar`, with the prefix field for longer paths. A PAX header comes first only if it is needed: for paths that do not
 //!   fit or are not ASCII (as in GNU tar), large ids and sizes, times before 1970, extended attributes.
@@ -92,6 +92,8 @@ pub struct PackOptions {
     pub exclude: Excludes,
     /// Seconds since 1970. Later modification times are written as this one.
     pub mtime_clamp: i64,
+    /// Seconds since 1970. Earlier modification times are written as this one.
+    pub mtime_floor: i64,
     pub names: OwnerNames,
     pub digests: Vec<Algorithm>,
 }
@@ -233,7 +235,7 @@ impl<'a> Writer<'a> {
             user: user.as_bytes(),
             group: group.as_bytes(),
             size,
-            mtime_secs: stat.st_mtime.min(self.options.mtime_clamp),
+            mtime_secs: self.time(&stat),
             path: &name,
         };
         self.lines.append(&mut self.packed.contents, &line);
@@ -244,6 +246,10 @@ impl<'a> Writer<'a> {
         }
         self.packed.entries += 1;
         Ok(())
+    }
+
+    fn time(&self, stat: &Stat) -> i64 {
+        stat.st_mtime.min(self.options.mtime_clamp).max(self.options.mtime_floor)
     }
 
     /// Writes what a layer hides. Owner and mode are fixed, so that the bytes do not depend on who removed it.
@@ -262,7 +268,7 @@ impl<'a> Writer<'a> {
             user: b"",
             group: b"",
             size: 0,
-            mtime_secs: stat.st_mtime.min(self.options.mtime_clamp),
+            mtime_secs: self.time(stat),
             path: &name,
         };
         self.lines.append(&mut self.packed.contents, &line);

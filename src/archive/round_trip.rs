@@ -121,6 +121,7 @@ fn options(format: Format) -> PackOptions {
         threads: 2,
         exclude: Excludes::default(),
         mtime_clamp: i64::MAX,
+        mtime_floor: i64::MIN,
         names: OwnerNames::default(),
         digests: vec![Algorithm::Sha256],
     }

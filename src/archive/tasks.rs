@@ -72,6 +72,8 @@ pub struct ExportInput {
     pub keep: Vec<String>,
     /// Seconds since 1970. Later modification times are written as this one.
     pub mtime_clamp: i64,
+    /// Seconds since 1970. Earlier modification times are written as this one.
+    pub mtime_floor: i64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,6 +280,7 @@ fn do_export(context: &mut TaskContext) -> Result<Exported> {
         threads: input.threads,
         exclude: Excludes::new(&input.exclude, &input.keep)?,
         mtime_clamp: input.mtime_clamp,
+        mtime_floor: input.mtime_floor,
         // A layer is packed without names: they come from the user database of another layer, and this layer's digest must not depend on
         // that.
         names: if input.as_layer { OwnerNames::default() } else { OwnerNames::read(root.as_fd()) },

@@ -394,6 +394,11 @@ fn pack(
     state: &State,
     options: &ExportOptions,
 ) -> Result<Exported> {
+    // An image of squashfs has 32 bits for a time, and `mksquashfs` refuses an archive with a time before 1970.
+    let (clamp, floor) = match options.format {
+        ArtifactFormat::Squashfs => (oci::clamp(cx, state).clamp(0, i64::from(u32::MAX)), 0),
+        _ => (oci::clamp(cx, state), i64::MIN),
+    };
     let input = ExportInput {
         layers: cx.store.lower_dirs(state),
         as_layer: false,
@@ -402,7 +407,8 @@ fn pack(
         threads: cx.settings.processors,
         exclude: exclusions::DEFAULT.iter().map(|pattern| (*pattern).to_owned()).collect(),
         keep: options.keep.clone(),
-        mtime_clamp: oci::clamp(cx, state),
+        mtime_clamp: clamp,
+        mtime_floor: floor,
     };
     let exported =
         archive_tasks::export(cx.launcher, &input, out, Some(listing), Vec::new(), Some(context::cancel(cx)?), cx.observer);

@@ -232,6 +232,7 @@ fn pack_layer(
         },
         level: None,
         threads: cx.settings.processors,
+        mtime_floor: i64::MIN,
         exclude: exclusions::DEFAULT.iter().map(|pattern| (*pattern).to_owned()).collect(),
         keep: keep.to_vec(),
         mtime_clamp: clamp,
