@@ -6,18 +6,21 @@
 //! ```
 //!
 //! Without the first sync, a file can be empty or full of zeros after a power cut although its rename survived. Without the second, the
-//! rename itself can be lost after we have told the user that it is done. All code that writes small files uses this module
+//! rename itself can be lost after we have told the user that it is done. A file is locked as long as it is written, so that
+//! [`sweep`] can tell it from what a killed process has left. All code that writes small files uses this module
 //! (`scripts/source-rules` checks that).
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 use std::{fs, io};
 
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use rustix::io::Errno;
 
 use crate::path_error::PathError;
@@ -54,19 +57,18 @@ impl Replace<'_> {
 
     /// Replaces `target`, or creates it. On failure the old file is unchanged.
     pub(crate) fn replace(self, target: &Path, bytes: &[u8]) -> Result<()> {
-        let (new, mut file) = self.create(target)?;
-        let written = self
-            .permit(&file)
-            .and_then(|()| file.write_all(bytes))
-            .and_then(|()| self.modified.map_or(Ok(()), |time| file.set_modified(time)))
-            .map_err(PathError::of("write", target))
-            .and_then(|()| sync(&file, target))
-            .and_then(|()| rename_over(&new, target));
-        if written.is_err() {
-            // Report the first error, not that of the removal; a leftover is hidden.
-            drop(fs::remove_file(&new));
-        }
-        written.and_then(|()| sync_parent(target))
+        let (Mode::Exactly(mode) | Mode::AtMost(mode)) = self.mode;
+        let mut new = match self.staging {
+            Some(dir) => Unfinished::create(dir, target, mode)?,
+            None => Unfinished::beside(target, mode)?,
+        };
+        self.permit(&new.file)
+            .and_then(|()| new.file.write_all(bytes))
+            .and_then(|()| self.modified.map_or(Ok(()), |time| new.file.set_modified(time)))
+            .map_err(PathError::of("write", target))?;
+        sync(&new.file, target)?;
+        new.finish(target)?;
+        sync_parent(target)
     }
 
     fn permit(&self, file: &File) -> io::Result<()> {
@@ -75,21 +77,91 @@ impl Replace<'_> {
             Mode::AtMost(_) => Ok(()),
         }
     }
+}
 
-    /// Creates a file under an unused name. A killed process with our PID may have left one, so the name alone is not unique.
-    fn create(&self, target: &Path) -> Result<(PathBuf, File)> {
-        let dir = self.staging.unwrap_or_else(|| parent_of(target));
+/// A file that is written under a hidden name of its own, `.NAME.PID-N.new`. If it is dropped before it is finished, it is removed.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    pub file: File,
+    path: PathBuf,
+}
+
+impl Unfinished {
+    /// Beside `target`, with a mode that the umask restricts. What killed processes have left there is removed.
+    pub(crate) fn beside(target: &Path, mode: u32) -> Result<Self> {
+        sweep_once(parent_of(target));
+        Self::create(parent_of(target), target, mode)
+    }
+
+    /// Under an unused name: a killed process with our PID may have left one, so that alone is not unique.
+    fn create(dir: &Path, target: &Path, mode: u32) -> Result<Self> {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let (Mode::Exactly(mode) | Mode::AtMost(mode)) = self.mode;
         loop {
-            let new = dir.join(format!(".{name}.{}-{}.new", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
-            match OpenOptions::new().write(true).create_new(true).mode(mode).open(&new) {
-                Ok(file) => return Ok((new, file)),
+            let path = dir.join(format!(".{name}.{}-{}.new", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+            match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
+                Ok(file) => {
+                    let new = Self { file, path };
+                    // A sweep that came between may have it, or have removed it.
+                    if lock(&new.file) && new.file.metadata().is_ok_and(|meta| meta.nlink() > 0) {
+                        return Ok(new);
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(source) => return Err(PathError::new("write", target, source)),
             }
         }
     }
+
+    /// Gives the file its name, over one that is there.
+    pub(crate) fn finish(mut self, target: &Path) -> Result<()> {
+        rename_over(&self.path, target)?;
+        self.path = PathBuf::new();
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
+            // The error that led here is reported, not that of the removal.
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+/// Locks a file for its writer. True where a file system has no locks: there nothing is swept.
+fn lock(file: &File) -> bool {
+    !matches!(rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive), Err(Errno::WOULDBLOCK))
+}
+
+/// [`sweep`] where this process has not done so yet: a directory of thousands of files is not listed for each of them.
+fn sweep_once(dir: &Path) {
+    static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    if SWEPT.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.to_owned()) {
+        sweep(dir);
+    }
+}
+
+/// Removes the files in `dir` that killed processes have left unfinished.
+pub(crate) fn sweep(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if !entry.file_name().to_str().is_some_and(is_unfinished) || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        // Whoever writes it has the lock.
+        let swept = File::open(&path)
+            .and_then(|file| Ok(rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)?))
+            .and_then(|()| fs::remove_file(&path));
+        tracing::debug!(path = %path.display(), ?swept, "left by a process that was killed");
+    }
+}
+
+/// Whether a name is `.NAME.PID-N.new`.
+fn is_unfinished(name: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = name.strip_prefix('.').and_then(|name| name.strip_suffix(".new")).and_then(|name| name.rsplit_once('.'));
+    number.and_then(|(_, number)| number.split_once('-')).is_some_and(|(pid, count)| digits(pid) && digits(count))
 }
 
 /// Replaces `target`, or creates it, with this mode.
@@ -310,5 +382,30 @@ pub(crate) mod tests {
         }
         replace(&dir.path().join("file"), b"mine", Mode::AtMost(0o666)).unwrap();
         assert_eq!(fs::read_to_string(dir.path().join("file")).unwrap(), "mine");
+    }
+
+    #[test]
+    fn a_sweep_takes_what_nobody_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = || {
+            let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let kept = [".a.1-2.old", ".a.1.new", ".a.x-1.new", "a.1-2.new", "lists.json"];
+        for name in kept.iter().chain(&[".lists.json.1-0.new", ".a.b.77-12.new"]) {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        fs::create_dir(dir.path().join(".d.1-1.new")).unwrap();
+        let new = Unfinished::beside(&dir.path().join("mine"), 0o600).unwrap();
+        sweep(dir.path());
+        assert_eq!(names().len(), kept.len() + 2);
+        assert!(new.path.exists());
+        drop(new);
+        assert_eq!(names(), [&kept[..1], &[".a.1.new", ".a.x-1.new", ".d.1-1.new", "a.1-2.new", "lists.json"]].concat());
+        let new = Unfinished::beside(&dir.path().join("mine"), 0o600).unwrap();
+        new.finish(&dir.path().join("mine")).unwrap();
+        sweep(&dir.path().join("mine"));
+        assert!(names().contains(&"mine".into()) && names().len() == kept.len() + 2);
     }
 }

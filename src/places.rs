@@ -20,6 +20,8 @@ mod walls;
 
 use std::path::{Path, PathBuf};
 
+use crate::durable;
+
 pub(crate) use walls::{Closed, Owner, Unsafe, unknown_id};
 
 /// Configuration, data and cache directories, as absolute paths. The program takes them from flags, `GENTOOMUCH_*` and XDG variables.
@@ -91,6 +93,12 @@ impl Places {
     /// Records of states that other build keys would rebuild unchanged.
     pub fn standing(&self) -> PathBuf {
         self.cache.join("standing")
+    }
+
+    /// Removes what killed processes have left in the directories where small files are written.
+    pub(crate) fn sweep(&self) {
+        let caches = [self.stage3(), self.oci_layers(), self.seen_artifacts(), self.standing(), self.repos()];
+        [&self.data, &self.cache].into_iter().chain(&caches).for_each(|dir| durable::sweep(dir));
     }
 
     /// Trusted keys, below the configuration directory.

@@ -36,13 +36,12 @@ use crate::build_key::Inputs;
 use crate::config::{LayerCompression, OciConfig};
 use crate::context;
 use crate::context::Context;
+use crate::durable::Unfinished;
 use crate::path_error::OfFile as _;
 use crate::store::{LayerId, State};
 
 /// Raise it whenever the same layer is packed to other bytes.
 const PACKER: &str = "1";
-/// Older unfinished files are leftovers: packing a layer does not take a day.
-const STALE: std::time::Duration = std::time::Duration::from_hours(24);
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_CMD: &str = "/bin/sh";
 
@@ -191,7 +190,6 @@ fn packed_layer(
         .key();
     let cache = cx.places.oci_layers();
     fs::create_dir_all(&cache).map_err(Error::io("create", &cache))?;
-    remove_unfinished(&cache);
     let (blob, meta) = (cache.join(&key), cache.join(format!("{key}.json")));
     let (packed, reused) = match remembered(&blob, &meta) {
         Some(packed) => (packed, true),
@@ -221,8 +219,7 @@ fn pack_layer(
     blob: &Path,
     meta: &Path,
 ) -> Result<Packed> {
-    let unfinished = blob.with_extension(format!("{}.new", std::process::id()));
-    let out = File::create(&unfinished).map_err(Error::io("create", &unfinished))?;
+    let unfinished = Unfinished::beside(blob, 0o600)?;
     let input = ExportInput {
         layers: vec![cx.store.layer(layer)?.path],
         as_layer: true,
@@ -232,35 +229,29 @@ fn pack_layer(
         },
         level: None,
         threads: cx.settings.processors,
-        mtime_floor: i64::MIN,
         exclude: exclusions::DEFAULT.iter().map(|pattern| (*pattern).to_owned()).collect(),
         keep: keep.to_vec(),
         mtime_clamp: clamp,
+        mtime_floor: i64::MIN,
     };
-    let pack = || -> Result<Packed> {
-        let fd = OwnedFd::from(out.try_clone().map_err(Error::io("open", &unfinished))?);
-        let exported = archive_tasks::export(cx.launcher, &input, fd, None, Vec::new(), Some(context::cancel(cx)?), cx.observer);
-        context::not_interrupted(cx).map_err(|_| context::Error::Interrupted { resumable: true })?;
-        let exported = exported.map_err(Error::from).map_err(Error::making(&unfinished))?;
-        let packed = Packed {
-            digest: exported.archive.get(Algorithm::Sha256).to_owned(),
-            size_bytes: exported.archive.size,
-            diff_id: exported.tar_sha256,
-            entries: exported.entries,
-            bytes_tar: exported.bytes_tar,
-        };
-        // The blob is hard-linked into several images, so nobody may write to it.
-        let finish = out.set_permissions(fs::Permissions::from_mode(0o444)).and_then(|()| out.sync_all());
-        finish.map_err(Error::io("sync", &unfinished))?;
-        fs::rename(&unfinished, blob).map_err(Error::io("rename", &unfinished))?;
-        crate::artifact::write_synced(meta, &json(&packed))?;
-        Ok(packed)
+    let out = &unfinished.file;
+    let fd = OwnedFd::from(out.try_clone().map_err(Error::io("open", blob))?);
+    let exported = archive_tasks::export(cx.launcher, &input, fd, None, Vec::new(), Some(context::cancel(cx)?), cx.observer);
+    context::not_interrupted(cx).map_err(|_| context::Error::Interrupted { resumable: true })?;
+    let exported = exported.map_err(Error::from).map_err(Error::making(blob))?;
+    let packed = Packed {
+        digest: exported.archive.get(Algorithm::Sha256).to_owned(),
+        size_bytes: exported.archive.size,
+        diff_id: exported.tar_sha256,
+        entries: exported.entries,
+        bytes_tar: exported.bytes_tar,
     };
-    pack().inspect_err(|_| {
-        if let Err(left) = fs::remove_file(&unfinished) {
-            tracing::debug!("cannot remove `{}`: {left}", unfinished.display());
-        }
-    })
+    // The blob is hard-linked into several images, so nobody may write to it.
+    let finish = out.set_permissions(fs::Permissions::from_mode(0o444)).and_then(|()| out.sync_all());
+    finish.map_err(Error::io("sync", blob))?;
+    unfinished.finish(blob)?;
+    crate::artifact::write_synced(meta, &json(&packed))?;
+    Ok(packed)
 }
 
 impl Image {
@@ -271,21 +262,6 @@ impl Image {
         crate::artifact::write_synced(&blobs.join(&digest), &bytes)?;
         self.blobs.push((digest.clone(), bytes.len() as u64));
         descriptor(media, bytes.len() as u64, &digest)
-    }
-}
-
-/// Removes leftovers of killed runs, if they are so old that no other run still writes them.
-fn remove_unfinished(cache: &Path) {
-    let old =
-        |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|age| age > STALE));
-    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.extension().is_some_and(|extension| extension == "new")
-            && old(&path)
-            && let Err(error) = fs::remove_file(&path)
-        {
-            tracing::debug!("cannot remove `{}`: {error}", path.display());
-        }
     }
 }
 

@@ -10,11 +10,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest as _, Sha256};
+
+use crate::durable::Unfinished;
+use crate::path_error::PathError;
 
 /// Longer than the tick of any file system's clock.
 const SETTLED_SECS: i64 = 3;
@@ -56,10 +60,14 @@ impl Stamps {
             return;
         }
         let path = record(cache, artifact);
-        let new = path.with_extension(format!("{}.new", std::process::id()));
         let text = serde_json::to_vec(&self.stamps).unwrap_or_default();
-        let written = fs::create_dir_all(cache).and_then(|()| fs::write(&new, text)).and_then(|()| fs::rename(&new, &path));
-        if let Err(error) = written {
+        let write = || -> Result<(), PathError> {
+            fs::create_dir_all(cache).map_err(PathError::of("create", cache))?;
+            let mut new = Unfinished::beside(&path, 0o600)?;
+            new.file.write_all(&text).map_err(PathError::of("write", &path))?;
+            new.finish(&path)
+        };
+        if let Err(error) = write() {
             tracing::debug!("cannot note that `{}` is whole: {error}", artifact.display());
         }
     }

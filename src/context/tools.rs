@@ -100,6 +100,7 @@ impl Tools {
         if !recovered.is_nothing() {
             tracing::info!(?recovered, "removed files that killed runs left");
         }
+        places.sweep();
         Ok(Self { places: places.clone(), store, launcher, interrupt, told: Told::default() })
     }
 
