@@ -2,14 +2,23 @@
 //!
 //! A lock file holds a line of JSON for each holder. An exclusive holder replaces the contents, a shared holder appends. The lines are
 //! only for people: the kernel's lock decides. A stale line (its process is gone) is ignored and sometimes removed.
+//!
+//! Shared holders that follow each other closely would leave no moment for an exclusive one. So a lock that can be shared has a gate, a
+//! second file beside it: who waits for the lock alone locks the gate, and shared holders pass it, held for no longer than a try takes.
+//! Whoever has the lock already passes without waiting: the one who waits outside waits for us.
+//!
+//! On a file system that is mounted read-only the files are locked as they are, and nothing is written into them.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::time::Duration;
-use std::{fmt, fs};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use std::{fmt, fs, io};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -20,6 +29,18 @@ use super::{Error, Result, process};
 
 /// How often a waiting process tries again. If it waited in the kernel's queue, it could not notice that the user wants to stop.
 const RETRY: Duration = Duration::from_millis(25);
+
+/// How often a gate is tried before anybody is told that we wait.
+const MOMENTS: usize = 20;
+
+/// How long a gate stays locked. Commands that look at something are over by then. A build is not, and until its end others go on.
+const GATE_CLOSED: Duration = Duration::from_secs(10);
+
+/// How long a gate stays open between two such times.
+const GATE_OPEN: Duration = Duration::from_secs(20);
+
+/// How often each lock is held, shared, by this process.
+static SHARED: Mutex<BTreeMap<PathBuf, usize>> = Mutex::new(BTreeMap::new());
 
 /// If a lock file is longer than this, the lines of processes that are gone are removed.
 const SWEEP_BYTES: u64 = 16 * 1024;
@@ -103,6 +124,35 @@ impl fmt::Display for Busy {
 #[must_use = "a lock is released when it is dropped"]
 pub struct Lock {
     file: File,
+    /// Present if it is held together with others.
+    _share: Option<Share>,
+}
+
+/// An entry of [`SHARED`], until this is dropped.
+#[derive(Debug)]
+struct Share(PathBuf);
+
+impl Share {
+    fn new(path: &Path) -> Self {
+        *SHARED.lock().unwrap_or_else(PoisonError::into_inner).entry(path.to_owned()).or_insert(0) += 1;
+        Self(path.to_owned())
+    }
+
+    fn exists(path: &Path) -> bool {
+        SHARED.lock().unwrap_or_else(PoisonError::into_inner).contains_key(path)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut all = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.0) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.0);
+            }
+        }
+    }
 }
 
 impl Lock {
@@ -112,58 +162,151 @@ impl Lock {
     }
 }
 
+/// The gate before a lock, see the top of this file.
+struct Gate {
+    path: PathBuf,
+    /// Ours, while we wait.
+    closed: Option<File>,
+    since: Option<Instant>,
+}
+
+impl Gate {
+    fn before(lock: &Path) -> Self {
+        let mut name = OsString::from("gate%");
+        name.push(lock.file_name().unwrap_or_default());
+        Self { path: lock.with_file_name(name), closed: None, since: None }
+    }
+
+    /// Locks the gate, or opens it again for a while. If that fails, as on a full disk, we wait without it.
+    fn tend(&mut self, command: &str) {
+        let past = self.since.map(|since| since.elapsed());
+        if self.closed.is_some() && past.is_some_and(|past| past > GATE_CLOSED) {
+            self.closed = None;
+            self.since = Some(Instant::now());
+        } else if self.closed.is_none() && past.is_none_or(|past| past > GATE_OPEN) {
+            let Ok(mut file) = open(&self.path) else { return };
+            if try_lock(&file, FlockOperation::NonBlockingLockExclusive, &self.path).unwrap_or(false) {
+                record(&mut file, &self.path, LockMode::Exclusive, command);
+                self.closed = Some(file);
+                self.since = Some(Instant::now());
+            }
+        }
+    }
+
+    /// The gate, held open, if nobody has locked it. `None` within `Some`: nobody ever waited.
+    fn pass(&self) -> Option<Option<File>> {
+        let Ok(file) = File::open(&self.path) else { return Some(None) };
+        let free = try_lock(&file, FlockOperation::NonBlockingLockShared, &self.path).unwrap_or(true);
+        free.then_some(Some(file))
+    }
+}
+
+/// One attempt to take a lock.
+struct Attempt<'a> {
+    file: &'a File,
+    path: &'a Path,
+    mode: LockMode,
+    gate: Gate,
+    command: &'a str,
+}
+
+impl Attempt<'_> {
+    fn succeeds(&self) -> Result<bool> {
+        match self.mode {
+            LockMode::Exclusive => try_lock(self.file, FlockOperation::NonBlockingLockExclusive, self.path),
+            LockMode::Shared => {
+                let passed = if Share::exists(self.path) { Some(None) } else { self.gate.pass() };
+                match passed {
+                    None => Ok(false),
+                    Some(_gate) => try_lock(self.file, FlockOperation::NonBlockingLockShared, self.path),
+                }
+            }
+        }
+    }
+
+    /// Tries again after a pause. Who wants the lock alone closes the gate first.
+    fn succeeds_later(&mut self, pause: Duration) -> Result<bool> {
+        if self.mode == LockMode::Exclusive {
+            self.gate.tend(self.command);
+        }
+        std::thread::sleep(pause);
+        self.succeeds()
+    }
+
+    /// The holders of the lock, or whoever waits for all of them at the gate.
+    fn holders(&self) -> Vec<Holder> {
+        let mut found = holders(self.path);
+        if self.mode == LockMode::Shared {
+            found.extend(holders(&self.gate.path));
+        }
+        found
+    }
+}
+
 /// Takes the lock at `path`. Others that wait for it see it as `name`.
 pub(super) fn acquire(path: &Path, name: &str, mode: LockMode, wait: Wait<'_>, command: &str) -> Result<Lock> {
-    // Append and not write: shared holders add their lines at the same time.
     let mut file = open(path)?;
-    let operation = match mode {
-        LockMode::Shared => FlockOperation::NonBlockingLockShared,
-        LockMode::Exclusive => FlockOperation::NonBlockingLockExclusive,
-    };
-    if !try_lock(&file, operation, path)? {
-        let lock = || name.to_owned();
-        let busy = || Busy { lock: lock(), holders: holders(path) };
+    let mut attempt = Attempt { file: &file, path, mode, gate: Gate::before(path), command };
+    if !attempt.succeeds()? {
+        let busy = |attempt: &Attempt<'_>| Busy { lock: name.to_owned(), holders: attempt.holders() };
         if let Wait::NoWait = wait {
-            return Err(Error::Busy(busy()));
+            return Err(Error::Busy(busy(&attempt)));
         }
-        // A lock that is held for milliseconds is free again before a message about it could be read.
-        std::thread::sleep(Duration::from_millis(1));
-        if !try_lock(&file, operation, path)? {
+        // A lock that is held for milliseconds is free again before a message about it could be read. A gate is free soon, too, unless
+        // another process waits there.
+        let mut free = attempt.succeeds_later(Duration::from_millis(1))?;
+        for _ in 0..MOMENTS {
+            if free || mode == LockMode::Shared || attempt.gate.closed.is_some() {
+                break;
+            }
+            free = attempt.succeeds_later(Duration::from_millis(1))?;
+        }
+        if !free {
             let cancelled = match wait {
                 Wait::Block(notify) => {
-                    notify(&busy());
+                    notify(&busy(&attempt));
                     None
                 }
                 Wait::BlockUnless { notify, cancelled } => {
-                    notify(&busy());
+                    notify(&busy(&attempt));
                     Some(cancelled)
                 }
                 Wait::NoWait | Wait::Quietly => None,
             };
-            while !try_lock(&file, operation, path)? {
+            while !attempt.succeeds_later(RETRY)? {
                 if cancelled.is_some_and(|cancelled| cancelled()) {
-                    return Err(Error::Cancelled { lock: lock() });
+                    return Err(Error::Cancelled { lock: name.to_owned() });
                 }
-                std::thread::sleep(RETRY);
             }
         }
     }
+    drop(attempt);
     record(&mut file, path, mode, command);
-    Ok(Lock { file })
+    Ok(Lock { file, _share: (mode == LockMode::Shared).then(|| Share::new(path)) })
+}
+
+/// Takes the lock of something that this process has just made. Only a recovery may have it, for an instant.
+pub(super) fn acquire_own(path: &Path, command: &str) -> Result<Lock> {
+    let mut file = open(path)?;
+    while !try_lock(&file, FlockOperation::NonBlockingLockExclusive, path)? {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    record(&mut file, path, LockMode::Exclusive, command);
+    Ok(Lock { file, _share: None })
 }
 
 /// Takes the lock at `path` exclusively if the file exists and nobody holds the lock; `None` otherwise.
 pub(super) fn try_existing(path: &Path, command: &str) -> Result<Option<Lock>> {
-    let mut file = match OpenOptions::new().read(true).append(true).open(path) {
+    let mut file = match open_existing(path) {
         Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io("open", path, e)),
     };
     if !try_lock(&file, FlockOperation::NonBlockingLockExclusive, path)? {
         return Ok(None);
     }
     record(&mut file, path, LockMode::Exclusive, command);
-    Ok(Some(Lock { file }))
+    Ok(Some(Lock { file, _share: None }))
 }
 
 /// Whether somebody holds the lock at `path`; false if there is no such file. It is taken for a moment to find out: shared, so that two
@@ -171,13 +314,28 @@ pub(super) fn try_existing(path: &Path, command: &str) -> Result<Option<Lock>> {
 pub(super) fn is_held(path: &Path) -> Result<bool> {
     match File::open(path) {
         Ok(file) => try_lock(&file, FlockOperation::NonBlockingLockShared, path).map(|free| !free),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
         Err(e) => Err(Error::io("open", path, e)),
     }
 }
 
 fn open(path: &Path) -> Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(|e| Error::io("open", path, e))
+    let opened = match OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path) {
+        // Nobody ever held it, and nobody can make the file now: the directory stands for it.
+        Err(e) if e.kind() == ErrorKind::ReadOnlyFilesystem => {
+            File::open(path).or_else(|_| File::open(path.parent().unwrap_or(path)))
+        }
+        opened => opened,
+    };
+    opened.map_err(|e| Error::io("open", path, e))
+}
+
+/// Append and not write: shared holders add their lines at the same time.
+fn open_existing(path: &Path) -> io::Result<File> {
+    match OpenOptions::new().read(true).append(true).open(path) {
+        Err(e) if e.kind() == ErrorKind::ReadOnlyFilesystem => File::open(path),
+        opened => opened,
+    }
 }
 
 fn try_lock(file: &File, operation: FlockOperation, path: &Path) -> Result<bool> {
@@ -344,6 +502,61 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(lock(&path, LockMode::Shared, Wait::NoWait).is_ok());
+    }
+
+    /// Takes the lock together with others, again and again, until a file `over` appears. Notes in `late` that it began to wait after the
+    /// file `waiting` was there.
+    fn read_again_and_again(dir: &Path) {
+        let path = dir.join("l");
+        let note = |name: &str| OpenOptions::new().append(true).create(true).open(dir.join(name)).unwrap().write_all(b"x").unwrap();
+        let first = lock(&path, LockMode::Shared, Wait::Quietly).unwrap();
+        note("begun");
+        while !dir.join("waiting").exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // The readers end one after the other, so that one always has the lock until the last first one is gone.
+        std::thread::sleep(Duration::from_millis(u64::from(std::process::id() % 16) * 4));
+        drop(first);
+        while !dir.join("over").exists() && fs::metadata(dir.join("late")).map_or(0, |meta| meta.len()) < 500 {
+            let held = lock(&path, LockMode::Shared, Wait::Quietly).unwrap();
+            if !dir.join("over").exists() {
+                note("late");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+            drop(held);
+        }
+    }
+
+    #[test]
+    fn readers_that_come_later_do_not_overtake_a_waiting_writer() {
+        const READER: &str = "GENTOOMUCH_TEST_READER";
+        if let Some(dir) = std::env::var_os(READER) {
+            return read_again_and_again(Path::new(&dir));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join(name);
+        let reader = || {
+            std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "store::lock::tests::readers_that_come_later_do_not_overtake_a_waiting_writer"])
+                .env(READER, dir.path())
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap()
+        };
+        let readers: Vec<_> = (0..24).map(|_| reader()).collect();
+        while fs::metadata(file("begun")).map_or(0, |meta| meta.len()) < 24 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut notify = |_: &Busy| fs::write(file("waiting"), "").unwrap();
+        let held = lock(&file("l"), LockMode::Exclusive, Wait::Block(&mut notify)).unwrap();
+        let late = fs::metadata(file("late")).map_or(0, |meta| meta.len());
+        fs::write(file("over"), "").unwrap();
+        drop(held);
+        for mut reader in readers {
+            assert!(reader.wait().unwrap().success());
+        }
+        assert!(file("waiting").exists());
+        assert_eq!(late, 0, "readers that began to wait after the writer");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::in_map::{InMap, PID1_LIMIT};
-use super::lock::{Lock, LockMode, Wait};
+use super::lock::{Lock, LockMode};
 use super::process::ProcessStamp;
 use super::{Error, LayerId, LayerMeta, Result, SessionId, State, StateId, Store, durable, lock, make_dir, process, state};
 use crate::origin::Recorded;
@@ -176,7 +176,7 @@ impl Store {
         make_dir(&dir, 0o700)?;
         // A recovery that lists sessions at this moment may take the new lock for an instant. It decides nothing before we release the
         // structure lock.
-        let lock = lock::acquire(&dir.join("lock"), "session", LockMode::Exclusive, Wait::Quietly, &self.inner.command)?;
+        let lock = lock::acquire_own(&dir.join("lock"), &self.inner.command)?;
         for (name, mode) in
             [("layer", 0o700), ("layer/fs", 0o755), ("work", 0o755), ("root", 0o755), ("scratch", 0o755), ("binpkgs", 0o755)]
         {

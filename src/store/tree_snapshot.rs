@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::in_map::InMap;
-use super::{Error, Lock, LockMode, Result, Store, TreeId, Wait, durable, id, lock, make_dir};
+use super::{Error, Lock, LockMode, Result, Store, TreeId, durable, id, lock, make_dir};
 
 /// A place in `tmp/` for something that is being made. If it is dropped without a commit, the next recovery removes it.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Store {
         let path = self.path("tmp").join(id::fresh()?);
         let _structure = self.structure(LockMode::Shared)?;
         make_dir(&path, 0o700)?;
-        let lock = lock::acquire(&path.join("lock"), "temporary area", LockMode::Exclusive, Wait::Quietly, &self.inner.command)?;
+        let lock = lock::acquire_own(&path.join("lock"), &self.inner.command)?;
         Ok(TempArea { store: self.clone(), path, lock, fs })
     }
 
