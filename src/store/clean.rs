@@ -130,7 +130,7 @@ impl Store {
         let kept: String = kept.flat_map(|(_, line)| [line, "\n"]).collect();
         // The structure lock, or a recovery could take the temporary file of `replace` for litter.
         let _structure = self.structure(LockMode::Shared)?;
-        durable::replace(&self.path("tmp"), &path, kept.as_bytes())
+        self.with_ballast(|| durable::replace(&self.path("tmp"), &path, kept.as_bytes()))
     }
 
     /// Removes what is unused. What something leads to stays, even if the caller asks for it.
@@ -153,10 +153,14 @@ impl Store {
         } else {
             tracing::warn!("states and layers stay, since a state is missing or damaged");
         }
-        let named: BTreeSet<TreeId> = self.tree_histories()?.into_iter().flat_map(|(_, values)| values).map(|e| e.value).collect();
-        // Looked up once more: a name may have got the tree since the plan was made.
-        for id in unused.trees.difference(&named) {
-            rename(&self.path("trees").join(id.as_str()), &area.path().join(format!("tree-{id}")))?;
+        if !unused.trees.is_empty() {
+            let histories = self.tree_histories()?;
+            let named: BTreeSet<TreeId> = histories.into_iter().flat_map(|(_, values)| values).map(|e| e.value).collect();
+            // Looked up once more: a name may have got the tree since the plan was made.
+            for id in unused.trees.difference(&named) {
+                rename(&self.path("trees").join(id.as_str()), &area.path().join(format!("tree-{id}")))?;
+            }
+            durable::sync_dir(&self.path("trees"))?;
         }
         durable::sync_dir(&self.path("trees"))?;
         tracing::debug!("removing from the disk");
@@ -178,6 +182,10 @@ impl Store {
     fn bury_states<'a>(&self, _exclusive: &Lock, ids: impl Iterator<Item = &'a StateId>, grave: &Path) -> Result<usize> {
         let mut count = 0;
         for id in ids {
+        self.with_ballast(|| self.remove_unused_now(exclusive, unused, in_map))
+    }
+
+    fn remove_unused_now(&self, exclusive: &Lock, unused: &Unused, in_map: &dyn InMap) -> Result<()> {
             rename(&self.state_path(id), &grave.join(format!("state-{id}")))?;
             count += 1;
         }
@@ -202,14 +210,17 @@ impl Store {
                 return Err(Error::SessionBusy(record.id));
             }
         }
-        let area = self.temp_area()?;
-        durable::write_unsynced_json(&area.path().join(MARK), &())?;
-        // In the order of a removal: names, then what they lead to.
-        for name in ["refs", "sessions", "states", "layers", "trees"] {
-            let dir = self.path(name);
-            for path in list(&dir)? {
-                let file = path.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
-                rename(&path, &area.path().join(format!("{name}-{file}")))?;
+        self.with_ballast(|| {
+            let area = self.temp_area()?;
+            durable::write_unsynced_json(&area.path().join(MARK), &())?;
+            // In the order of a removal: names, then what they lead to.
+            for name in ["refs", "sessions", "states", "layers", "trees"] {
+                let dir = self.path(name);
+                for path in list(&dir)? {
+                    let file = path.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
+                    rename(&path, &area.path().join(format!("{name}-{file}")))?;
+                }
+                durable::sync_dir(&dir)?;
             }
             durable::sync_dir(&dir)?;
         }

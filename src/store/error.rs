@@ -145,6 +145,27 @@ impl Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameProblem {
     /// The name or a part of it is empty.
+
+    /// The kernel's answer, if a call on a file failed.
+    fn errno(&self) -> Option<i32> {
+        if let Self::Io(error) = self { error.source.raw_os_error() } else { None }
+    }
+
+    /// Whether there is no byte or no inode left, or no more of the user's.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self.errno(), Some(libc::ENOSPC | libc::EDQUOT))
+    }
+
+    /// Whether the file system is mounted read-only.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.errno() == Some(libc::EROFS)
+    }
+
+    /// Whether one file of ours cannot be read or understood, which says nothing of the others.
+    pub(super) fn is_damage(&self) -> bool {
+        let is_ours = matches!(self.errno(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM));
+        matches!(self, Self::Damaged { .. } | Self::DamagedRef { .. } | Self::Io(_)) && !is_ours
+    }
     #[error("it is empty, or a part of it is")]
     Empty,
     /// A part begins with `.` (a hidden file) or `-` (an option on a command line).

@@ -20,6 +20,8 @@
 //!   tmp/AREA/{lock,…}             work in progress that becomes visible by rename; garbage unless locked
 //!   locks/{store,refs,structure}  the store's own locks
 //!   locks/name%NAME               callers' locks, with a line for each holder; `/` in a name is `%`
+//!   locks/gate%LOCK               held by who waits for one of these alone (`lock.rs`)
+//!   ballast/N                     room for a removal on a full disk (`ballast.rs`)
 //! ```
 //!
 //! # Why nothing is ever half there
@@ -46,6 +48,7 @@
 //!
 //! **Architecture invariant:** a committed layer's `fs` is never written again, and no lock of 4 or 5 is held while waiting for a lock of 1 to 3.
 
+mod ballast;
 mod clean;
 mod durable;
 mod error;
@@ -167,7 +170,28 @@ impl Store {
             command: command.to_owned(),
             loose,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let store = Self { inner: Arc::new(inner) };
+        store.take_ballast();
+        Ok(store)
+    }
+
+    /// The damaged files that lists have left out so far. Each was named by a warning.
+    pub fn damaged(&self) -> BTreeSet<PathBuf> {
+        self.inner.damaged.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What was read of the file `path`; nothing if it is damaged, which [`Store::damaged`] remembers.
+    fn unless_damaged<T>(&self, path: &Path, read: Result<T>) -> Result<Option<T>> {
+        match read {
+            Err(error) if error.is_damage() => {
+                let mut damaged = self.inner.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+                if damaged.insert(path.to_owned()) {
+                    tracing::warn!("left out: {error}");
+                }
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
     }
 
     /// How the ids compare that a store was made with, without opening it. `None` if there is no store.

@@ -56,6 +56,14 @@ impl Store {
     ///
     /// Suspended sessions that can be resumed stay, see [`Store::session_find_suspended`].
     pub fn recover(&self, in_map: &dyn InMap) -> Result<Recovered> {
+        match self.with_ballast(|| self.recover_now(in_map)) {
+            // Who only looks can do so all the same, and nobody can do anything else here.
+            Err(error) if error.is_read_only() => Ok(Recovered::default()),
+            done => done,
+        }
+    }
+
+    fn recover_now(&self, in_map: &dyn InMap) -> Result<Recovered> {
         let first = self.find_orphans()?;
         if first.sessions.is_empty() && first.temporary.is_empty() {
             return Ok(Recovered::default());

@@ -283,7 +283,7 @@ impl Store {
         type IsKnown = fn(&str) -> bool;
         for path in super::durable::list(self.root())? {
             let name = name_of(&path);
-            if !DIRECTORIES.contains(&name) && name != "store.json" {
+            if !DIRECTORIES.contains(&name) && name != "store.json" && name != super::ballast::NAME {
                 report.findings.push(Finding::Unknown { path });
             }
         }

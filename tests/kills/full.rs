@@ -1,24 +1,27 @@
-//! A data directory without room: the message says where and what to do, nothing is left, and with room the same command succeeds.
+//! A data directory without room: the message says where and what to do, nothing is left, and with room the same command succeeds. And
+//! one that is read-only: whoever only looks sees everything.
 //!
 //! The small file system is a tmpfs in a user and mount namespace of our own, where the program runs as that namespace's root with
 //! the rest of the user's ids: `/etc/subuid` says so there, and the map tools are copies that belong to that root.
 
-use std::path::Path;
-
 use crate::place::{Place, both};
 use crate::release::Release;
 
-/// What the shell in that namespace does: `$1` data, `$2` program, `$3` tarball, `$4` scratch, `$5` how small.
-const SCRIPT: &str = r#"
+/// What each script in that namespace begins with: `$1` data, `$2` program, `$3` tarball, `$4` scratch, `$5` how large the file system is.
+const BEGIN: &str = r#"
 set -eu
-data=$1 program=$2 tarball=$3 scratch=$4 small=$5
-mount -t tmpfs -o "$small,mode=0700" tmpfs "$data"
+data=$1 program=$2 tarball=$3 scratch=$4
+mount -t tmpfs -o "$5,mode=0700" tmpfs "$data"
 echo root:1:65535 >"$scratch/subid"
 mount --bind "$scratch/subid" /etc/subuid
 mount --bind "$scratch/subid" /etc/subgid
-cp /usr/bin/newuidmap /usr/bin/newgidmap "$scratch"
+[ -e "$scratch/newuidmap" ] || cp /usr/bin/newuidmap /usr/bin/newgidmap "$scratch"
 chmod u+s "$scratch/newuidmap" "$scratch/newgidmap"
 PATH=$scratch:$PATH
+"#;
+
+/// Imports where there is no room, then where there is some.
+const IMPORT: &str = r#"
 status=0
 "$program" bootstrap --no-rebuild kills "$tarball" || status=$?
 echo "status $status"
@@ -30,25 +33,87 @@ mount -o remount,size=200m,nr_inodes=100000 "$data"
 echo done
 "#;
 
+/// Cleans where no byte and no inode is left, and something that a killed command left lies around.
+const CLEAN: &str = r#"
+"$program" bootstrap --no-rebuild kills "$tarball"
+"$program" profile rm kills
+mkdir "$data/store/tmp/left"
+: >"$data/fill"
+i=0
+while mkdir "$data/inode.$i" 2>/dev/null; do i=$((i + 1)); done
+cat /dev/zero >>"$data/fill" 2>/dev/null || :
+[ "$(stat -f -c %a/%d "$data")" = 0/0 ]
+"$program" clean --yes
+"$program" store verify --json
+"$program" store ls
+[ -n "$(ls "$data/store/ballast")" ]
+echo done
+"#;
+
+/// Looks at a store on a file system that is mounted read-only, as is the cache.
+const READ: &str = r#"
+"$program" bootstrap --no-rebuild kills "$tarball"
+"$program" store seal
+mount -o remount,ro "$data"
+mount --bind "$GENTOOMUCH_CACHE" "$GENTOOMUCH_CACHE"
+mount -o remount,bind,ro "$GENTOOMUCH_CACHE"
+for command in "store verify" "store verify --deep" "store ls" "store du" "store show profile/kills" "log" "profile ls" "tree ls" \
+    "diff profile/kills/upstream profile/kills/upstream" "export --no-sign -o $scratch/out.tar profile/kills/upstream" \
+    "cp profile/kills/upstream:/usr/bin/su $scratch/su" "clean --dry-run"; do
+    echo "== $command"
+    # shellcheck disable=SC2086
+    "$program" $command
+done
+[ "$(cat "$scratch/su")" = set-id ]
+tar -tf "$scratch/out.tar" | grep -c . >/dev/null
+status=0
+"$program" tag profile/kills/upstream late || status=$?
+echo "status $status"
+echo done
+"#;
+
 pub(crate) fn import() {
     let place = Place::new();
     let release = Release::new(&place);
-    let scratch = place.path("scratch");
-    std::fs::create_dir(&scratch).unwrap();
     // No room for bytes, and none for names.
     for (small, lacks) in [("size=8m", "space"), ("size=100m,nr_inodes=1000", "names")] {
-        with(&place, &release, &scratch, small, lacks);
+        import_into(&place, &release, small, lacks);
     }
 }
 
-fn with(place: &Place, release: &Release, scratch: &Path, small: &str, lacks: &str) {
+/// What a script prints: errors, results, and both for messages.
+fn run(place: &Place, release: &Release, script: &str, size: &str) -> (String, String, String) {
+    let scratch = place.path("scratch");
+    std::fs::create_dir_all(&scratch).unwrap();
     let mut command = place.command("unshare");
-    command.args(["--map-auto", "--map-root-user", "--mount", "--", "sh", "-c", SCRIPT, "sh"]);
-    command.arg(place.data()).arg(env!("CARGO_BIN_EXE_gentoomuch")).arg(&release.tarball).arg(scratch).arg(small);
+    command.args(["--map-auto", "--map-root-user", "--mount", "--", "sh", "-c", &format!("{BEGIN}{script}"), "sh"]);
+    command.arg(place.data()).arg(env!("CARGO_BIN_EXE_gentoomuch")).arg(&release.tarball).arg(scratch).arg(size);
     let output = command.output().unwrap();
     let all = both(&output);
     assert!(output.status.success(), "{all}");
-    let (said, printed) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    crate::processes::none_is_left();
+    (text(&output.stderr), text(&output.stdout), all)
+}
+
+pub(crate) fn clean() {
+    let place = Place::new();
+    let release = Release::new(&place);
+    let (_, printed, all) = run(&place, &release, CLEAN, "size=200m,nr_inodes=20000");
+    assert!(printed.contains(r#""findings": []"#), "{all}");
+    assert!(printed.ends_with("the store is empty\ndone\n"), "{all}");
+}
+
+pub(crate) fn read_only() {
+    let place = Place::new();
+    let release = Release::new(&place);
+    let (said, printed, all) = run(&place, &release, READ, "size=200m,nr_inodes=20000");
+    assert!(said.contains("Read-only file system"), "{all}");
+    assert!(printed.ends_with("status 1\ndone\n"), "{all}");
+}
+
+fn import_into(place: &Place, release: &Release, small: &str, lacks: &str) {
+    let (said, printed, all) = run(place, release, IMPORT, small);
     assert!(said.contains("No space left on device"), "{all}");
     let there = format!("the file system of `{}`", place.data().display());
     let hint =
@@ -61,5 +126,4 @@ fn with(place: &Place, release: &Release, scratch: &Path, small: &str, lacks: &s
     assert_eq!(left, Vec::<&str>::new(), "left by the failed run");
     assert_eq!(recovered.matches(r#""findings": []"#).count(), 2, "{all}");
     assert!(recovered.ends_with("done\n"), "{all}");
-    crate::processes::none_is_left();
 }

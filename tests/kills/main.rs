@@ -79,6 +79,22 @@ fn a_full_disk_is_named_and_leaves_nothing() {
     }
 }
 
+#[test]
+fn a_full_disk_can_be_cleaned() {
+    let _turn = turn();
+    if able() {
+        full::clean();
+    }
+}
+
+#[test]
+fn who_only_looks_needs_no_writable_file_system() {
+    let _turn = turn();
+    if able() {
+        full::read_only();
+    }
+}
+
 /// One test, since making what they work on takes minutes.
 #[test]
 fn emerge_commit_and_export_survive_sigkill_and_signals() {

@@ -269,8 +269,10 @@ pub(crate) fn clean(cx: &Context<'_>, options: &CleanOptions, shown: &CleanPlan)
     plan.count();
     context::not_interrupted(cx)?;
     cx.observer.step("removing");
+    // On a full disk nothing can be written before something is gone, so what needs nothing new goes first.
+    clean_files(cx, &plan)?;
     clean_store(cx, &exclusive, &plan)?;
-    clean_files(cx, &plan, options.now_secs)?;
+    clean_pools(cx, &plan, options.now_secs)?;
     Ok(plan)
 }
 
@@ -352,18 +354,11 @@ fn clean_store(cx: &Context<'_>, exclusive: &Lock, plan: &CleanPlan) -> Result<(
     Ok(cx.store.remove_unused(exclusive, &unused, cx.launcher)?)
 }
 
-/// What lies outside of the store.
-fn clean_files(cx: &Context<'_>, plan: &CleanPlan, now_secs: i64) -> Result<()> {
-    let mut builds: BTreeMap<&Path, BTreeSet<String>> = BTreeMap::new();
+/// What lies outside of the store, but for packages.
+fn clean_files(cx: &Context<'_>, plan: &CleanPlan) -> Result<()> {
     let mut directories = Vec::new();
     for item in &plan.items {
         match &item.thing {
-            Thing::Build { pool, path, .. } => drop(builds.entry(pool).or_default().insert(path.clone())),
-            Thing::Pool(_) => {
-                let all = pools::builds(&item.path)?.into_iter().map(|build| build.package.path).collect();
-                pools::remove(&item.path, &all, now_secs, cx.observer)?;
-                fs::remove_dir_all(&item.path).map_err(Error::io("remove", &item.path))?;
-            }
             Thing::Files(files) => {
                 for (path, _) in files {
                     durable::remove_if_there(path)?;
@@ -377,9 +372,6 @@ fn clean_files(cx: &Context<'_>, plan: &CleanPlan, now_secs: i64) -> Result<()> 
             _ => {}
         }
     }
-    for (pool, paths) in builds {
-        pools::remove(pool, &paths, now_secs, cx.observer)?;
-    }
     if !directories.is_empty() {
         cx.launcher.remove_trees(&directories)?;
     }
@@ -391,6 +383,26 @@ mod tests {
     use super::*;
 
     #[test]
+/// Binary packages, whose indexes are written anew.
+fn clean_pools(cx: &Context<'_>, plan: &CleanPlan, now_secs: i64) -> Result<()> {
+    let mut builds: BTreeMap<&Path, BTreeSet<String>> = BTreeMap::new();
+    for item in &plan.items {
+        match &item.thing {
+            Thing::Build { pool, path, .. } => drop(builds.entry(pool).or_default().insert(path.clone())),
+            Thing::Pool(_) => {
+                let all = pools::builds(&item.path)?.into_iter().map(|build| build.package.path).collect();
+                pools::remove(&item.path, &all, now_secs, cx.observer)?;
+                fs::remove_dir_all(&item.path).map_err(Error::io("remove", &item.path))?;
+            }
+            _ => {}
+        }
+    }
+    for (pool, paths) in builds {
+        pools::remove(pool, &paths, now_secs, cx.observer)?;
+    }
+    Ok(())
+}
+
     fn two_limits_have_to_be_passed_both() {
         let options = |keep, older_than_secs| CleanOptions { keep, older_than_secs, now_secs: 1000, ..CleanOptions::default() };
         for (keep, old, position, since, beyond) in [
