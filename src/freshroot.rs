@@ -114,6 +114,9 @@ pub fn freshroot(cx: &Context<'_>, options: &FreshrootOptions) -> Result<Ended> 
         return Err(Error::KeptExists { name: name.clone() });
     }
     let (profile, base) = freshroot_base(cx, options)?;
+    if options.keep.is_some() {
+        base.check_room()?;
+    }
     let mut session = cx.store.session_create(Some(&base), Purpose::Throwaway, "")?;
     let outcome = freshroot_in(cx, &mut session, &profile, &base, options);
     match (outcome, &options.keep) {

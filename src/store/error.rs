@@ -61,6 +61,12 @@ pub enum Error {
         recorded: String,
         current: String,
     },
+    /// The kernel stacks no more layers.
+    #[error("build state `{state}` has {count} layers, and Linux stacks at most {most}")]
+    TooManyLayers { state: StateId, count: usize, most: usize },
+    /// Nothing may be removed as long as this file cannot be read: what it needs is unknown.
+    #[error("`{}` is damaged, so nobody knows what it needs", path.display())]
+    Doubt { path: PathBuf },
     /// A name that cannot be a ref's or a lock's.
     #[error("`{name}` cannot be a name in the store: {problem}")]
     Name { name: String, problem: NameProblem },

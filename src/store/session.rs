@@ -433,6 +433,7 @@ impl Session {
             base: self.record.base.clone(),
             sealed: None,
         };
+        self.base.as_ref().map_or(Ok(()), state::State::check_room)?;
         durable::write_unsynced_json(&unfinished.join("layer.json"), &meta)?;
         crash_point!(LayerMeta);
         super::in_map::check_upper(&self.upper(), self.store.fd())?;

@@ -12,6 +12,9 @@ use sha2::{Digest, Sha256};
 use super::{Error, LayerId, LockMode, NewState, Purpose, Result, StateId, Store, durable, process};
 use crate::origin::Recorded;
 
+/// More lower directories than these the kernel does not stack (`OVL_MAX_STACK`).
+const MOST_LAYERS: usize = 500;
+
 /// A chain of layers and what it was made from. It never changes once written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -88,6 +91,14 @@ impl State {
     /// Whether this state has this id and its contents were not changed.
     pub fn has_id(&self, id: &StateId) -> Result<bool> {
         Ok(self.id == *id && Self::derive_id(&self.layers, self.parent.as_ref(), &self.key, &self.origin)? == *id)
+    }
+
+    /// Refuses a state on which no other can be made: with one more layer it could never be opened.
+    pub fn check_room(&self) -> Result<()> {
+        if self.layers.len() < MOST_LAYERS {
+            return Ok(());
+        }
+        Err(Error::TooManyLayers { state: self.id.clone(), count: self.layers.len(), most: MOST_LAYERS })
     }
 
     /// Refuses a state that could not be read again: `serde_json` writes an origin that is nested more deeply than it reads.
