@@ -71,7 +71,7 @@ pub(crate) fn profile_remove(cx: &Context<'_>, profile: &str, force: bool) -> Re
         fs::remove_file(&path).map_err(Error::io("remove", &path))?;
     }
     let before = reachable(cx)?;
-    let mut refs: Vec<String> = cx.store.refs()?.into_iter().map(|(name, _)| name).collect();
+    let mut refs = cx.store.ref_names()?;
     let kernels = kernel_prefixes(&profile).map(|prefix| format!("{prefix}/"));
     refs.retain(|name| name.starts_with(&prefix) || kernels.iter().any(|prefix| name.starts_with(prefix)));
     // The stage3 goes last: as long as it is there the profile exists, and a killed run can be repeated.
@@ -108,7 +108,7 @@ pub(crate) fn profile_rename(cx: &Context<'_>, old: &str, new: &str, config: Opt
     cx.store.refs_rename(&format!("profile/{old}"), &format!("profile/{new}"))?;
     for (old, new) in kernel_prefixes(old).into_iter().zip(kernel_prefixes(new)) {
         // Kernels are found by their keys. If this is killed in between, they lose only their names.
-        if cx.store.refs()?.iter().any(|(name, _)| name.starts_with(&format!("{old}/"))) {
+        if cx.store.ref_names()?.iter().any(|name| name.starts_with(&format!("{old}/"))) {
             cx.store.refs_rename(&old, &new)?;
         }
     }
@@ -116,7 +116,7 @@ pub(crate) fn profile_rename(cx: &Context<'_>, old: &str, new: &str, config: Opt
         profiles::write_default_profile(cx, &[new])?;
     }
     let prefix = format!("profile/{new}/");
-    let refs = cx.store.refs()?.into_iter().map(|(name, _)| name).filter(|name| name.starts_with(&prefix)).collect();
+    let refs = cx.store.ref_names()?.into_iter().filter(|name| name.starts_with(&prefix)).collect();
     let named_at = config.map(|config| config.stage4s_on(old)).unwrap_or_default();
     let named_at = named_at.into_iter().map(|place| place.to_string()).collect();
     Ok(RenamedProfile { from: old.to_owned(), to: new.to_owned(), refs, is_default, named_at })

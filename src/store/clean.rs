@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
@@ -33,6 +33,13 @@ pub struct Unused {
     pub trees: BTreeSet<TreeId>,
     /// Sessions. Those that somebody works in stay.
     pub sessions: BTreeSet<SessionId>,
+}
+
+/// The values of names, by their files.
+fn values<T: std::str::FromStr>(files: impl Iterator<Item = (String, PathBuf)>) -> Result<Vec<(String, Vec<RefEntry<T>>)>> {
+    let read = |(name, path): (String, PathBuf)| Ok((name, refs::read(&path)?));
+    // One may be removed between listing and reading.
+    files.map(read).filter(|read| !read.as_ref().is_ok_and(|(_, entries): &(_, Vec<_>)| entries.is_empty())).collect()
 }
 
 /// The states that something leads to, and the ones that each of them was made from.
@@ -92,17 +99,52 @@ impl Store {
         since.and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0)
     }
 
-    /// The present and previous values of each name of a build state.
+    /// The present and previous values of each name of a build state. Fails on a damaged one.
     pub fn histories(&self) -> Result<Vec<(String, Vec<RefEntry>)>> {
+        let names = self.ref_files()?.into_iter().filter(|(name, _)| !name.starts_with("tree/"));
+        values(names)
+    }
+
+    /// The present and previous values of each name of a tree snapshot, without `tree/`. Fails on a damaged one.
+    pub fn tree_histories(&self) -> Result<Vec<(String, Vec<RefEntry<TreeId>>)>> {
+        let bare = |(name, path): (String, PathBuf)| Some((name.strip_prefix("tree/")?.to_owned(), path));
+        values(self.ref_files()?.into_iter().filter_map(bare))
+    }
+
+    /// As [`Self::histories`], without damaged ones, see [`Store::damaged`].
+    pub fn readable_histories(&self) -> Result<Vec<(String, Vec<RefEntry>)>> {
         self.refs()?.into_iter().map(|(name, _)| Ok((name.clone(), self.ref_history(&name)?))).collect()
     }
 
-    /// The present and previous values of each name of a tree snapshot, without `tree/`.
-    pub fn tree_histories(&self) -> Result<Vec<(String, Vec<RefEntry<TreeId>>)>> {
-        self.tree_refs()?
-            .into_iter()
-            .map(|(name, _)| Ok((name.clone(), refs::read(&self.ref_path(&format!("tree/{name}")))?)))
-            .collect()
+    /// As [`Self::tree_histories`], without damaged ones.
+    pub fn readable_tree_histories(&self) -> Result<Vec<(String, Vec<RefEntry<TreeId>>)>> {
+        let read = |name: &str| refs::read(&self.ref_path(&format!("tree/{name}")));
+        self.tree_refs()?.into_iter().map(|(name, _)| Ok((name.clone(), read(&name)?))).collect()
+    }
+
+    /// The files without which nobody knows what is needed: damaged states, names and descriptions of trees.
+    pub fn doubts(&self) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let mut look = |path: PathBuf, read: Result<()>| match read {
+            Err(error) if error.is_damage() => {
+                found.push(path);
+                Ok(())
+            }
+            Err(Error::NoSuchState(_) | Error::NoSuchTree(_)) => Ok(()),
+            other => other,
+        };
+        for id in self.state_ids()? {
+            look(self.state_path(&id), self.state(&id).map(drop))?;
+        }
+        for (name, path) in self.ref_files()? {
+            let read =
+                if name.starts_with("tree/") { refs::read::<TreeId>(&path).map(drop) } else { refs::read::<StateId>(&path).map(drop) };
+            look(path, read)?;
+        }
+        for id in self.ids::<TreeId>("trees", "")? {
+            look(self.path("trees").join(id.as_str()).join("tree.json"), self.tree(&id).map(drop))?;
+        }
+        Ok(found)
     }
 
     /// What names, their earlier values and sessions lead to.
@@ -136,6 +178,10 @@ impl Store {
     /// Removes what is unused. What something leads to stays, even if the caller asks for it.
     pub fn remove_unused(&self, exclusive: &Lock, unused: &Unused, in_map: &dyn InMap) -> Result<()> {
         self.require_idmap()?;
+        self.with_ballast(|| self.remove_unused_now(exclusive, unused, in_map))
+    }
+
+    fn remove_unused_now(&self, exclusive: &Lock, unused: &Unused, in_map: &dyn InMap) -> Result<()> {
         // The mark is on the disk before the first state goes: if we are killed between states and layers, recovery looks for layers
         // without a state only if it sees the mark.
         let area = self.temp_area()?;
@@ -162,7 +208,6 @@ impl Store {
             }
             durable::sync_dir(&self.path("trees"))?;
         }
-        durable::sync_dir(&self.path("trees"))?;
         tracing::debug!("removing from the disk");
         area.discard(in_map)
     }
@@ -182,10 +227,6 @@ impl Store {
     fn bury_states<'a>(&self, _exclusive: &Lock, ids: impl Iterator<Item = &'a StateId>, grave: &Path) -> Result<usize> {
         let mut count = 0;
         for id in ids {
-        self.with_ballast(|| self.remove_unused_now(exclusive, unused, in_map))
-    }
-
-    fn remove_unused_now(&self, exclusive: &Lock, unused: &Unused, in_map: &dyn InMap) -> Result<()> {
             rename(&self.state_path(id), &grave.join(format!("state-{id}")))?;
             count += 1;
         }
@@ -222,9 +263,8 @@ impl Store {
                 }
                 durable::sync_dir(&dir)?;
             }
-            durable::sync_dir(&dir)?;
-        }
-        area.discard(in_map)?;
+            area.discard(in_map)
+        })?;
         // Only what the user owns is left: empty directories, locks, `store.json`.
         let root = self.root().to_owned();
         fs::remove_dir_all(&root).map_err(|e| Error::io("remove", &root, e))

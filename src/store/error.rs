@@ -145,12 +145,6 @@ impl Error {
     pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io(PathError::new(action, path, source))
     }
-}
-
-/// Why a name is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NameProblem {
-    /// The name or a part of it is empty.
 
     /// The kernel's answer, if a call on a file failed.
     fn errno(&self) -> Option<i32> {
@@ -172,6 +166,12 @@ pub enum NameProblem {
         let is_ours = matches!(self.errno(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM));
         matches!(self, Self::Damaged { .. } | Self::DamagedRef { .. } | Self::Io(_)) && !is_ours
     }
+}
+
+/// Why a name is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameProblem {
+    /// The name or a part of it is empty.
     #[error("it is empty, or a part of it is")]
     Empty,
     /// A part begins with `.` (a hidden file) or `-` (an option on a command line).

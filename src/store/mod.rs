@@ -68,11 +68,12 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -127,6 +128,7 @@ struct Inner {
     command: String,
     /// The mode that the root had when others could enter it. We have corrected it.
     loose: Option<u32>,
+    damaged: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// How the host's id map compares with the one in `store.json`.
@@ -169,6 +171,7 @@ impl Store {
             boot_id,
             command: command.to_owned(),
             loose,
+            damaged: Mutex::default(),
         };
         let store = Self { inner: Arc::new(inner) };
         store.take_ballast();

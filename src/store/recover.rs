@@ -168,14 +168,16 @@ impl Store {
     pub(super) fn named_layers(&self) -> Result<Option<BTreeSet<LayerId>>> {
         match self.reached() {
             Ok(reached) if reached.missing.is_empty() => {}
-            Ok(_) | Err(Error::Damaged { .. } | Error::DamagedRef { .. }) => return Ok(None),
+            Ok(_) => return Ok(None),
+            Err(error) if error.is_damage() => return Ok(None),
             Err(error) => return Err(error),
         }
         let mut named = BTreeSet::new();
         for id in self.ids::<StateId>("states", ".json")? {
             match self.state(&id) {
                 Ok(state) if state.has_id(&id)? => named.extend(state.layers),
-                Ok(_) | Err(Error::Damaged { .. }) => return Ok(None),
+                Ok(_) => return Ok(None),
+                Err(error) if error.is_damage() => return Ok(None),
                 Err(error) => return Err(error),
             }
         }

@@ -109,7 +109,7 @@ impl Store {
         parents.into_iter().flatten().try_for_each(durable::sync_dir)
     }
 
-    /// All refs of build states, sorted by name.
+    /// All refs of build states, sorted by name, without damaged ones, see [`Store::damaged`].
     pub fn refs(&self) -> Result<Vec<(String, StateId)>> {
         self.all(false)
     }
@@ -127,7 +127,12 @@ impl Store {
         self.set(&name, tree)
     }
 
-    /// All names of tree snapshots, without `tree/`, sorted.
+    /// The names of all refs of build states, sorted; damaged ones as well.
+    pub fn ref_names(&self) -> Result<Vec<String>> {
+        Ok(self.ref_files()?.into_iter().map(|(name, _)| name).filter(|name| !name.starts_with(TREE_PREFIX)).collect())
+    }
+
+    /// All names of tree snapshots, without `tree/`, sorted, without damaged ones, see [`Store::damaged`].
     pub fn tree_refs(&self) -> Result<Vec<(String, TreeId)>> {
         Ok(self.all::<TreeId>(true)?.into_iter().map(|(name, id)| (name[TREE_PREFIX.len()..].to_owned(), id)).collect())
     }
@@ -227,7 +232,8 @@ impl Store {
         let mut found = BTreeMap::new();
         for (name, path) in self.ref_files()? {
             if name.starts_with(TREE_PREFIX) == tree
-                && let Some(entry) = read::<T>(&path)?.into_iter().next()
+                && let Some(entries) = self.unless_damaged(&path, read::<T>(&path))?
+                && let Some(entry) = entries.into_iter().next()
             {
                 found.insert(name, entry.value);
             }

@@ -126,15 +126,14 @@ impl Store {
         self.ids("states", ".json")
     }
 
-    /// All states, oldest first.
+    /// All states, oldest first, without damaged ones, see [`Store::damaged`].
     pub fn states(&self) -> Result<Vec<State>> {
         let mut states = Vec::new();
         for id in self.ids::<StateId>("states", ".json")? {
             match self.state(&id) {
-                Ok(state) => states.push(state),
                 // Deleted between listing and reading.
                 Err(Error::NoSuchState(_)) => {}
-                Err(e) => return Err(e),
+                state => states.extend(self.unless_damaged(&self.state_path(&id), state)?),
             }
         }
         states.sort_by(|a, b| (&a.created, &a.id).cmp(&(&b.created, &b.id)));
@@ -163,8 +162,9 @@ impl Store {
             if !strings_of(&bytes).any(|string| wanted.contains(string)) {
                 return Ok(None);
             }
-            let state: State = serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source })?;
-            Ok(wanted.contains(state.key.as_bytes()).then_some(state))
+            let state = serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path: path.clone(), source });
+            let state: Option<State> = self.unless_damaged(&path, state)?;
+            Ok(state.filter(|state| wanted.contains(state.key.as_bytes())))
         };
         let found: Vec<State> = ids.par_iter().filter_map(|id| read(id).transpose()).collect::<Result<_>>()?;
         let mut youngest: BTreeMap<String, State> = BTreeMap::new();
@@ -193,11 +193,18 @@ impl Store {
         Ok(state)
     }
 
-    /// All layers, oldest first.
+    /// All layers, oldest first, without damaged ones, see [`Store::damaged`].
     pub fn layers(&self) -> Result<Vec<Layer>> {
-        let layers = self.ids::<LayerId>("layers", "")?.into_iter().map(|id| self.layer(&id));
-        // One may be deleted between listing and reading.
-        layers.filter(|layer| !matches!(layer, Err(Error::NoSuchLayer(id)) if !self.layer_dir(id).exists())).collect()
+        let read = |id: LayerId| match self.layer(&id) {
+            // Deleted between listing and reading.
+            Err(Error::NoSuchLayer(_)) if !self.layer_dir(&id).exists() => Ok(None),
+            layer => self.unless_damaged(&self.layer_dir(&id).join("layer.json"), layer),
+        };
+        self.layer_ids()?.into_iter().filter_map(|id| read(id).transpose()).collect()
+    }
+
+    pub fn layer_ids(&self) -> Result<Vec<LayerId>> {
+        self.ids("layers", "")
     }
 
     pub fn layer(&self, id: &LayerId) -> Result<Layer> {

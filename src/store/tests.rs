@@ -1,6 +1,7 @@
 //! The store as a whole, as an ordinary user would see it: trees of one owner, and tasks run by this very process.
 
 mod cleaning;
+mod damaged;
 mod missing;
 mod older;
 mod suspending;

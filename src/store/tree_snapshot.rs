@@ -72,11 +72,15 @@ impl Store {
         Ok(Tree { id: id.clone(), path: dir.join("fs"), meta })
     }
 
-    /// All tree snapshots, oldest first.
+    /// All tree snapshots, oldest first, without damaged ones, see [`Store::damaged`].
     pub fn trees(&self) -> Result<Vec<Tree>> {
-        let trees = self.ids::<TreeId>("trees", "")?.into_iter().map(|id| self.tree(&id));
-        // One may be deleted between listing and reading.
-        trees.filter(|tree| !matches!(tree, Err(Error::NoSuchTree(id)) if !self.path("trees").join(id.as_str()).exists())).collect()
+        let path = |id: &TreeId| self.path("trees").join(id.as_str());
+        let read = |id: TreeId| match self.tree(&id) {
+            // Deleted between listing and reading.
+            Err(Error::NoSuchTree(_)) if !path(&id).exists() => Ok(None),
+            tree => self.unless_damaged(&path(&id).join("tree.json"), tree),
+        };
+        self.ids::<TreeId>("trees", "")?.into_iter().filter_map(|id| read(id).transpose()).collect()
     }
 }
 

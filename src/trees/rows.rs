@@ -119,6 +119,9 @@ pub(crate) fn tree_named(cx: &Context<'_>, text: &str) -> Result<(Tree, Option<S
 /// Removes snapshots that nothing needs. It holds the store's exclusive lock, so that no build starts to use one meanwhile.
 pub(crate) fn remove_trees(cx: &Context<'_>, texts: &[String]) -> Result<Vec<RemovedTree>> {
     let exclusive = context::lock_store(cx)?;
+    if let Some(path) = cx.store.doubts()?.into_iter().next() {
+        return Err(crate::store::Error::Doubt { path }.into());
+    }
     let users = users_of_trees(cx)?;
     let mut removed: Vec<(RemovedTree, Option<String>)> = Vec::new();
     for text in texts {

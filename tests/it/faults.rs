@@ -110,6 +110,87 @@ fn a_file_that_may_not_grow_is_an_error_with_words() {
     tiny.place.run(&["store", "ls"]).ok();
 }
 
+#[test]
+fn a_chain_as_long_as_linux_stacks_is_opened_and_not_made_longer() {
+    let Some(tiny) = demo() else { return };
+    tiny.keep("long", "profile/demo/upstream", 499);
+    tiny.place.run(&["freshroot", "--from", "long", "--", "/etc/passwd"]).fails(126);
+    tiny.place.run(&["cp", "kept/long:/etc/long", "-"]).ok();
+    let ran = tiny.place.run(&["freshroot", "--from", "long", "--keep", "longer", "--", "/etc/passwd"]).fails(125);
+    ran.says("has 500 layers, and Linux stacks at most 500\nhint: start from an earlier state");
+}
+
+#[test]
+fn damaged_files_of_the_store_hide_nothing_else() {
+    let Some(tiny) = demo() else { return };
+    let place = &tiny.place;
+    tiny.another("other", "y");
+    tiny.another("third", "z");
+    place.run(&["profile", "rm", "third"]).ok();
+    let third = || place.run(&["store", "ls", "--json"]).text().matches("\"key\"").count();
+    assert_eq!(third(), 3);
+    place.run(&["store", "ls"]).ok();
+    let damaged = place.store().join("refs/profile/demo/upstream.ref");
+    let before = fs::read(&damaged).unwrap();
+    fs::write(&damaged, "?\n").unwrap();
+    let warning = format!("`{}` is damaged", damaged.display());
+    let ran = place.run(&["store", "ls"]).fails(4).says(&warning);
+    let ran = ran.says("error: 1 file of the store cannot be read, and what it describes is not listed");
+    assert!(ran.text().contains("profile/other/upstream") && !ran.text().contains("profile/demo"), "{ran}");
+    place.run(&["log"]).fails(4).says(&warning);
+    let ran = place.run(&["log", "profile/other"]).ok().says(&warning);
+    assert!(ran.text().contains("profile/other/upstream"), "{ran}");
+    place.run(&["log", "profile/demo"]).fails(1).says(&warning);
+    place.run(&["profile", "ls"]).ok();
+    place.run(&["store", "verify"]).fails(4).says("upstream.ref");
+    // Nobody knows which of the states the name means, so all of them stay.
+    let ran = place.run(&["clean", "--yes"]).ok().says(&warning);
+    ran.says("is needed, but missing or damaged: all states, layers and trees stay");
+    assert_eq!(third(), 3);
+    fs::write(&damaged, before).unwrap();
+    place.run(&["store", "verify"]).ok();
+    place.run(&["clean", "--yes"]).ok();
+    assert_eq!(third(), 2);
+}
+
+/// How many processes and threads this user has.
+fn tasks_of_ours() -> usize {
+    use std::os::unix::fs::MetadataExt as _;
+    let me = nix::unistd::getuid().as_raw();
+    let processes = fs::read_dir("/proc").unwrap().flatten().filter(|entry| entry.metadata().is_ok_and(|meta| meta.uid() == me));
+    processes.map(|process| fs::read_dir(process.path().join("task")).map_or(0, Iterator::count)).sum()
+}
+
+#[test]
+fn sandboxes_that_get_no_thread_say_so() {
+    let Some(tiny) = demo() else { return };
+    let stage3 = tiny.stage3.to_str().unwrap().to_owned();
+    let out = tiny.place.path("out.tar.gz").to_str().unwrap().to_owned();
+    let state = "profile/demo/upstream";
+    for args in [
+        &["bootstrap", "--no-rebuild", "late", &stage3][..],
+        &["export", "--no-sign", "-o", &out, state],
+        &["store", "seal"],
+        &["store", "verify", "--deep"],
+        &["diff", state, state],
+        &["cp", &format!("{state}:/etc/passwd"), "-"],
+        &NOTHING,
+        &["clean", "--dry-run"],
+    ] {
+        for more in (1..16).step_by(2) {
+            let limited = format!("set -- prlimit --nproc={} \"$@\"", tasks_of_ours() + more);
+            let ran = after(&tiny.place, &limited, args);
+            assert!(ran.status.code().is_some_and(|code| code != 70), "{more}: {ran}");
+            assert!(!ran.stderr.contains("panicked"), "{more}: {ran}");
+            if ran.stderr.contains("os error 11") {
+                ran.says("`ulimit -u`");
+            }
+        }
+        tiny.place.run(&["store", "verify"]).ok();
+        let _ = fs::remove_file(&out);
+    }
+}
+
 /// Runs the program in a user namespace of its own, whose user may have so many processes and threads.
 fn with_threads(place: &Place, limit: u32, args: &[&str]) -> Ran {
     let mut command = Command::new("unshare");

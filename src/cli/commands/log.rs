@@ -6,6 +6,7 @@ use crate::history::log;
 use crate::history::log::LogEntry;
 
 use super::Outcome;
+use super::store::all_was_readable;
 use crate::cli::invocation::Invocation;
 use crate::cli::opened::Opened;
 use crate::cli::table::{Table, print, print_json, short_id, short_time};
@@ -37,6 +38,9 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         print_json(&entries)?;
     } else {
         print(words(&entries))?;
+    }
+    if args.name.is_none() {
+        all_was_readable(&opened)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -12,6 +12,7 @@ use super::Outcome;
 use crate::cli::invocation::Invocation;
 use crate::cli::opened::Opened;
 use crate::cli::report::{Failure, Kind};
+use crate::cli::table;
 use crate::cli::table::{Table, count, human_bytes, print, print_json, short_id, short_time};
 
 /// Look at layers, build states and names; seal and verify them
@@ -82,6 +83,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         Command::Ls { json } => {
             let list = opened.tools.store.list()?;
             if *json { print_json(&list)? } else { print(render_list(&list))? }
+            all_was_readable(&opened)?;
         }
         Command::Show { state, json } => {
             let report = opened.tools.store.show(named::named_id(&opened.context(None), state)?.as_str())?;
@@ -92,6 +94,18 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         Command::Verify { deep, seal, json } => return verify(&opened, *deep, *seal, *json),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fails if something was left out of what was shown.
+pub(super) fn all_was_readable(opened: &Opened<'_>) -> Result<(), Failure> {
+    match opened.tools.store.damaged().len() {
+        0 => Ok(()),
+        count => {
+            let what = if count == 1 { "what it describes" } else { "what they describe" };
+            let text = format!("{} of the store cannot be read, and {what} is not listed", table::count(count as u64, "file"));
+            Err(Failure::message(Kind::Verification, text).hint("see what is affected with `gentoomuch store verify`"))
+        }
+    }
 }
 
 fn or_dash(words: &[String]) -> String {
@@ -177,7 +191,8 @@ fn disk_usage(opened: &Opened<'_>, json: bool) -> Result<(), Failure> {
     let _shared = context::share_store(&opened.context(None))?;
     let usage = opened.tools.store.disk_usage(&opened.tools.launcher)?;
     if json {
-        return Ok(print_json(&usage)?);
+        print_json(&usage)?;
+        return all_was_readable(opened);
     }
     let mut table = Table::new(&["STATE", ">TOTAL", ">SHARED", ">OWN", "NAMES"]);
     for state in &usage.states {
@@ -198,7 +213,8 @@ fn disk_usage(opened: &Opened<'_>, json: bool) -> Result<(), Failure> {
         human_bytes(sessions),
         human_bytes(usage.total_bytes)
     ));
-    Ok(print(&text)?)
+    print(&text)?;
+    all_was_readable(opened)
 }
 
 fn seal(opened: &Opened<'_>, states: &[String], json: bool) -> Result<(), Failure> {

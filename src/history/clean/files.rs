@@ -83,7 +83,7 @@ pub(crate) fn old_logs(cx: &Context<'_>, options: &CleanOptions) -> Result<Vec<C
 
 /// Artifacts beyond the limits. Of each stage4 and form the newest is kept, and that of the present state.
 pub(crate) fn surplus_artifacts(cx: &Context<'_>, options: &CleanOptions, survey: &Survey) -> Result<Vec<CleanItem>> {
-    let mut items = unfinished_artifacts(cx)?;
+    let mut items = Vec::new();
     for artifacts in artifacts(cx, survey)? {
         for (position, artifact) in artifacts.into_iter().enumerate() {
             if position > 0 && !artifact.stays && options.beyond(position, artifact.made) {
@@ -100,7 +100,7 @@ pub(crate) fn surplus_artifacts(cx: &Context<'_>, options: &CleanOptions, survey
 }
 
 /// Leftovers of killed exports. The store is locked, so no export is running.
-fn unfinished_artifacts(cx: &Context<'_>) -> Result<Vec<CleanItem>> {
+pub(crate) fn unfinished_artifacts(cx: &Context<'_>) -> Result<Vec<CleanItem>> {
     let mut items = Vec::new();
     let mut waiting = vec![cx.places.stages()];
     while let Some(dir) = waiting.pop() {

@@ -290,17 +290,22 @@ fn plan_cleaning(cx: &Context<'_>, options: &CleanOptions, shown: Option<Forgett
     plan.forgotten = std::mem::take(&mut found.forgotten);
     plan.notes.extend(found.doubt());
     plan.items.extend(logs.into_iter().map(|item| CleanItem { bytes: sizes.get(&item.path).copied().unwrap_or(0), ..item }));
-    if options.kinds.contains(&CleanKind::Binpkgs) {
+    // Who needs these is not known where a state or name cannot be read.
+    let is_known = !survey.is_in_doubt();
+    if options.kinds.contains(&CleanKind::Binpkgs) && is_known {
         plan.items.extend(cache::unused_binpkgs(cx, &survey, &found, &mut plan.notes)?);
     }
-    if options.kinds.contains(&CleanKind::Distfiles) {
+    if options.kinds.contains(&CleanKind::Distfiles) && is_known {
         plan.items.extend(cache::unused_distfiles(cx, &survey, &found, &mut plan.notes)?);
     }
     if options.kinds.contains(&CleanKind::Artifacts) {
-        plan.items.extend(files::surplus_artifacts(cx, options, &survey)?);
+        plan.items.extend(files::unfinished_artifacts(cx)?);
+        if is_known {
+            plan.items.extend(files::surplus_artifacts(cx, options, &survey)?);
+        }
     }
     plan.count();
-    if let Some(max) = options.max_size_bytes {
+    if let Some(max) = options.max_size_bytes.filter(|_| is_known) {
         shrink::shrink(cx, options, max, &survey, &mut plan)?;
     }
     if !options.suspended {
@@ -378,11 +383,6 @@ fn clean_files(cx: &Context<'_>, plan: &CleanPlan) -> Result<()> {
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
 /// Binary packages, whose indexes are written anew.
 fn clean_pools(cx: &Context<'_>, plan: &CleanPlan, now_secs: i64) -> Result<()> {
     let mut builds: BTreeMap<&Path, BTreeSet<String>> = BTreeMap::new();
@@ -403,6 +403,11 @@ fn clean_pools(cx: &Context<'_>, plan: &CleanPlan, now_secs: i64) -> Result<()> 
     Ok(())
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
     fn two_limits_have_to_be_passed_both() {
         let options = |keep, older_than_secs| CleanOptions { keep, older_than_secs, now_secs: 1000, ..CleanOptions::default() };
         for (keep, old, position, since, beyond) in [

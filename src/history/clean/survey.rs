@@ -29,8 +29,8 @@ pub(crate) struct Survey {
     /// Suspended sessions that are removed.
     leaving: Vec<SessionRecord>,
     used: BTreeMap<StateId, i64>,
-    /// States whose files do not match their ids.
-    changed: BTreeSet<StateId>,
+    /// What cannot be read, or does not match its id. Nobody knows what it needs.
+    damaged: BTreeSet<String>,
     /// Text of the configuration's `env/tree`.
     pins: String,
     /// If set, nothing else may be forgotten.
@@ -53,20 +53,21 @@ pub(crate) struct Found {
     trees: Vec<TreeId>,
     sessions: Vec<SessionId>,
     pub(crate) forgotten: Vec<Forgotten>,
-    /// States that something refers to, but that are missing or changed. While there are such, no state, layer or tree is removed.
-    missing: BTreeSet<StateId>,
+    /// What something refers to, but is missing or damaged. While there is such, no state, layer or tree is removed.
+    doubts: BTreeSet<String>,
 }
 
 impl Survey {
     /// Reads the store; `pins` is the configuration's `env/tree`, `shown` limits what may be forgotten.
     pub(crate) fn read(store: &Store, options: &CleanOptions, pins: String, shown: Option<Forgettable>) -> Result<Self> {
-        let (mut states, mut changed) = (BTreeMap::new(), BTreeSet::new());
-        for id in store.state_ids()? {
-            let state = store.state(&id)?;
-            if !state.has_id(&id)? {
-                changed.insert(id.clone());
+        let mut damaged: BTreeSet<String> =
+            store.doubts()?.into_iter().map(|path| format!("`{}`", path.display())).collect();
+        let mut states = BTreeMap::new();
+        for state in store.states()? {
+            if !state.has_id(&state.id)? {
+                damaged.insert(format!("build state {}", state.id));
             }
-            states.insert(id, state);
+            states.insert(state.id.clone(), state);
         }
         let (mut staying, mut leaving) = (Vec::new(), Vec::new());
         for record in store.sessions()? {
@@ -82,10 +83,10 @@ impl Survey {
         Ok(Self {
             used: states.keys().map(|id| (id.clone(), store.last_used(id))).collect(),
             states,
-            changed,
-            histories: store.histories()?,
-            tree_histories: store.tree_histories()?,
-            layers: store.layers()?.into_iter().map(|layer| layer.id).collect(),
+            damaged,
+            histories: store.readable_histories()?,
+            tree_histories: store.readable_tree_histories()?,
+            layers: store.layer_ids()?.into_iter().collect(),
             trees: store.trees()?,
             staying,
             leaving,
@@ -112,7 +113,7 @@ impl Survey {
             for (name, history) in &self.tree_histories {
                 for (at, pair) in history.windows(2).enumerate() {
                     let name = format!("{TREE}{name}");
-                    let gone = !self.trees.iter().any(|tree| tree.id == pair[1].value);
+                    let gone = !self.is_in_doubt() && !self.trees.iter().any(|tree| tree.id == pair[1].value);
                     if (gone || options.beyond(at + 1, seconds(&pair[0].since))) && self.was_shown(&name, &pair[1]) {
                         positions.entry(name).or_default().insert(at + 1);
                     }
@@ -131,6 +132,10 @@ impl Survey {
     /// Further values that could be forgotten: when the state was last used, or the tree was replaced; name, position.
     pub(crate) fn forgettable(&self, options: &CleanOptions) -> Vec<(i64, String, usize)> {
         let mut found = Vec::new();
+        // It would free nothing.
+        if self.is_in_doubt() {
+            return found;
+        }
         if options.kinds.contains(&CleanKind::States) {
             for (name, history) in self.histories.iter().filter(|(name, _)| !KEEPING.iter().any(|keep| name.starts_with(keep))) {
                 let there = |entry: &RefEntry| self.states.contains_key(&entry.value) && self.was_shown(name, entry);
@@ -153,7 +158,9 @@ impl Survey {
     pub(crate) fn unused(&self, options: &CleanOptions, positions: &Positions) -> Found {
         let wants = |kind| options.kinds.contains(&kind);
         let Reached { there, missing } = self.reached(positions);
-        let in_doubt = !missing.is_empty();
+        let missing = missing.into_iter().map(|id| format!("build state {id}"));
+        let doubts: BTreeSet<String> = self.damaged.iter().cloned().chain(missing).collect();
+        let in_doubt = !doubts.is_empty();
         let kept = if wants(CleanKind::States) && !in_doubt { there } else { self.states.keys().cloned().collect() };
         let mut found = Found { sessions: self.leaving.iter().map(|record| record.id.clone()).collect(), ..Found::default() };
         let mut gone: Vec<&State> = self.states.values().filter(|state| !kept.contains(&state.id)).collect();
@@ -186,7 +193,7 @@ impl Survey {
             }
         }
         found.kept = kept;
-        found.missing = missing;
+        found.doubts = doubts;
         found.forgotten = positions.iter().map(|(name, positions)| self.forgotten(name, positions)).collect();
         found
     }
@@ -214,9 +221,13 @@ impl Survey {
             );
         }
         let parent = |id: &StateId| Ok::<_, Infallible>(self.states.get(id).map(|state| state.parent.clone()));
-        let Ok(mut reached) = Reached::from(ids.into_iter().cloned(), parent);
-        reached.missing.extend(self.changed.iter().cloned());
+        let Ok(reached) = Reached::from(ids.into_iter().cloned(), parent);
         reached
+    }
+
+    /// Whether something cannot be read that says what is needed.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        !self.damaged.is_empty()
     }
 
     /// Whether the configuration pins this tree, by its digest or revision.
@@ -287,14 +298,14 @@ impl Survey {
 impl Found {
     /// Why states, layers and trees stay although nothing complete needs them.
     pub(crate) fn doubt(&self) -> Option<String> {
-        let first = self.missing.first()?;
-        let others = match self.missing.len() - 1 {
+        let first = self.doubts.first()?;
+        let others = match self.doubts.len() - 1 {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
         Some(format!(
-            "build state {first}{others} is needed, but missing or damaged: all states, layers and trees stay; `gentoomuch store \
-             verify` says what to do"
+            "{first}{others} is needed, but missing or damaged: all states, layers and trees stay, and what they may need; \
+             `gentoomuch store verify` says what to do"
         ))
     }
 
