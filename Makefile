@@ -16,7 +16,7 @@ demo: ## a verified stage3 becomes a builder and then a signed stage4 (STAGE3=am
 test: ## every gate: format, lints, documentation, licences, tests
 	@scripts/test
 
-test-long: ## what takes longer: all end-to-end tests on each Portage of the testbed, kills, more fuzzing
+test-long: ## what takes longer: all end-to-end tests on each Portage of the testbed, hosts in virtual machines, kills, more fuzzing
 	@scripts/test-long
 
 fuzz: ## everything that is read, fuzzed, FUZZ_SECS (60) seconds each

@@ -1,0 +1,195 @@
+//! What one climb of the ladder printed.
+
+use std::fmt::{Display, Formatter};
+
+use crate::table::{Expected, KnownWrong};
+
+/// One command of the ladder.
+#[derive(Debug)]
+struct Step {
+    name: String,
+    exit: i32,
+    output: String,
+}
+
+/// A climb, up to its end or to that of the machine.
+#[derive(Debug, Default)]
+pub(crate) struct Climb {
+    steps: Vec<Step>,
+    /// What was said outside of any step.
+    aside: String,
+}
+
+/// What a session has to see of the tiny stage3: the ids of all its owners, and the modes.
+const SEEN: &str = "0\n/var/lib/portage/world 250:250 644\n/var/lib/portage 250:250 2775\n/etc/users 1000:100 644\n\
+                    /var/empty/nobody 65534:65534 644\n/usr/bin/set-id 0:0 4711\n";
+/// All steps that have to succeed.
+const LADDER: [&str; 11] =
+    ["init", "doctor", "import", "session", "commit", "kept", "verify", "export", "artifact", "clean", "left"];
+
+impl Climb {
+    /// Reads what `ladder` prints.
+    pub(crate) fn read(text: &str) -> Self {
+        let mut climb = Self::default();
+        for line in text.lines() {
+            if let Some(step) = line.strip_prefix("@step ") {
+                let (name, exit) = step.rsplit_once(' ').unwrap_or_else(|| panic!("`{line}`"));
+                let exit = exit.parse().unwrap_or_else(|_| panic!("`{line}`"));
+                climb.steps.push(Step { name: name.to_owned(), exit, output: String::new() });
+            } else if let (Some(said), Some(step)) = (line.strip_prefix('|'), climb.steps.last_mut()) {
+                step.output.push_str(said);
+                step.output.push('\n');
+            } else {
+                climb.aside.push_str(line);
+                climb.aside.push('\n');
+            }
+        }
+        climb
+    }
+
+    fn step(&self, name: &str) -> Option<&Step> {
+        self.steps.iter().find(|step| step.name == name)
+    }
+
+    fn output(&self, name: &str) -> &str {
+        self.step(name).map_or("", |step| &step.output)
+    }
+
+    /// What `doctor --json` said, if it was JSON.
+    fn report(&self) -> Option<serde_json::Value> {
+        serde_json::from_str(self.output("doctor")).ok()
+    }
+
+    /// The isolation that `doctor` names.
+    pub(crate) fn isolation(&self) -> Option<String> {
+        self.report()?["isolation"].as_str().map(ToOwned::to_owned)
+    }
+
+    /// The first command that failed, but for `doctor`, which only says so.
+    fn failed(&self) -> Option<&Step> {
+        self.steps.iter().find(|step| step.exit != 0 && step.name != "doctor")
+    }
+
+    /// In a few words.
+    pub(crate) fn outcome(&self) -> String {
+        match self.failed() {
+            Some(step) => format!("{} fails with {}", step.name, step.exit),
+            None if self.steps.last().is_some_and(|step| step.name == "left") => "works".to_owned(),
+            None => "does not come to an end".to_owned(),
+        }
+    }
+
+    /// Whether this is what is known to be wrong.
+    pub(crate) fn is_today(&self, known: &KnownWrong) -> bool {
+        match known.step {
+            None => self.failed().is_none(),
+            Some((name, exit)) => {
+                self.failed().is_some_and(|step| step.name == name && step.exit == exit && step.output.contains(known.says))
+            }
+        }
+    }
+
+    /// How this differs from what it has to be.
+    pub(crate) fn differences(&self, expected: &Expected) -> Vec<String> {
+        let mut differences = Vec::new();
+        if let Some(made) = self.step("made") {
+            differences.push(format!("the host could not be made: {}", made.exit));
+        }
+        let report = self.report();
+        if report.is_none() {
+            differences.push("doctor prints no JSON".to_owned());
+        }
+        let ready = report.is_some_and(|report| report["ready"] == true);
+        match expected {
+            Expected::Works => {
+                if !ready {
+                    differences.push("doctor does not say `ready`".to_owned());
+                }
+                for name in LADDER {
+                    match self.step(name) {
+                        Some(step) if step.exit == 0 => {}
+                        Some(step) => differences.push(format!("{name} fails with {}", step.exit)),
+                        None => differences.push(format!("{name} is missing")),
+                    }
+                }
+                for (name, wanted) in [("session", SEEN), ("kept", "kept\n"), ("artifact", "./etc/kept\n./var/lib/portage/world\n")]
+                {
+                    if self.step(name).is_some_and(|step| step.exit == 0) && self.output(name) != wanted {
+                        differences.push(format!("{name} prints something else"));
+                    }
+                }
+            }
+            Expected::Refused { says, never } => {
+                if ready {
+                    differences.push("doctor says `ready`".to_owned());
+                }
+                for (name, exit) in [("doctor", 5), ("import", 5)] {
+                    let found = self.step(name).map(|step| step.exit);
+                    if found != Some(exit) {
+                        differences.push(format!("{name} ends with {found:?} instead of {exit}"));
+                    }
+                }
+                let said = self.output("import");
+                if !said.contains("hint: ") {
+                    differences.push("import gives no hint".to_owned());
+                }
+                differences.extend(
+                    says.iter().filter(|words| !said.contains(**words)).map(|words| format!("import does not say `{words}`")),
+                );
+                let all = [said, self.output("doctor")];
+                differences.extend(
+                    never
+                        .iter()
+                        .filter(|words| all.iter().any(|text| text.contains(**words)))
+                        .map(|words| format!("`{words}` is said")),
+                );
+            }
+        }
+        if !self.output("left").is_empty() {
+            differences.push("files are left".to_owned());
+        }
+        differences
+    }
+}
+
+impl Display for Climb {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", self.aside)?;
+        for Step { name, exit, output } in &self.steps {
+            writeln!(formatter, "--- {name}: {exit}")?;
+            write!(formatter, "{output}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: Expected = Expected::Refused { says: &["newuidmap"], never: &["ext4"] };
+
+    fn refused(doctor: &str, import: &str, left: &str) -> Vec<String> {
+        let text = format!("@step doctor 5\n|{doctor}\n@step import 5\n|{import}\n@step left 0\n{left}");
+        Climb::read(&text).differences(&NOTHING)
+    }
+
+    #[test]
+    fn a_refusal_is_one_with_a_hint_and_without_harm() {
+        let ready = r#"{"ready": false}"#;
+        assert_eq!(refused(ready, "hint: newuidmap", ""), Vec::<String>::new());
+        assert_eq!(refused("error:", "hint: newuidmap", ""), ["doctor prints no JSON"]);
+        assert_eq!(refused(r#"{"ready": true}"#, "hint: newuidmap", ""), ["doctor says `ready`"]);
+        assert_eq!(refused(ready, "newuidmap", ""), ["import gives no hint"]);
+        assert_eq!(refused(ready, "hint: x", ""), ["import does not say `newuidmap`"]);
+        assert_eq!(refused(ready, "hint: newuidmap on ext4", ""), ["`ext4` is said"]);
+        assert_eq!(refused(ready, "hint: newuidmap", "|/data/file\n"), ["files are left"]);
+    }
+
+    #[test]
+    fn a_machine_that_ends_early_has_not_worked() {
+        let climb = Climb::read("@step init 0\n@step doctor 0\n|{\"ready\": true}\n");
+        assert_eq!(climb.outcome(), "does not come to an end");
+        assert!(climb.differences(&Expected::Works).contains(&"import is missing".to_owned()));
+    }
+}
