@@ -141,12 +141,14 @@ pub(crate) fn is_alive(upper: &Path, work: &Path) -> Result<bool> {
 fn give(overlay: &NewFileSystem, key: &str, layer: &Layer) -> Result<()> {
     match overlay.descriptor(key, layer.fd.as_fd()) {
         // Either the kernel takes no descriptors, or it refuses the directory. In the second case the call with the path gives the reason.
-        // Kernels without say EBADF before 6.13, since they open no `O_PATH` descriptor for a value, and EOPNOTSUPP before 6.5, where
-        // overlayfs takes strings only.
-        Err(error) if matches!(error.errno(), Some(libc::EINVAL | libc::EBADF | libc::EOPNOTSUPP)) => overlay.string(key, &layer.link()).map_err(|mut error| {
-            error.args = format!("{} is {}: {}", layer.link(), layer.shown.display(), error.args);
-            error
-        }),
+        // A kernel that takes none says EBADF, since it opens no `O_PATH` descriptor for a value, or EOPNOTSUPP before 6.5, where overlayfs
+        // takes only strings.
+        Err(error) if matches!(error.errno(), Some(libc::EINVAL | libc::EBADF | libc::EOPNOTSUPP)) => {
+            overlay.string(key, &layer.link()).map_err(|mut error| {
+                error.args = format!("{} is {}: {}", layer.link(), layer.shown.display(), error.args);
+                error
+            })
+        }
         answer => answer,
     }
 }
