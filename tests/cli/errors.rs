@@ -164,6 +164,6 @@ fn a_name_below_a_file() {
     let output = home.run(&["doctor", "--data", "file/below"]);
     assert_eq!(output.status.code(), Some(5));
     let words = String::from_utf8(output.stdout).unwrap();
-    assert!(words.contains(&format!("failed   `{}` is not a directory\n", home.path().join("file").display())), "{words}");
+    assert!(words.contains(&format!("`{}` is not a directory\n", home.path().join("file").display())), "{words}");
     assert!(words.contains("file system: choose another place with `--data`\n") && words.ends_with("ready: no\n"), "{words}");
 }
