@@ -41,6 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         from: None,
         state: None,
         keep: Some(name.clone()),
+        keep_failed: false,
         binds: Vec::new(),
         network: Network::None,
         promote: false,

@@ -69,8 +69,10 @@ pub struct FreshrootOptions {
     pub from: Option<String>,
     /// Start from this build state instead, by any name that `store show` takes.
     pub state: Option<String>,
-    /// Keep the result under this name.
+    /// Keep the result under this name, if the command succeeds. A shell has no result, so what was done in it is kept.
     pub keep: Option<String>,
+    /// Keep it even if the command fails.
+    pub keep_failed: bool,
     /// Directories of the host to show inside.
     pub binds: Vec<UserBind>,
     /// Whether it has the host's network. emerge's downloads do not need it: we fetch them outside.
@@ -81,6 +83,13 @@ pub struct FreshrootOptions {
     pub command: Vec<String>,
     /// Whether standard input and output are a terminal.
     pub terminal: bool,
+}
+
+impl FreshrootOptions {
+    /// Whether what a command leaves is to be kept. The status of a shell is that of its last command, which says nothing.
+    fn keeps(&self, exit: Exit) -> bool {
+        self.keep_failed || self.command.is_empty() || exit == Exit::Code(0)
+    }
 }
 
 /// How a session ended.
@@ -120,7 +129,7 @@ pub fn freshroot(cx: &Context<'_>, options: &FreshrootOptions) -> Result<Ended> 
     let mut session = cx.store.session_create(Some(&base), Purpose::Throwaway, "")?;
     let outcome = freshroot_in(cx, &mut session, &profile, &base, options);
     match (outcome, &options.keep) {
-        (Ok((exit, published)), Some(name)) => {
+        (Ok((exit, published)), Some(name)) if options.keeps(exit) => {
             let origin = Origin::Kept(Kept {
                 name: name.clone(),
                 profile,
@@ -137,7 +146,7 @@ pub fn freshroot(cx: &Context<'_>, options: &FreshrootOptions) -> Result<Ended> 
             cx.store.ref_set(&kept_ref(name), &state.id)?;
             Ok(Ended { exit, kept: Some(state), published })
         }
-        (Ok((exit, published)), None) => {
+        (Ok((exit, published)), _) => {
             session.discard(cx.launcher)?;
             Ok(Ended { exit, kept: None, published })
         }
@@ -232,7 +241,7 @@ fn freshroot_in(
     }
     let kind = if options.promote { PoolKind::Release } else { PoolKind::Throwaway };
     let published = publish_by_hand(cx, &mut work, &subject, base, kind)?;
-    if options.keep.is_some() {
+    if options.keep.is_some() && options.keeps(exit) {
         tidy::tidy(cx, &work)?;
     }
     Ok((exit, published))

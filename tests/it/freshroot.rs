@@ -85,7 +85,12 @@ fn what_is_kept_can_be_started_from_and_what_is_not_is_gone() {
     let freshroot = |args: &[&str]| shared.place.run(&[&["freshroot", "--network", "none"], args].concat());
     freshroot(&["--", "touch", "/root/lost"]).ok();
     freshroot(&["--", "test", "-e", "/root/lost"]).fails(1);
-    freshroot(&["--keep", &name, "--", "sh", "-c", "echo of mine >/root/kept; rm /etc/gentoo-release; exit 5"]).fails(5);
+    // A command that failed has not done what is to be kept, unless somebody wants to look at that.
+    let ran = freshroot(&["--keep", &name, "--", "false"]).fails(1);
+    ran.says(&format!("nothing is kept as `{name}`, since the command failed; `--keep-failed` keeps it all the same"));
+    freshroot(&["--from", &name, "--", "true"]).fails(125).says(&format!("nothing is kept as `{name}`"));
+    let script = "echo of mine >/root/kept; rm /etc/gentoo-release; exit 5";
+    freshroot(&["--keep", &name, "--keep-failed", "--", "sh", "-c", script]).fails(5).says("kept as");
     let text =
         freshroot(&["--from", &name, "--", "sh", "-c", "cat /root/kept; test -e /etc/gentoo-release || echo removed"]).ok().text();
     assert_eq!(text, "of mine\nremoved\n");

@@ -21,7 +21,7 @@ use crate::cli::table;
 
 /// Open a throw-away session on the builder: a shell, or one command
 ///
-/// Afterwards everything is gone, except binary packages that were built in it. `--keep` keeps the rest. The exit code is that of the
+/// Afterwards everything is gone, except binary packages that were built in it. `--keep` keeps the rest, unless the command fails. The exit code is that of the
 /// command; 125 means that gentoomuch itself failed, 126 that the command cannot be executed, 127 that there is no such command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -37,9 +37,12 @@ pub(crate) struct Args {
     /// Start from the state that was kept under this name
     #[arg(long, value_name = "NAME", conflicts_with = "profile")]
     from: Option<String>,
-    /// Keep the result under this name
+    /// Keep the result under this name, if the command succeeds; a shell is always kept
     #[arg(long, value_name = "NAME")]
     keep: Option<String>,
+    /// Keep the result even if the command fails
+    #[arg(long, requires = "keep")]
+    keep_failed: bool,
     /// Show a directory of the host in the session; can be given several times
     #[arg(long, value_name = "SRC:DST[:ro]")]
     bind: Vec<String>,
@@ -95,6 +98,7 @@ fn options(args: &Args, invocation: &Invocation) -> Result<FreshrootOptions, Fai
         from: args.from.clone(),
         state: None,
         keep: args.keep.clone(),
+        keep_failed: args.keep_failed,
         binds: args.bind.iter().map(|text| parse_bind(text, invocation)).collect::<Result<_, _>>()?,
         network: args.network.into(),
         promote: args.promote,
@@ -126,8 +130,14 @@ pub(super) fn run_with(options: &FreshrootOptions, limits: LimitArgs, print_plan
         let pool = if options.promote { "release pool" } else { "pool of throw-away sessions" };
         note(format!("{} now in the {pool}", table::count(ended.published as u64, "binary package")));
     }
-    if let (Some(state), Some(name)) = (&ended.kept, &options.keep) {
-        note(format!("kept as `{name}`, state {}: `gentoomuch freshroot --from {name}` starts from it", state.id));
+    match (&ended.kept, &options.keep) {
+        (Some(state), Some(name)) => {
+            note(format!("kept as `{name}`, state {}: `gentoomuch freshroot --from {name}` starts from it", state.id));
+        }
+        (None, Some(name)) => {
+            note(format!("nothing is kept as `{name}`, since the command failed; `--keep-failed` keeps it all the same"));
+        }
+        _ => {}
     }
     Ok(match ended.exit {
         Exit::Code(code) => ExitCode::from(u8::try_from(code).unwrap_or(255)),

@@ -22,9 +22,12 @@ use crate::cli::report::Failure;
 pub(crate) struct Args {
     /// A name, `NAME@{N}`, a tag, or the beginning of an id
     state: String,
-    /// Keep the result under this name
+    /// Keep the result under this name, if the command succeeds; a shell is always kept
     #[arg(long, value_name = "NAME")]
     keep: Option<String>,
+    /// Keep the result even if the command fails
+    #[arg(long, requires = "keep")]
+    keep_failed: bool,
     /// Show a directory of the host in the session; can be given several times
     #[arg(long, value_name = "SRC:DST[:ro]")]
     bind: Vec<String>,
@@ -59,6 +62,7 @@ fn options(args: &Args, invocation: &Invocation) -> Result<FreshrootOptions, Fai
         from: None,
         state: Some(args.state.clone()),
         keep: args.keep.clone(),
+        keep_failed: args.keep_failed,
         binds: args.bind.iter().map(|text| parse_bind(text, invocation)).collect::<Result<_, _>>()?,
         network: args.network.into(),
         promote: false,
