@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long fuzz kills testbed bench install static dist
+.PHONY: help demo test test-long test-faults fuzz kills testbed bench install static dist
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -18,6 +18,9 @@ test: ## every gate: format, lints, documentation, licences, tests
 
 test-long: ## what takes longer: all end-to-end tests on each Portage of the testbed, hosts in virtual machines, kills, more fuzzing
 	@scripts/test-long
+
+test-faults: ## 600 calls of each command failing or the last one (FAULTS=600), each followed by a normal run
+	@scripts/faults
 
 fuzz: ## everything that is read, fuzzed, FUZZ_SECS (60) seconds each
 	@scripts/ensure-host test

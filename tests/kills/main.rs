@@ -15,6 +15,7 @@
 
 mod ending;
 mod full;
+mod injected;
 mod phases;
 mod place;
 mod processes;
@@ -93,6 +94,18 @@ fn who_only_looks_needs_no_writable_file_system() {
     if able() {
         full::read_only();
     }
+}
+
+#[test]
+fn a_call_that_fails_or_is_the_last_one_loses_nothing() {
+    let _turn = turn();
+    if !able() {
+        return;
+    }
+    if std::process::Command::new("strace").arg("-V").output().is_err() {
+        return skip("there is no strace");
+    }
+    injected::all();
 }
 
 /// One test, since making what they work on takes minutes.

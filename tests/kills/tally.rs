@@ -43,6 +43,11 @@ impl Moments {
         value ^ (value >> 31)
     }
 
+    /// A number below `limit`.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit as u64).unwrap()
+    }
+
     /// A moment within `phase`.
     pub(crate) fn within(&mut self, phase: Duration) -> Duration {
         let nanos = u64::try_from(phase.as_nanos()).unwrap().max(1);
