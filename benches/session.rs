@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use gentoomuch::internals::sandbox::{CommandLine, HelperSource, IdMap, Launcher, Network, Plan, Proc, SessionOptions, Stdio, Step};
+use gentoomuch::internals::sandbox::{
+    CommandLine, HelperSource, IdMap, Launcher, Network, Plan, Proc, SessionOptions, Stdio, Step,
+};
 
 fn place(dir: &Path) -> PathBuf {
     for part in ["lower", "upper", "work", "root"] {

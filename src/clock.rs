@@ -30,6 +30,8 @@ mod tests {
             assert_eq!(nearest(epoch - secs(2 * far)), Timestamp::MIN);
         }
         // Which is a time as any other.
-        assert!(Timestamp::MAX.to_string().starts_with("9999-12-30T") && Timestamp::MIN.strftime("%Y%m%d").to_string().starts_with('-'));
+        assert!(
+            Timestamp::MAX.to_string().starts_with("9999-12-30T") && Timestamp::MIN.strftime("%Y%m%d").to_string().starts_with('-')
+        );
     }
 }

@@ -137,8 +137,11 @@ impl Store {
             look(self.state_path(&id), self.state(&id).map(drop))?;
         }
         for (name, path) in self.ref_files()? {
-            let read =
-                if name.starts_with("tree/") { refs::read::<TreeId>(&path).map(drop) } else { refs::read::<StateId>(&path).map(drop) };
+            let read = if name.starts_with("tree/") {
+                refs::read::<TreeId>(&path).map(drop)
+            } else {
+                refs::read::<StateId>(&path).map(drop)
+            };
             look(path, read)?;
         }
         for id in self.ids::<TreeId>("trees", "")? {

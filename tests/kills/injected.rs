@@ -78,14 +78,14 @@ impl World {
     fn more(&self, name: &str) -> State {
         let record = std::fs::read(self.place.path("data/store/store.json")).unwrap();
         let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
-        let store =
-            Store::open(&self.place.path("data/store"), &serde_json::from_value(record["idmap"].clone()).unwrap()).unwrap();
+        let store = Store::open(&self.place.path("data/store"), &serde_json::from_value(record["idmap"].clone()).unwrap()).unwrap();
         let base = store.state(&store.ref_get("profile/kills/upstream").unwrap().unwrap()).unwrap();
         let session = store.session_create(Some(&base), Purpose::Throwaway, "").unwrap();
         std::fs::write(session.upper().join(name), name).unwrap();
         let origin = serde_json::json!({ "kind": "kept session", "name": name });
         let key = format!("kept:{}", session.id());
-        let state = session.commit(NewState { key, origin: origin.into(), newest_input: 1, parent: Some(base.id.clone()) }).unwrap();
+        let state =
+            session.commit(NewState { key, origin: origin.into(), newest_input: 1, parent: Some(base.id.clone()) }).unwrap();
         store.ref_set(&format!("kept/{name}"), &state.id).unwrap();
         state
     }
@@ -105,7 +105,17 @@ impl World {
         self.place.all_is_clean();
         let kept = self.place.run(&["cp", "stays:/more", "-"]);
         assert_eq!(kept, "more", "{what}");
-        let dirs = ["data", "cache", "config", "config/keys", "home", "out", "data/store/refs", "data/store/refs/tag", "data/store/states"];
+        let dirs = [
+            "data",
+            "cache",
+            "config",
+            "config/keys",
+            "home",
+            "out",
+            "data/store/refs",
+            "data/store/refs/tag",
+            "data/store/states",
+        ];
         let below = names(&self.place.path("cache")).into_iter().map(|name| format!("cache/{name}"));
         for dir in dirs.map(str::to_owned).into_iter().chain(below) {
             let left: Vec<String> =
@@ -191,7 +201,12 @@ const CASES: [Case; 9] = [
     },
     Case {
         name: "image",
-        prepare: |world| drop(std::fs::remove_dir_all(world.place.path("data/stages")).and(std::fs::remove_dir_all(world.place.path("cache/oci-layers")))),
+        prepare: |world| {
+            drop(
+                std::fs::remove_dir_all(world.place.path("data/stages"))
+                    .and(std::fs::remove_dir_all(world.place.path("cache/oci-layers"))),
+            )
+        },
         args: |_| words(&["export", "--no-sign", "--format", "oci", "kept/more"]),
         between: nothing,
         after: nothing,
@@ -259,7 +274,8 @@ fn points(world: &World, case: &Case) -> Vec<Point> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut found = Vec::new();
     for line in text.lines() {
-        let Some((call, errors)) = CALLS.iter().find(|(call, _)| line.strip_prefix(call).is_some_and(|rest| rest.starts_with('('))) else {
+        let Some((call, errors)) = CALLS.iter().find(|(call, _)| line.strip_prefix(call).is_some_and(|rest| rest.starts_with('(')))
+        else {
             continue;
         };
         let number = counts.entry(call).or_default();
@@ -278,8 +294,11 @@ fn strike(world: &World, case: &Case, point: &Point) {
     let what = format!("{}, {}", case.name, point.words());
     (case.prepare)(world);
     let fate = point.error.map_or_else(|| "signal=SIGKILL".to_owned(), |error| format!("error={error}"));
-    let options =
-        [format!("-etrace={}", point.call), format!("-einject={}:{fate}:when={}", point.call, point.number), "-o/dev/null".to_owned()];
+    let options = [
+        format!("-etrace={}", point.call),
+        format!("-einject={}:{fate}:when={}", point.call, point.number),
+        "-o/dev/null".to_owned(),
+    ];
     let output = traced(&world.place, &options, &(case.args)(world)).output().unwrap();
     let said = both(&output);
     assert!(output.status.code() != Some(70) && !said.contains("panicked"), "{what}: {said}");

@@ -1,11 +1,11 @@
 //! `gentoomuch cp STATE:PATH DIR`
 
+use std::io;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::JoinHandle;
-use std::io;
 
 use crate::context::Context;
 use crate::copy_tree::Copied;

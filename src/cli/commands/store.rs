@@ -82,7 +82,11 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     match &args.command {
         Command::Ls { json } => {
             let list = opened.tools.store.list()?;
-            if *json { print_json(&list)? } else { print(render_list(&list))? }
+            if *json {
+                print_json(&list)?
+            } else {
+                print(render_list(&list))?
+            }
             all_was_readable(&opened)?;
         }
         Command::Show { state, json } => {

@@ -60,8 +60,7 @@ pub(crate) struct Found {
 impl Survey {
     /// Reads the store; `pins` is the configuration's `env/tree`, `shown` limits what may be forgotten.
     pub(crate) fn read(store: &Store, options: &CleanOptions, pins: String, shown: Option<Forgettable>) -> Result<Self> {
-        let mut damaged: BTreeSet<String> =
-            store.doubts()?.into_iter().map(|path| format!("`{}`", path.display())).collect();
+        let mut damaged: BTreeSet<String> = store.doubts()?.into_iter().map(|path| format!("`{}`", path.display())).collect();
         let mut states = BTreeMap::new();
         for state in store.states()? {
             if !state.has_id(&state.id)? {
