@@ -57,7 +57,7 @@ impl<'a> Opened<'a> {
         let isolation = self.tools.launcher.isolation();
         match isolation.weakness() {
             Some(weakness) => {
-                self.invocation.progress.event(&Event::Note(&format!("isolation `{}`: {weakness}", isolation.rung())))
+                self.invocation.progress.event(&Event::Note(&format!("isolation `{}`: {weakness}", isolation.rung())));
             }
             None => tracing::info!("isolation `{}`", isolation.rung()),
         }

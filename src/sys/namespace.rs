@@ -49,7 +49,7 @@ pub(crate) fn unshare(namespaces: &[Namespace]) -> Result<()> {
     })
 }
 
-/// Becomes id 0 with no supplementary groups, in a user namespace whose map is written. On Ubuntu this is the first call that AppArmor
+/// Becomes id 0 with no supplementary groups, in a user namespace whose map is written. On Ubuntu this is the first call that `AppArmor`
 /// refuses: it lets everybody make a user namespace and takes the capabilities away in it.
 pub(crate) fn become_root() -> Result<()> {
     nix::unistd::setgroups(&[]).map_err(Error::of("setgroups", "[]"))?;

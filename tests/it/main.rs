@@ -43,6 +43,7 @@ mod freshroot;
 mod history;
 mod hostile;
 mod interruption;
+mod isolation;
 mod kernels;
 mod limits;
 mod logs;
