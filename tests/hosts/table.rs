@@ -1,6 +1,6 @@
 //! The hosts, what the program has to do on each, and what it does otherwise today.
 
-use std::fmt::{Display, Formatter};
+use std::fmt::{Display, Formatter, Write as _};
 
 /// Where a host is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,9 @@ impl Display for Place {
     }
 }
 
-pub(crate) const MACHINES: &[Place] = &[Place::Linux6_1, Place::Linux6_12];
+/// What the kernel may do otherwise is tried on both.
+const MACHINES: &[Place] = &[Place::Linux6_1, Place::Linux6_12];
+const NEWER: &[Place] = &[Place::Linux6_12];
 const HERE: &[Place] = &[Place::Here];
 
 #[derive(Debug)]
@@ -95,7 +97,7 @@ pub(crate) const HOSTS: &[Host] = &[
     host("xfs", MACHINES, "on xfs", Expected::Works),
     host("btrfs", MACHINES, "on btrfs", Expected::Works),
     host("tmpfs", MACHINES, "on tmpfs", Expected::Works),
-    host("vfat", MACHINES, "on vfat", refused(&["vfat", "/var/tmp"], &[])),
+    host("vfat", NEWER, "on vfat", refused(&["vfat", "/var/tmp"], &[])),
     host("NFS home", MACHINES, "on nfs", refused(&["nfs", "/var/tmp"], &[])),
     host("NFS home, data directory on a disk", MACHINES, "on nfs && data_on_disk", Expected::Works),
     host(
@@ -113,23 +115,18 @@ pub(crate) const HOSTS: &[Host] = &[
     // One for each of our two; the session's own is the second.
     host(
         "max_user_namespaces=1",
-        MACHINES,
+        NEWER,
         "limit user.max_user_namespaces=1",
         refused(&["user.max_user_namespaces"], &[MOVE_THE_DATA]),
     ),
-    host("no newuidmap", MACHINES, "no_newuidmap", refused(&["uidmap"], &[MOVE_THE_DATA])),
-    host("newuidmap without privileges", MACHINES, "plain_newuidmap", refused(&["newuidmap"], &[MOVE_THE_DATA])),
+    host("no newuidmap", NEWER, "no_newuidmap", refused(&["uidmap"], &[MOVE_THE_DATA])),
+    host("newuidmap without privileges", NEWER, "plain_newuidmap", refused(&["newuidmap"], &[MOVE_THE_DATA])),
     // The ids of the other users of this host are no advice.
-    host(
-        "no subordinate ids",
-        MACHINES,
-        "as remote",
-        refused(&["--add-subuids"], &["100000-165535", "165536-231071", MOVE_THE_DATA]),
-    ),
-    host("ids of a directory service", MACHINES, "directory && as remote", Expected::Works),
-    host("ids in two lines", MACHINES, "two_lines", Expected::Works),
-    host("directory above for a group only", MACHINES, "as member && group_only", Expected::Works),
-    host("second user", MACHINES, "as other", Expected::Works),
+    host("no subordinate ids", NEWER, "as remote", refused(&["--add-subuids"], &["100000-165535", "165536-231071", MOVE_THE_DATA])),
+    host("ids of a directory service", NEWER, "directory && as remote", Expected::Works),
+    host("ids in two lines", NEWER, "two_lines", Expected::Works),
+    host("directory above for a group only", NEWER, "as member && group_only", Expected::Works),
+    host("second user", NEWER, "as other", Expected::Works),
 ];
 
 const fn host(name: &'static str, places: &'static [Place], made: &'static str, expected: Expected) -> Host {
@@ -159,6 +156,29 @@ const fn wrong(host: &'static str, places: &'static [Place], step: Option<(&'sta
     KnownWrong { host, places, step, says }
 }
 
+/// What the document says of a host.
+fn words(host: &Host) -> &'static str {
+    let known = KNOWN_WRONG.iter().find(|known| known.host == host.name);
+    match (&host.expected, known) {
+        (Expected::Works, None) => "works",
+        (Expected::Refused { .. }, None) => "refuses",
+        (Expected::Works, Some(_)) => "does not work yet",
+        (Expected::Refused { .. }, Some(KnownWrong { step: Some((_, 5)), .. })) => "refuses; the hint is not right yet",
+        (Expected::Refused { .. }, Some(_)) => "should refuse",
+    }
+}
+
+/// The table of the document.
+fn document() -> String {
+    let mut text = "| host | where | gentoomuch |\n|---|---|---|\n".to_owned();
+    for host in HOSTS {
+        let kernels: Vec<&str> = host.places.iter().map(|place| place.kernel()).collect();
+        let place = if host.places == HERE { "one process".to_owned() } else { format!("Linux {}", kernels.join(", ")) };
+        let _ = writeln!(text, "| {} | {place} | {} |", host.name, words(host));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +188,22 @@ mod tests {
         for known in KNOWN_WRONG {
             let host = HOSTS.iter().find(|host| host.name == known.host).unwrap_or_else(|| panic!("no host `{}`", known.host));
             assert!(known.places.iter().all(|place| host.places.contains(place)), "`{}` is not there", known.host);
+        }
+    }
+
+    /// `INSTA_UPDATE=always` writes it.
+    #[test]
+    fn the_document_has_this_table() {
+        const BEGIN: &str = "<!-- written by tests/hosts -->\n";
+        const END: &str = "<!-- end -->\n";
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src/reference/hosts.md");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = text.split_once(BEGIN).unwrap();
+        let (found, after) = rest.split_once(END).unwrap();
+        if std::env::var_os("INSTA_UPDATE").is_some_and(|value| value == "always") {
+            std::fs::write(&path, format!("{before}{BEGIN}{}{END}{after}", document())).unwrap();
+        } else {
+            assert_eq!(found, document(), "in {}; INSTA_UPDATE=always writes it", path.display());
         }
     }
 }
