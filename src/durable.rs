@@ -181,7 +181,7 @@ pub(crate) fn publish_new(from: &Path, to: &Path) -> Result<()> {
     sync_file(from)?;
     let renamed = match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // Some file systems (NFS) and emulated kernels do not know `RENAME_NOREPLACE`.
-        Err(Errno::INVAL | Errno::NOSYS) => link_to_free(from, to),
+        Err(Errno::INVAL | Errno::NOSYS) => move_to_free(from, to),
         other => other.map_err(io::Error::from),
     };
     renamed.map_err(PathError::of("publish", to))?;
@@ -274,9 +274,16 @@ fn rename_over(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn link_to_free(from: &Path, to: &Path) -> io::Result<()> {
-    fs::hard_link(from, to)?;
-    fs::remove_file(from)
+fn move_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(from)?.is_dir() {
+        fs::hard_link(from, to)?;
+        return fs::remove_file(from);
+    }
+    // A directory has no second link. Its rename replaces nothing but an empty directory.
+    match fs::rename(from, to) {
+        Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotADirectory) => Err(Errno::EXIST.into()),
+        renamed => renamed,
+    }
 }
 
 /// The parent of a path; `.` for a name alone.
@@ -369,9 +376,17 @@ pub(crate) mod tests {
         for name in ["a", "b"] {
             fs::write(path(name), name).unwrap();
         }
-        assert_eq!(link_to_free(&path("a"), &path("b")).unwrap_err().kind(), ErrorKind::AlreadyExists);
-        link_to_free(&path("a"), &path("c")).unwrap();
+        assert_eq!(move_to_free(&path("a"), &path("b")).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        move_to_free(&path("a"), &path("c")).unwrap();
         assert!(!path("a").exists() && fs::read(path("c")).unwrap() == b"a");
+        for name in ["dir/file", "full/file"] {
+            fs::create_dir_all(path(name)).unwrap();
+        }
+        for taken in ["c", "full"] {
+            assert_eq!(move_to_free(&path("dir"), &path(taken)).unwrap_err().kind(), ErrorKind::AlreadyExists, "{taken}");
+        }
+        move_to_free(&path("dir"), &path("moved")).unwrap();
+        assert!(!path("dir").exists() && path("moved/file").exists());
     }
 
     #[test]

@@ -150,6 +150,14 @@ pub(crate) const KNOWN_WRONG: &[KnownWrong] = &[
     // The filter needs `no_new_privs`, and both have to go. Doctor speaks of the file system, which it could not try.
     wrong("ordinary user, seccomp filter", HERE, Some(("import", 5)), "this process runs with `no_new_privs`"),
     wrong("no_new_privs", HERE, Some(("import", 5)), "this process runs with `no_new_privs`"),
+    // The store is made, and what cannot be unpacked there fails.
+    wrong("vfat", NEWER, Some(("import", 1)), "cannot create `./bin`"),
+    wrong("NFS home", MACHINES, Some(("import", 1)), "cannot set the owner of `./var/lib/portage/world`"),
+    // The advice is right, and doctor adds the one about the file system.
+    wrong("userns_clone=0", MACHINES, Some(("import", 5)), "kernel.unprivileged_userns_clone"),
+    // The range in the advice is another user's.
+    wrong("no subordinate ids", NEWER, Some(("import", 5)), "--add-subuids 100000-165535"),
+    wrong("ids of a directory service", NEWER, Some(("import", 5)), "`remote` has no range of ids in `/etc/subuid`"),
 ];
 
 const fn wrong(host: &'static str, places: &'static [Place], step: Option<(&'static str, i32)>, says: &'static str) -> KnownWrong {
