@@ -178,5 +178,5 @@ fn lists_that_are_not_believed() {
     assert!(words.contains("which is not a release key this configuration trusts\nhint: "), "{words}");
     let page = Server::new(|_| Answer { body: b"<html>".to_vec(), ..Answer::status(200) }.with("Content-Type", "text/html"));
     let words = home.says(&["stage3", "ls", "amd64", "--mirror", &page.url("/")], 1);
-    assert!(words.contains("the server sent a web page instead of the file\nhint: a login page"), "{words}");
+    assert!(words.contains("the server sent a web page instead of the file\nhint: it may be a login page"), "{words}");
 }
