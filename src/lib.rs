@@ -17,8 +17,7 @@
 //!
 //! - [`verify`] checks a tarball against [`TrustedKeys`]. It needs nothing else.
 //! - [`Tools::open`] opens a store, and [`Tools::context`] gives the [`Context`] that the following functions take. An [`Observer`]
-//! receives events; [`Tools::cancel`] stops the work.
-//!   [`Tools::cancel`] stops it.
+//!   receives events; [`Tools::cancel`] stops the work.
 //! - [`bootstrap`] imports a stage3 and makes a profile of it.
 //! - [`freshroot()`] runs a command in a session, and keeps a snapshot of what it left if [`FreshrootOptions::keep`] names one.
 //! - [`export_state`] makes a signed artifact of a state.

@@ -5,7 +5,7 @@
 //! no such state has it installed, and
 //!
 //! - its pool belongs to no such state: CHOST, toolchain or flags have changed (if nothing of the pool is installed, the whole pool is
-//! removed); or
+//!   removed); or
 //! - no such tree has its version any more; or
 //! - a younger build of the same version with the same USE flags is in its pool.
 
