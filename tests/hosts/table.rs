@@ -155,9 +155,15 @@ pub(crate) const KNOWN_WRONG: &[KnownWrong] = &[
     wrong("NFS home", MACHINES, Some(("import", 1)), "cannot set the owner of `./var/lib/portage/world`"),
     // The advice is right, and doctor adds the one about the file system.
     wrong("userns_clone=0", MACHINES, Some(("import", 5)), "kernel.unprivileged_userns_clone"),
+    wrong("max_user_namespaces=0", MACHINES, Some(("import", 5)), "user.max_user_namespaces"),
+    wrong("no newuidmap", NEWER, Some(("import", 5)), "`newuidmap` is not installed"),
+    wrong("newuidmap without privileges", NEWER, Some(("import", 5)), "`chmod u+s /usr/bin/newuidmap`"),
+    // ENOSPC is taken for a full disk.
+    wrong("max_user_namespaces=1", NEWER, Some(("session", 125)), "free some space on the file system"),
     // The range in the advice is another user's.
     wrong("no subordinate ids", NEWER, Some(("import", 5)), "--add-subuids 100000-165535"),
     wrong("ids of a directory service", NEWER, Some(("import", 5)), "`remote` has no range of ids in `/etc/subuid`"),
+    wrong("directory above for a group only", NEWER, Some(("import", 1)), "Permission denied"),
 ];
 
 const fn wrong(host: &'static str, places: &'static [Place], step: Option<(&'static str, i32)>, says: &'static str) -> KnownWrong {
