@@ -193,13 +193,16 @@ impl Gate {
         }
     }
 
-    /// The gate, held open, if nobody has locked it. `None` within `Some`: nobody ever waited.
-    fn pass(&self) -> Option<Option<File>> {
-        let Ok(file) = File::open(&self.path) else { return Some(None) };
+    /// Passes the gate, which is held open by the answer; nothing holds it if nobody ever waited.
+    fn pass(&self) -> std::result::Result<Option<File>, Closed> {
+        let Ok(file) = File::open(&self.path) else { return Ok(None) };
         let free = try_lock(&file, FlockOperation::NonBlockingLockShared, &self.path).unwrap_or(true);
-        free.then_some(Some(file))
+        if free { Ok(Some(file)) } else { Err(Closed) }
     }
 }
+
+/// Somebody has locked the gate.
+struct Closed;
 
 /// One attempt to take a lock.
 struct Attempt<'a> {
@@ -215,10 +218,10 @@ impl Attempt<'_> {
         match self.mode {
             LockMode::Exclusive => try_lock(self.file, FlockOperation::NonBlockingLockExclusive, self.path),
             LockMode::Shared => {
-                let passed = if Share::exists(self.path) { Some(None) } else { self.gate.pass() };
+                let passed = if Share::exists(self.path) { Ok(None) } else { self.gate.pass() };
                 match passed {
-                    None => Ok(false),
-                    Some(_gate) => try_lock(self.file, FlockOperation::NonBlockingLockShared, self.path),
+                    Err(Closed) => Ok(false),
+                    Ok(_gate) => try_lock(self.file, FlockOperation::NonBlockingLockShared, self.path),
                 }
             }
         }
@@ -236,8 +239,11 @@ impl Attempt<'_> {
     /// The holders of the lock, or whoever waits for all of them at the gate.
     fn holders(&self) -> Vec<Holder> {
         let mut found = holders(self.path);
-        if self.mode == LockMode::Shared {
-            found.extend(holders(&self.gate.path));
+        if self.mode == LockMode::Shared && self.gate.pass().is_err() {
+            let waiting = holders(&self.gate.path);
+            let new: Vec<Holder> =
+                waiting.into_iter().filter(|one| found.iter().all(|other| other.process != one.process)).collect();
+            found.extend(new);
         }
         found
     }
@@ -525,6 +531,31 @@ mod tests {
             std::thread::sleep(Duration::from_millis(20));
             drop(held);
         }
+    }
+
+    /// A command that holds the lock may take it again: the one who waits outside waits for just that command.
+    #[test]
+    fn who_is_inside_passes_the_gate() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("l");
+        let first = lock(&path, LockMode::Shared, Wait::NoWait).unwrap();
+        std::thread::scope(|scope| {
+            let (told, waits) = std::sync::mpsc::channel();
+            let path = &path;
+            let writer = scope.spawn(move || {
+                let mut notify = |_: &Busy| told.send(()).unwrap();
+                lock(path, LockMode::Exclusive, Wait::Block(&mut notify)).map(drop)
+            });
+            waits.recv().unwrap();
+            assert!(Gate::before(path).pass().is_err());
+            let second = lock(path, LockMode::Shared, Wait::NoWait).unwrap();
+            drop(first);
+            let third = lock(path, LockMode::Shared, Wait::NoWait).unwrap();
+            assert!(!writer.is_finished());
+            drop((second, third));
+            writer.join().unwrap().unwrap();
+        });
+        assert!(!Share::exists(&path) && Gate::before(&path).pass().is_ok());
     }
 
     #[test]
