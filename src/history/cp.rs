@@ -16,7 +16,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
-use rustix::fs::RenameFlags;
+use rustix::fs::{FlockOperation, RenameFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::beneath::RootDir;
@@ -115,6 +115,7 @@ fn copy_into(
 ) -> Result<Copied> {
     let unfinished = format!("{UNFINISHED}{}", std::process::id());
     let opened = File::open(dir).map_err(Error::io("open", dir))?;
+    remove_leftovers(cx, &opened, dir);
     let target: OwnedFd = opened.try_clone().map_err(Error::io("open", dir))?.into();
     let outcome = copy_task(cx, named, &input(Some(unfinished.clone())), target).and_then(|copied| {
         match rustix::fs::renameat_with(&opened, &unfinished, &opened, name, RenameFlags::NOREPLACE) {
@@ -132,6 +133,26 @@ fn copy_into(
         }
     }
     outcome
+}
+
+/// Removes what killed copies have left in a directory. Whoever copies into it has it locked, together with others; where a file system has
+/// no locks nothing is removed.
+fn remove_leftovers(cx: &Context<'_>, opened: &File, dir: &Path) {
+    if rustix::fs::flock(opened, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        let is_left =
+            |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()));
+        let left = RemoveInput { paths: entries.map(|entry| entry.path()).filter(is_left).collect() };
+        if !left.paths.is_empty()
+            && let Err(error) = cx.launcher.task(REMOVE_TREE, &left, TaskOptions::default(), &mut |_| {})
+        {
+            tracing::warn!("cannot remove what a killed copy has left in `{}`: {error}", dir.display());
+        }
+    }
+    // Not waited for: other users may lock a directory that they can read, and for as long as they like.
+    if let Err(error) = rustix::fs::flock(opened, FlockOperation::NonBlockingLockShared) {
+        tracing::debug!(dir = %dir.display(), %error, "not locked");
+    }
 }
 
 fn copy_task(cx: &Context<'_>, named: &str, input: &CopyInput, target: OwnedFd) -> Result<Copied> {

@@ -144,7 +144,7 @@ fn out_is_whole(world: &World) {
     }
 }
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 10] = [
     Case {
         name: "tag",
         prepare: |world| drop(world.tag("new").map(|_| world.place.run(&["tag", "rm", "new"]))),
@@ -198,6 +198,18 @@ const CASES: [Case; 9] = [
         args: |world| words(&["export", "--no-sign", "-o", world.out("a.tar.zst").to_str().unwrap(), "kept/more"]),
         between: out_is_whole,
         after: |world| assert!(world.out("a.tar.zst").is_file()),
+    },
+    Case {
+        name: "copy",
+        prepare: |world| drop(std::fs::remove_dir_all(world.out("copy"))),
+        args: |world| words(&["cp", "profile/kills/upstream:/usr/lib/3", world.out("copy").to_str().unwrap()]),
+        // It is named when it is complete.
+        between: |world| {
+            let path = world.out("copy");
+            assert!(!path.exists() || names(&path).len() == 100);
+            drop(std::fs::remove_dir_all(path));
+        },
+        after: |world| assert_eq!(names(&world.out("copy")).len(), 100),
     },
     Case {
         name: "image",
