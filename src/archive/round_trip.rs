@@ -273,6 +273,23 @@ fn two_archives_of_one_tree_are_identical() {
 }
 
 #[test]
+fn times_are_bounded_on_both_sides() {
+    let place = tempfile::tempdir().unwrap();
+    let tree = place.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    for (name, secs) in [("early", -5), ("late", 9_000_000_000), ("within", 1_400_000_000)] {
+        fs::write(tree.join(name), name).unwrap();
+        set_mtime(&tree.join(name), secs, 0);
+    }
+    let bounded = PackOptions { mtime_clamp: i64::from(u32::MAX), mtime_floor: 0, ..options(Format::Tar) };
+    let packed = pack_tree(&tree, &place.path().join("tar"), &bounded);
+    let listing = String::from_utf8(packed.contents).unwrap();
+    for line in ["1970-01-01 00:00 ./early", "2106-02-07 06:28 ./late", "2014-05-13 16:53 ./within"] {
+        assert!(listing.contains(line), "{listing}");
+    }
+}
+
+#[test]
 fn what_is_excluded_is_not_there_and_links_to_it_become_files() {
     let place = tempfile::tempdir().unwrap();
     let tree = place.path().join("tree");
