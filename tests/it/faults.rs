@@ -142,10 +142,10 @@ fn damaged_files_of_the_store_hide_nothing_else() {
     assert!(ran.text().contains("profile/other/upstream"), "{ran}");
     place.run(&["log", "profile/demo"]).fails(1).says(&warning);
     place.run(&["profile", "ls"]).ok();
-    place.run(&["store", "verify"]).fails(4).says("upstream.ref");
+    assert!(place.run(&["store", "verify"]).fails(4).text().contains("is not an id and a time"));
     // Nobody knows which of the states the name means, so all of them stay.
     let ran = place.run(&["clean", "--yes"]).ok().says(&warning);
-    ran.says("is needed, but missing or damaged: all states, layers and trees stay");
+    assert!(ran.text().contains("is needed, but missing or damaged: all states, layers and trees stay"), "{ran}");
     assert_eq!(third(), 3);
     fs::write(&damaged, before).unwrap();
     place.run(&["store", "verify"]).ok();

@@ -21,8 +21,8 @@ use crate::cli::table;
 
 /// Open a throw-away session on the builder: a shell, or one command
 ///
-/// Afterwards everything is gone, except binary packages that were built in it. `--keep` keeps the rest, unless the command fails. The exit code is that of the
-/// command; 125 means that gentoomuch itself failed, 126 that the command cannot be executed, 127 that there is no such command.
+/// Afterwards everything is gone, except binary packages that were built in it. `--keep` keeps the rest, unless the command fails. The exit
+/// code is that of the command; 125 means that gentoomuch itself failed, 126 that the command cannot be executed, 127 that there is no such command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch freshroot

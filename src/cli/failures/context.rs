@@ -76,10 +76,11 @@ impl From<store::Error> for Failure {
                 Kind::Usage,
                 Some("start from an earlier state, which has fewer layers, and run the commands of several sessions in one"),
             ),
-            E::Doubt { .. } => (Kind::Other, Some("see what is affected with `gentoomuch store verify`")),
             E::NotOwner { .. } => (Kind::Other, Some("choose a directory of your own with `--data`")),
             E::WriteBack { .. } => (Kind::Other, Some("free some space, check the disk, and repeat the command")),
-            E::Damaged { .. } | E::DamagedRef { .. } => (Kind::Other, Some("see what is affected with `gentoomuch store verify`")),
+            E::Damaged { .. } | E::DamagedRef { .. } | E::Doubt { .. } => {
+                (Kind::Other, Some("see what is affected with `gentoomuch store verify`"))
+            }
             E::Version { .. } => (Kind::Other, Some("use the gentoomuch version that made it, or another `--data` directory")),
             _ => (Kind::Other, None),
         };
