@@ -35,6 +35,9 @@ pub enum HostProblem {
         #[source]
         source: Option<Box<sandbox::Error>>,
     },
+    /// The kernel mounts no overlay for users, wherever it lies.
+    #[error("this kernel mounts no overlay in a user namespace")]
+    NoOverlay(#[source] Box<sandbox::Error>),
     /// Another isolation was demanded than there is.
     #[error("the isolation is `{allowed}` here, and `{demanded}` was demanded")]
     Isolation { demanded: Rung, allowed: Rung },
@@ -56,6 +59,9 @@ impl HostProblem {
                     format!("these would do: {}", better.join(", "))
                 };
                 format!("choose a directory on a local disk with `--data` or `GENTOOMUCH_DATA`; {places}{volume}")
+            }
+            Self::NoOverlay(_) => {
+                "boot Linux 5.11 or later, where ordinary users can mount overlays; if it is that new, load the module `overlay`".to_owned()
             }
             Self::Isolation { .. } => {
                 "leave out `--isolation`, or see what each kind lacks with `gentoomuch doctor`; a store keeps the ids that it was made \
@@ -81,4 +87,18 @@ pub(crate) fn isolated(launcher: Launcher, demanded: Option<Rung>) -> Result<Lau
 /// Whether a session fails since there may be no new `/proc`. Other failures are reported where a session is needed.
 fn refuses_proc(launcher: &Launcher) -> bool {
     matches!(probe::session(launcher), Err(probe::SessionError::Sandbox(sandbox::Error::Proc { .. })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_overlays_is_not_answered_with_another_directory() {
+        let failure =
+            crate::sandbox::TaskFailure { kind: "overlay".to_owned(), causes: vec!["cannot mount an overlay".to_owned()] };
+        let problem = HostProblem::NoOverlay(Box::new(sandbox::Error::task("host.overlay", failure)));
+        assert_eq!(problem.to_string(), "this kernel mounts no overlay in a user namespace");
+        assert!(problem.remedy().starts_with("boot Linux 5.11 or later") && !problem.remedy().contains("--data"));
+    }
 }

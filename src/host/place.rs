@@ -24,7 +24,11 @@ pub(crate) fn check(launcher: &Launcher, directory: &Path) -> Result<(), HostPro
     match probe::overlay(launcher, directory) {
         Ok(()) => Ok(()),
         Err(error @ (sandbox::Error::Task { .. } | sandbox::Error::Overlay { .. })) => {
-            Err(unfit(directory, file_system(directory), Some(Box::new(error))))
+            // The kernel may refuse every overlay. Then another directory would not help.
+            match probe::any_overlay(launcher, directory) {
+                Err(source @ sandbox::Error::Task { .. }) => Err(HostProblem::NoOverlay(Box::new(source))),
+                _ => Err(unfit(directory, file_system(directory), Some(Box::new(error)))),
+            }
         }
         Err(error) => Err(HostProblem::Sandbox(Box::new(error))),
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::sandbox::plan::{CommandLine, Network, Plan, Step};
 use crate::sandbox::{self, Exit, Launcher, SessionOptions, Stdio, TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::sys;
+use crate::sys::mount::{Attributes, NewFileSystem};
 use crate::sys::overlay::{Layer, Overlay, Writable};
 
 /// Mounts an overlay in an empty directory and tries what layers need. Input: the directory.
@@ -24,6 +26,8 @@ pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
 struct OverlayInput {
     /// An empty directory of the user's, on the file system in question.
     dir: PathBuf,
+    /// Only mounts one, on a file system in memory.
+    in_memory: bool,
 }
 
 /// Which step failed, and the kernel's answer.
@@ -43,7 +47,8 @@ enum OverlayError {
 
 fn overlay_task(context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure> {
     let input: OverlayInput = context.input_as()?;
-    try_overlay(&input.dir).map_err(|error| TaskFailure::of("overlay", &error))?;
+    let tried = if input.in_memory { try_in_memory(&input.dir).map_err(OverlayError::Mount) } else { try_overlay(&input.dir) };
+    tried.map_err(|error| TaskFailure::of("overlay", &error))?;
     Ok(serde_json::Value::Null)
 }
 
@@ -73,6 +78,17 @@ fn try_overlay(dir: &Path) -> Result<(), OverlayError> {
     Ok(())
 }
 
+/// Whether the kernel mounts overlays for users at all.
+fn try_in_memory(dir: &Path) -> Result<(), sys::Error> {
+    let tmpfs = NewFileSystem::open("tmpfs")?.mount(Attributes::TEMPORARY)?;
+    sys::mount::attach(tmpfs.as_fd(), sys::overlay::open_directory(dir)?.as_fd(), dir.display())?;
+    let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| dir.join(name));
+    for path in [&lower, &upper, &work, &merged] {
+        fs::create_dir(path).map_err(sys::Error::of("mkdir", path.display()))?;
+    }
+    mount(&lower, &upper, &work, &merged)
+}
+
 fn mount(lower: &Path, upper: &Path, work: &Path, merged: &Path) -> Result<(), sys::Error> {
     let (lower, upper, work) = ([Layer::open(lower)?], Layer::open(upper)?, Layer::open(work)?);
     let overlay = Overlay { lower: &lower, writable: Some(Writable { upper: &upper, work: &work, volatile: true }) };
@@ -81,9 +97,18 @@ fn mount(lower: &Path, upper: &Path, work: &Path, merged: &Path) -> Result<(), s
 
 /// Tries overlayfs in `dir`, which exists, and leaves nothing there.
 pub(super) fn overlay(launcher: &Launcher, dir: &Path) -> Result<(), sandbox::Error> {
+    in_area(launcher, dir, false)
+}
+
+/// Tries to mount an overlay that has nothing to do with the file system of `dir`.
+pub(super) fn any_overlay(launcher: &Launcher, dir: &Path) -> Result<(), sandbox::Error> {
+    in_area(launcher, dir, true)
+}
+
+fn in_area(launcher: &Launcher, dir: &Path, in_memory: bool) -> Result<(), sandbox::Error> {
     let area = new_area(dir).map_err(sys::Error::of("mkdir", dir.display()))?;
     let options = TaskOptions { mounts: true, ..TaskOptions::default() };
-    let result = launcher.task(TASK_OVERLAY, &OverlayInput { dir: area.clone() }, options, &mut |_| {}).map(drop);
+    let result = launcher.task(TASK_OVERLAY, &OverlayInput { dir: area.clone(), in_memory }, options, &mut |_| {}).map(drop);
     let removed = launcher.task(
         crate::store::tasks::REMOVE_TREE,
         &crate::store::tasks::RemoveInput { paths: vec![area] },

@@ -256,7 +256,11 @@ impl Launcher {
 
     /// An outer helper that is root of its namespace.
     fn helper(&self) -> Result<Helper> {
-        if let Some(helper) = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Somebody may have killed it while it waited.
+        if let Some(mut helper) = ready
+            && helper.child.try_wait().is_ok_and(|ended| ended.is_none())
+        {
             return Ok(helper);
         }
         let (control, theirs) = Channel::pair().map_err(super::channel::ChannelError::from)?;

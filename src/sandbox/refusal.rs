@@ -24,6 +24,8 @@ pub enum Block {
     Setgroups,
     /// The kernel was built without them.
     NotBuilt,
+    /// A security module confines this process, as in a container.
+    Confined(String),
     /// A seccomp filter is in force, as in a container.
     Filter,
     /// Nothing tells.
@@ -68,6 +70,9 @@ impl Block {
             }
             Some(libc::EPERM) if error.call == "setgroups" && is("proc/self/setgroups", "deny") => Self::Setgroups,
             Some(libc::EPERM | libc::EACCES) if is("proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") => Self::AppArmor,
+            Some(libc::EPERM | libc::EACCES) if confinement(&text("proc/self/attr/current")).is_some() => {
+                confinement(&text("proc/self/attr/current")).map_or(Self::Unknown, Self::Confined)
+            }
             Some(libc::EPERM) if status(&text("proc/self/status"), "Seccomp") == Some(2) => Self::Filter,
             _ => Self::Unknown,
         }
@@ -90,7 +95,10 @@ impl Block {
             Self::Gvisor => "start the container with another runtime, such as `runc` or `crun`".to_owned(),
             Self::Setgroups => "make the namespace with `newuidmap`, or as root without `--setgroups deny`".to_owned(),
             Self::NotBuilt => "boot a kernel with `CONFIG_USER_NS=y`".to_owned(),
-            Self::Filter | Self::Unknown => CONTAINERS.to_owned(),
+            Self::Confined(label) if label.contains(":container_t:") => {
+                "start the container with `--security-opt label=disable`".to_owned()
+            }
+            Self::Confined(_) | Self::Filter | Self::Unknown => CONTAINERS.to_owned(),
         }
     }
 }
@@ -112,12 +120,20 @@ impl fmt::Display for Block {
             Self::Gvisor => out.write_str("this is gVisor, not Linux"),
             Self::Setgroups => out.write_str("`setgroups` is denied in this user namespace"),
             Self::NotBuilt => out.write_str("the kernel has none"),
+            Self::Confined(label) => write!(out, "a security module confines this process as `{label}`"),
             Self::Filter => out.write_str("a seccomp filter is in force, as in a container"),
             Self::Unknown => {
                 out.write_str("no known kernel setting forbids it; a container, a changed root (chroot) or a security module may")
             }
         }
     }
+}
+
+/// The label or profile that `SELinux` or `AppArmor` gives this process, if it is one of containers.
+fn confinement(label: &str) -> Option<String> {
+    let label = label.trim_matches(['\0', '\n']);
+    let of_containers = label.contains(":container_t:") || label.starts_with("docker-") || label.contains("containers-default-");
+    of_containers.then(|| label.to_owned())
 }
 
 /// gVisor answers with this version, or names itself.
@@ -290,10 +306,11 @@ mod tests {
     fn a_refusal_is_explained_by_its_call_and_errno() {
         const USER: (&str, &str) = ("unshare", "CLONE_NEWUSER");
         const OTHERS: (&str, &str) = ("unshare", "CLONE_NEWNS|CLONE_NEWIPC");
+        const MOUNT: (&str, &str) = ("mount", "/, MS_REC|MS_PRIVATE");
         const SETGROUPS: (&str, &str) = ("setgroups", "[]");
         let apparmor = ("proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1\n");
         let filter = ("proc/self/status", "Name:\tx\nNoNewPrivs:\t1\nSeccomp:\t2\n");
-        let cases: [(&[(&str, &str)], _, _, Block); 14] = [
+        let cases: [(&[(&str, &str)], _, _, Block); 16] = [
             (&[("proc/sys/user/max_user_namespaces", "0\n")], USER, libc::ENOSPC, Block::Off("user.max_user_namespaces")),
             (&[("proc/sys/user/max_user_namespaces", "9\n")], USER, libc::ENOSPC, Block::Exhausted("user.max_user_namespaces")),
             (&[("proc/sys/user/max_net_namespaces", "0\n")], OTHERS, libc::ENOSPC, Block::Off("user.max_net_namespaces")),
@@ -307,6 +324,13 @@ mod tests {
             ),
             (&[("proc/self/mountinfo", "1 2 0:3 / /proc rw - proc proc rw\n")], USER, libc::EPERM, Block::Chroot),
             (&[("proc/self/mountinfo", "1 2 0:3 / / rw - ext4 x rw\n"), filter], USER, libc::EPERM, Block::Filter),
+            (
+                &[("proc/self/attr/current", "docker-default (enforce)\n"), filter],
+                MOUNT,
+                libc::EACCES,
+                Block::Confined("docker-default (enforce)".to_owned()),
+            ),
+            (&[("proc/self/attr/current", "unconfined\n"), filter], MOUNT, libc::EPERM, Block::Filter),
             (&[apparmor], SETGROUPS, libc::EPERM, Block::AppArmor),
             (&[apparmor], USER, libc::EACCES, Block::AppArmor),
             (&[apparmor], USER, libc::ENOMEM, Block::Unknown),
@@ -322,6 +346,8 @@ mod tests {
 
     #[test]
     fn one_remedy_names_all_that_a_container_lacks() {
+        let selinux = Block::Confined("system_u:system_r:container_t:s0:c1,c2".to_owned());
+        assert!(selinux.remedy().contains("label=disable"));
         let remedy = Block::Filter.remedy();
         for flag in ["seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined", "hostUsers: false", "[runners.docker]"]
         {

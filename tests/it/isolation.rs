@@ -7,10 +7,11 @@ fn portage_builds_with_the_proc_that_is_there() {
     let Some(shared) = shared() else { return };
     let script = "case \" $(portageq envvar FEATURES) \" in *' pid-sandbox '*) exit 9;; esac
         emerge --usepkg=n --buildpkg=n -1q app-misc/greeter >&2 && grep -c ' /proc proc ro,' /proc/mounts";
-    let args = ["--isolation", "shared-proc", "freshroot", "--keep", "shared", "--", "sh", "-c", script];
+    let name = format!("shared-proc-{}", std::process::id());
+    let args = ["--isolation", "shared-proc", "freshroot", "--keep", &name, "--", "sh", "-c", script];
     let ran = shared.place.run(&args).ok().says("isolation `shared-proc`: this host refuses a new /proc");
     assert_eq!(ran.stdout, b"1\n", "{ran}");
-    let shown = shared.place.run(&["store", "show", "--json", "kept/shared"]).ok();
+    let shown = shared.place.run(&["store", "show", "--json", &format!("kept/{name}")]).ok();
     let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
     let isolation = shown["state"]["origin"]["isolation"].as_str().or_else(|| shown["origin"]["isolation"].as_str());
     assert!(isolation.is_some_and(|recorded| recorded.starts_with("subordinate-ids+shared-proc+nested-userns")), "{shown}");

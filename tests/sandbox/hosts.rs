@@ -146,6 +146,15 @@ fn settings_that_forbid_are_named_before_anything_is_kept() {
 }
 
 #[test]
+fn commands_that_need_sessions_are_refused_before_they_work_and_others_are_not() {
+    let script = "gentoomuch store ls; echo 0 >/proc/sys/user/max_user_namespaces
+        gentoomuch store ls; echo $?; gentoomuch export nothing; echo $?; gentoomuch doctor >/dev/null; echo $?";
+    let Some((said, output)) = root_of(&ROOT, script) else { return };
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "the store is empty\nthe store is empty\n0\n5\n5\n", "{said}");
+    assert!(said.starts_with("error: cannot make a user namespace: `user.max_user_namespaces` is 0\n"), "{said}");
+}
+
+#[test]
 fn a_store_is_not_made_where_layers_cannot_lie() {
     // A container's own root is an overlay.
     let script = "mkdir \"$HOME\"/l \"$HOME\"/u \"$HOME\"/w \"$HOME\"/m && mount -t overlay overlay \
