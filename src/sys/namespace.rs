@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Uid};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::{Error, Result};
 
@@ -62,15 +63,19 @@ pub(crate) fn become_root() -> Result<()> {
 /// Forbids new user namespaces in this one and below it, for good: only `CAP_SYS_RESOURCE` in this namespace could raise the limit again.
 /// In a user namespace of its own a program would get all capabilities, and the bound on a session's capabilities would mean nothing.
 ///
-/// `settings` is `/proc/sys/user`. What the kernel shows there depends on the namespace of whoever opens a file in it.
+/// `settings` is `/proc/sys/user`. What the kernel shows there depends on the namespace of whoever opens a file in it. Where a container
+/// has made it read-only, only the filter of the session forbids it.
 pub(crate) fn forbid_user_namespaces(settings: BorrowedFd<'_>) -> Result<()> {
     limit(settings, "max_user_namespaces", 0)
 }
 
-/// Writes a limit of the user namespace of whoever has opened `settings`.
+/// Writes a limit of the user namespace of whoever has opened `settings`. Nothing is limited where these files are read-only, as in
+/// containers that hide parts of `/proc`.
 fn limit(settings: BorrowedFd<'_>, name: &'static str, most: u64) -> Result<()> {
-    let file = rustix::fs::openat(settings, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(Error::of("openat", format_args!("user.{name}")))?;
+    let file = match rustix::fs::openat(settings, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::ROFS) => return Ok(()),
+        opened => opened.map_err(Error::of("openat", format_args!("user.{name}")))?,
+    };
     rustix::io::write(file, most.to_string().as_bytes()).map(drop).map_err(Error::of("write", format_args!("user.{name}, {most}")))
 }
 

@@ -5,7 +5,7 @@
 //!          |                          nr of ioctl? low half of the request refused? EPERM
 //!          |                          nr of socket or socketpair? family not in the list? EAFNOSUPPORT; netlink? protocol likewise
 //!          |                          nr of socketcall? of `socket`? ENOSYS
-//!          |                          nr of clone or unshare? CLONE_NEWCGROUP among the flags? EPERM
+//!          |                          nr of clone or unshare? CLONE_NEWCGROUP among the flags? EPERM; CLONE_NEWUSER? ENOSPC
 //!          |                          [nr of prlimit64? new limits for a process by its number? EPERM]
 //!          |                          allow
 //!          `-> unknown arch: ENOSYS
@@ -21,7 +21,7 @@
 //! which calls a filter allows whatever their arguments, so the many comparisons cost nothing.
 
 use super::seccomp_tables::{
-    FAMILIES, NETLINK, NETLINK_PROTOCOLS, NEW_CGROUP, REFUSED_IOCTLS, SOCKETCALL_SOCKET, TABLES, Table, X32_BIT,
+    FAMILIES, NETLINK, NETLINK_PROTOCOLS, NEW_CGROUP, NEW_USER, REFUSED_IOCTLS, SOCKETCALL_SOCKET, TABLES, Table, X32_BIT,
 };
 use super::{Error, Result};
 
@@ -117,8 +117,13 @@ fn section(table: &Table, watched_by_own: bool) -> Vec<libc::sock_filter> {
         only_for(number, asked, &mut section);
     }
     for number in table.flags {
-        let flags = libc::sock_filter { jt: 0, jf: 1, ..statement(JUMP_IF_SET, NEW_CGROUP) };
-        only_for(*number, vec![statement(LOAD, argument_low(0)), flags, answer(libc::EPERM), allow()], &mut section);
+        let mut asked = vec![statement(LOAD, argument_low(0))];
+        // The answer to the second is the kernel's, where `user.max_user_namespaces` is 0.
+        for (flag, errno) in [(NEW_CGROUP, libc::EPERM), (NEW_USER, libc::ENOSPC)] {
+            asked.extend([libc::sock_filter { jt: 0, jf: 1, ..statement(JUMP_IF_SET, flag) }, answer(errno)]);
+        }
+        asked.push(allow());
+        only_for(*number, asked, &mut section);
     }
     if watched_by_own {
         only_for(table.limits, limits_of_others(), &mut section);
@@ -304,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gets_a_cgroup_namespace() {
+    fn nobody_gets_a_cgroup_namespace_or_a_user_namespace() {
         let filter = Filter::assemble(&[X86_64, I386, AARCH64, ARM], false);
         let calls = [
             (X86_64, 56),
@@ -320,6 +325,9 @@ mod tests {
         for (table, number) in calls {
             for flags in [0x0200_0000u64, 0x0200_0000 | 0x2000_0000 | 0x11, 0x0200_0000 | 1 << 32] {
                 assert_eq!(ask_with(&filter, table.audit_arch, number, [flags, 0, 0]), errno(libc::EPERM), "{number} {flags:#x}");
+            }
+            for flags in [0x1000_0000u64, 0x1000_0000 | 0x2000_0000 | 0x11, 0x1000_0000 | 1 << 32] {
+                assert_eq!(ask_with(&filter, table.audit_arch, number, [flags, 0, 0]), errno(libc::ENOSPC), "{number} {flags:#x}");
             }
             // SIGCHLD; what Portage unshares: mount, IPC, PID and network.
             for flags in [17u64, 0x0002_0000 | 0x0800_0000 | 0x2000_0000 | 0x4000_0000, 0x0200_0000 << 32] {

@@ -27,7 +27,7 @@ pub(super) struct Table {
     pub(super) sockets: &'static [u32],
     /// `socketcall`, whose arguments lie in memory where the filter cannot look: a `socket` through it answers ENOSYS.
     pub(super) socketcall: Option<u32>,
-    /// Calls whose first argument is flags of `clone`: without [`NEW_CGROUP`].
+    /// Calls whose first argument is flags of `clone`: without [`NEW_CGROUP`] and [`NEW_USER`].
     pub(super) flags: &'static [u32],
     /// `prlimit64`.
     pub(super) limits: u32,
@@ -66,6 +66,9 @@ pub(super) const SOCKETCALL_SOCKET: u32 = 1;
 
 /// A cgroup namespace of its own would let a session mount the cgroups that hold its limits, as their owner.
 pub(super) const NEW_CGROUP: u32 = libc::CLONE_NEWCGROUP.cast_unsigned();
+
+/// In a user namespace of its own a program would get all capabilities. `user.max_user_namespaces` forbids it, too, where it can be written.
+pub(super) const NEW_USER: u32 = libc::CLONE_NEWUSER.cast_unsigned();
 
 /// The bit of a call's number that says x32.
 pub(super) const X32_BIT: u32 = 0x4000_0000;
