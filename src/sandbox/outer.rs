@@ -68,8 +68,13 @@ fn begin(control: &Channel) -> Result<Option<(Request, Vec<OwnedFd>)>, Failure> 
     if control.receive::<Request>().map_err(protocol)?.is_none() {
         return Ok(None);
     }
-    // The limits are written only now, since the files below `/proc/sys/user` belong to id 0 of the namespace.
-    let prepared = namespace::become_root().and_then(|()| shared.leave_half()).and_then(|()| process::set_dumpable(false));
+    // This process and PID 1 keep the user's groups: a directory above the data directory may let only one of them in.
+    // The limits are written only now, since the files below `/proc/sys/user` belong to id 0 of the namespace. On Ubuntu this is the first
+    // call that AppArmor refuses: it lets everybody make a user namespace and takes the capabilities away in it.
+    let prepared = namespace::may_drop_groups()
+        .and_then(|()| namespace::become_root())
+        .and_then(|()| shared.leave_half())
+        .and_then(|()| process::set_dumpable(false));
     prepared.map_err(|error| Failure::Namespaces(error.into()))?;
     control.send(&FromOuter::Entered, &[]).map_err(protocol)?;
     control.receive::<Request>().map_err(protocol)

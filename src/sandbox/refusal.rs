@@ -20,7 +20,7 @@ pub enum Block {
     Chroot,
     /// Not Linux: it has neither overlayfs for users nor what else is needed.
     Gvisor,
-    /// `setgroups` is denied in the namespace above, so no program can drop its groups.
+    /// `setgroups` is denied in the namespace above, so no program of a session could drop its groups.
     Setgroups,
     /// The kernel was built without them.
     NotBuilt,

@@ -60,7 +60,7 @@ fn become_command(control: &Channel) -> Result<Infallible, Failure> {
     let Ok(Some((ToSession::Mapped, _))) = control.receive::<ToSession>() else {
         return Err(Failure::Died { who: "the session's PID 1".to_owned() });
     };
-    namespace::become_root().map_err(|error| Failure::Nested(error.into()))?;
+    namespace::drop_groups().and_then(|()| namespace::become_root()).map_err(|error| Failure::Nested(error.into()))?;
     // This needs CAP_SYS_RESOURCE in this namespace, which is dropped below.
     namespace::forbid_user_namespaces(namespaces.as_fd()).map_err(prepare)?;
     drop(namespaces);

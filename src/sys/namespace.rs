@@ -50,10 +50,21 @@ pub(crate) fn unshare(namespaces: &[Namespace]) -> Result<()> {
     })
 }
 
-/// Becomes id 0 with no supplementary groups, in a user namespace whose map is written. On Ubuntu this is the first call that `AppArmor`
-/// refuses: it lets everybody make a user namespace and takes the capabilities away in it.
+/// Fails where [`drop_groups`] would fail later: the namespace above may have given the right away for all below it.
+pub(crate) fn may_drop_groups() -> Result<()> {
+    match std::fs::read_to_string("/proc/self/setgroups") {
+        Ok(text) if text.trim() == "deny" => Err(Error::new("setgroups", "[]", nix::errno::Errno::EPERM)),
+        _ => Ok(()),
+    }
+}
+
+/// Gives up all supplementary groups, which needs a capability in this user namespace.
+pub(crate) fn drop_groups() -> Result<()> {
+    nix::unistd::setgroups(&[]).map_err(Error::of("setgroups", "[]"))
+}
+
+/// Becomes id 0 in a user namespace whose map is written. Supplementary groups stay.
 pub(crate) fn become_root() -> Result<()> {
-    nix::unistd::setgroups(&[]).map_err(Error::of("setgroups", "[]"))?;
     let gid = Gid::from_raw(0);
     nix::unistd::setresgid(gid, gid, gid).map_err(Error::of("setresgid", "0, 0, 0"))?;
     let uid = Uid::from_raw(0);

@@ -1,5 +1,6 @@
 //! The real program on hosts of other kinds, imitated by namespaces: root of a namespace, a masked `/proc`, settings that forbid.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -237,4 +238,29 @@ fn a_read_only_proc_stays_so() {
     let (plan, place) = with_proc(&fixture, Proc::NewReadOnly, script);
     let output = fixture.run_plan(&plan, &place, MountCalls::Newest).unwrap();
     assert_eq!(output.text, "own\nread-only\nlocked\nonly\n");
+}
+
+/// What the kernel says of a process's supplementary groups.
+fn groups(process: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap().trim().to_owned()
+}
+
+#[test]
+fn groups_open_the_way_to_the_data_and_are_not_the_session_s() {
+    let Some(fixture) = fixture() else { return };
+    if groups("self").is_empty() {
+        return skip("this user has no supplementary groups");
+    }
+    let (plan, place) = fixture.plan(&["sh", "-c", "grep Groups: /proc/self/status; sleep 60"]);
+    let (mut running, mut reader) = fixture.start(&plan, &place, MountCalls::Newest).unwrap();
+    assert_eq!(groups(&running.pid1().to_string()), groups("self"));
+    let mut line = [0; 8];
+    reader.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"Groups:\t");
+    let mut rest = [0; 2];
+    let length = reader.read(&mut rest).unwrap();
+    assert_eq!(String::from_utf8_lossy(&rest[..length]).trim(), "");
+    running.kill().unwrap();
+    running.wait().unwrap();
 }
