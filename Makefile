@@ -19,7 +19,7 @@ test: ## every gate: format, lints, documentation, licences, tests
 test-long: ## what takes longer: all end-to-end tests on each Portage of the testbed, hosts in virtual machines, kills, more fuzzing
 	@scripts/test-long
 
-test-faults: ## 600 calls of each command failing or the last one (FAULTS=600), each followed by a normal run
+test-faults: ## 400 calls of each command failing or the last one (FAULTS=400), each followed by a normal run
 	@scripts/faults
 
 fuzz: ## everything that is read, fuzzed, FUZZ_SECS (60) seconds each

@@ -6,7 +6,7 @@
 //! same command succeeds, and nothing lies around.
 //!
 //! ```text
-//! GENTOOMUCH_FAULTS=200          points of each command (4); `make test-faults` sets it
+//! GENTOOMUCH_FAULTS=400          points of each command (4); `make test-faults` sets it
 //! GENTOOMUCH_FAULTS_ONLY=tag,clean     some of the commands (all)
 //! GENTOOMUCH_KILLS_SEED=N        repeats the points of an earlier run
 //! ```
@@ -119,7 +119,7 @@ impl World {
         let below = names(&self.place.path("cache")).into_iter().map(|name| format!("cache/{name}"));
         for dir in dirs.map(str::to_owned).into_iter().chain(below) {
             let left: Vec<String> =
-                names(&self.place.path(&dir)).into_iter().filter(|name| name.starts_with('.') || name.ends_with(".new")).collect();
+                names(&self.place.path(&dir)).into_iter().filter(|name| name.starts_with('.') || name.contains(".new")).collect();
             assert_eq!(left, Vec::<String>::new(), "{what}: in `{dir}`");
         }
     }
@@ -144,7 +144,22 @@ fn out_is_whole(world: &World) {
     }
 }
 
-const CASES: [Case; 10] = [
+/// A kept state that is to be made again.
+fn forget_kept(world: &World) {
+    drop(std::fs::remove_file(world.place.path("data/store/refs/kept/kept.ref")));
+}
+
+/// The profile has one of its two names, and gets the first one back.
+fn named_kills(world: &World) {
+    let names = world.place.run(&["store", "ls", "--json"]);
+    let has = |name: &str| names.contains(&format!("\"profile/{name}/upstream\""));
+    assert!(has("kills") != has("renamed"), "{names}");
+    if has("renamed") {
+        world.place.run(&["profile", "rename", "renamed", "kills"]);
+    }
+}
+
+const CASES: [Case; 13] = [
     Case {
         name: "tag",
         prepare: |world| drop(world.tag("new").map(|_| world.place.run(&["tag", "rm", "new"]))),
@@ -193,6 +208,58 @@ const CASES: [Case; 10] = [
         },
     },
     Case {
+        name: "session",
+        prepare: forget_kept,
+        args: |_| {
+            // The image has no program, so it is shown those of the host.
+            let binds = ["/usr:/usr:ro", "/lib:/lib:ro", "/lib64:/lib64:ro"]
+                .into_iter()
+                .filter(|bind| Path::new(bind.split(':').next().unwrap()).exists());
+            let mut args = words(&["shell", "profile/kills/upstream", "--keep", "kept"]);
+            args.extend(binds.flat_map(|bind| words(&["--bind", bind])));
+            args.extend(words(&["--", "/usr/bin/touch", "/etc/new"]));
+            args
+        },
+        between: forget_kept,
+        after: |world| {
+            world.place.run(&["cp", "kept/kept:/etc/new", "-"]);
+            forget_kept(world);
+            world.place.run(&["clean", "--yes"]);
+        },
+    },
+    Case {
+        name: "rename",
+        prepare: nothing,
+        args: |_| words(&["profile", "rename", "kills", "renamed"]),
+        between: named_kills,
+        after: named_kills,
+    },
+    Case {
+        name: "sync",
+        prepare: |world| {
+            for (file, text) in [
+                ("profiles/repo_name", "gentoo\n".to_owned()),
+                ("metadata/layout.conf", "masters =\n".to_owned()),
+                // Another tree each time.
+                ("app-misc/a/a-1.ebuild", format!("{:?}\n", std::time::Instant::now())),
+            ] {
+                let path = world.place.path("tmp-tree").join(file);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            }
+        },
+        args: |world| words(&["sync", "--from", world.place.path("tmp-tree").to_str().unwrap()]),
+        between: nothing,
+        after: |world| {
+            let newest = world.place.run(&["tree", "ls", "--json"]);
+            let newest: serde_json::Value = serde_json::from_str(&newest).unwrap();
+            let tree = newest.as_array().unwrap().iter().find(|tree| !tree["names"].as_array().unwrap().is_empty()).unwrap();
+            let ebuild = format!("data/store/trees/{}/fs/app-misc/a/a-1.ebuild", tree["id"].as_str().unwrap());
+            let wanted = std::fs::read(world.place.path("tmp-tree/app-misc/a/a-1.ebuild")).unwrap();
+            assert_eq!(std::fs::read(world.place.path(&ebuild)).unwrap(), wanted);
+        },
+    },
+    Case {
         name: "export",
         prepare: out_is_whole,
         args: |world| words(&["export", "--no-sign", "-o", world.out("a.tar.zst").to_str().unwrap(), "kept/more"]),
@@ -214,10 +281,9 @@ const CASES: [Case; 10] = [
     Case {
         name: "image",
         prepare: |world| {
-            drop(
-                std::fs::remove_dir_all(world.place.path("data/stages"))
-                    .and(std::fs::remove_dir_all(world.place.path("cache/oci-layers"))),
-            )
+            for dir in ["data/stages", "cache/oci-layers"] {
+                drop(std::fs::remove_dir_all(world.place.path(dir)));
+            }
         },
         args: |_| words(&["export", "--no-sign", "--format", "oci", "kept/more"]),
         between: nothing,
@@ -302,7 +368,8 @@ fn points(world: &World, case: &Case) -> Vec<Point> {
     found
 }
 
-fn strike(world: &World, case: &Case, point: &Point) {
+/// Whether the command failed.
+fn strike(world: &World, case: &Case, point: &Point) -> bool {
     let what = format!("{}, {}", case.name, point.words());
     (case.prepare)(world);
     let fate = point.error.map_or_else(|| "signal=SIGKILL".to_owned(), |error| format!("error={error}"));
@@ -321,6 +388,7 @@ fn strike(world: &World, case: &Case, point: &Point) {
     assert!(again.status.success(), "{what}: {said}\nand again: {}", both(&again));
     (case.after)(world);
     world.is_intact(&format!("{what}: {said}"));
+    !output.status.success()
 }
 
 pub(crate) fn all() {
@@ -328,6 +396,7 @@ pub(crate) fn all() {
     let only = std::env::var("GENTOOMUCH_FAULTS_ONLY").ok();
     let world = World::new();
     let mut faults = Vec::new();
+    let mut all_failed = 0;
     for case in &CASES {
         if only.as_ref().is_some_and(|only| !only.split(',').any(|name| name == case.name)) {
             continue;
@@ -335,16 +404,21 @@ pub(crate) fn all() {
         let mut moments = Moments::new(case.name);
         let points = points(&world, case);
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut failed = 0;
         for _ in 0..wanted {
             let point = &points[moments.below(points.len())];
             *counts.entry(point.error.unwrap_or("SIGKILL")).or_default() += 1;
             let struck = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| strike(&world, case, point)));
-            if struck.is_err() {
-                faults.push(format!("{}, {}", case.name, point.words()));
+            match struck {
+                Ok(has_failed) => failed += usize::from(has_failed),
+                Err(_) => faults.push(format!("{}, {}", case.name, point.words())),
             }
         }
+        all_failed += failed;
         let counts: Vec<String> = counts.iter().map(|(fate, count)| format!("{fate} {count}")).collect();
-        println!("{:<10}{wanted:>5} of {:>5} points: {}", case.name, points.len(), counts.join(", "));
+        let counts = counts.join(", ");
+        println!("{:<10}{wanted:>5} of {:>5} points, {failed:>4} made it fail: {counts}", case.name, points.len());
     }
+    assert!(all_failed > 0, "nothing was injected");
     assert_eq!(faults, Vec::<String>::new(), "points at which something was lost, left or not told");
 }

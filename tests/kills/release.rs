@@ -127,7 +127,7 @@ impl Packing {
 fn archive() -> (Vec<u8>, String) {
     let mut packing = Packing { tar: tar::Builder::new(Vec::new()), listing: String::new() };
     let mut noise: u64 = 1;
-    for dir in ["etc", "usr", "usr/bin", "usr/lib", "var", "var/lib"] {
+    for dir in ["etc", "root", "usr", "usr/bin", "usr/lib", "var", "var/lib"] {
         packing.entry(dir, tar::EntryType::Directory, 0o755, (0, 0), b"");
     }
     packing.entry("bin", tar::EntryType::Symlink, 0o777, (0, 0), b"usr/bin");
