@@ -45,12 +45,12 @@ pub(crate) fn undurable(place: &Place, args: &[&str], below: &[&Path]) -> (Ran, 
     (ran, undurable)
 }
 
-/// What nobody needs after a power cut: locks, logs, what is on its way.
+/// What nobody needs after a power cut: locks, logs, what is on its way, files that only take room.
 fn is_passing(path: &Path) -> bool {
     let parts: Vec<_> =
         path.components().filter_map(|part| if let Component::Normal(name) = part { name.to_str() } else { None }).collect();
     let any = |names: &[&str]| parts.iter().any(|part| names.contains(part));
-    any(&["locks", ".locks", "tmp", "sessions", "logs", ".lock"])
+    any(&["ballast", "locks", ".locks", "tmp", "sessions", "logs", ".lock"])
         || parts.last().is_some_and(|name| name.strip_suffix("lock").is_some_and(|stem| stem.is_empty() || stem.ends_with('.')))
 }
 

@@ -83,9 +83,9 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         Command::Ls { json } => {
             let list = opened.tools.store.list()?;
             if *json {
-                print_json(&list)?
+                print_json(&list)?;
             } else {
-                print(render_list(&list))?
+                print(render_list(&list))?;
             }
             all_was_readable(&opened)?;
         }
