@@ -149,10 +149,12 @@ pub(crate) fn sweep(dir: &Path) {
         if !entry.file_name().to_str().is_some_and(is_unfinished) || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
         }
-        // Whoever writes it has the lock.
-        let swept = File::open(&path)
-            .and_then(|file| Ok(rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)?))
-            .and_then(|()| fs::remove_file(&path));
+        // Whoever writes it has the lock, which is ours until the file is gone: else somebody could begin to write it in between. NFS locks
+        // only what is open for writing.
+        let swept = OpenOptions::new().write(true).open(&path).and_then(|file| {
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+            fs::remove_file(&path)
+        });
         tracing::debug!(path = %path.display(), ?swept, "left by a process that was killed");
     }
 }

@@ -11,7 +11,7 @@ use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config;
+use crate::{config, sandbox};
 use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -165,6 +165,14 @@ impl Failure {
 
     /// Adds what to do about a place without room, if that is at the bottom of it; `data` is where we keep things.
     pub(crate) fn space_hint(self, data: &Path) -> Self {
+        // The kernel says ENOSPC for namespaces that a limit forbids, too.
+        use sandbox::Error::{Namespaces, NestedNamespace, UserNamespace};
+        if self
+            .chain()
+            .any(|error| matches!(error.downcast_ref(), Some(UserNamespace { .. } | Namespaces { .. } | NestedNamespace { .. })))
+        {
+            return self;
+        }
         let is_output = self.about.as_deref() == Some(OUTPUT);
         let hint = room::hint(self.chain(), self.about.as_deref(), &self.detail, data);
         match hint {
@@ -378,6 +386,9 @@ mod tests {
             "error: cannot write to standard output\ncaused by: No space left on device (os error 28)\n\
              hint: there is no space left where standard output is written\n"
         );
+        let source = crate::sys::Error::new("unshare", "CLONE_NEWUSER", rustix::io::Errno::NOSPC);
+        let namespace = Failure::from(sandbox::Error::NestedNamespace { source }).space_hint(Path::new("/d")).render(false);
+        assert!(!namespace.as_str().contains("free some space"), "{namespace:?}");
         let other = Failure::from(io::Error::from_raw_os_error(libc::EIO)).space_hint(Path::new("/d")).render(false);
         assert!(!other.as_str().contains("hint:"), "{other:?}");
     }

@@ -96,11 +96,12 @@ impl Tools {
         }
         let launcher = host::isolated(launcher, isolation)?;
         let interrupt = Interrupt::install()?;
+        // First what takes no room: a disk may be full of what killed runs have left.
+        places.sweep();
         let recovered = store.recover(&launcher)?;
         if !recovered.is_nothing() {
             tracing::info!(?recovered, "removed files that killed runs left");
         }
-        places.sweep();
         Ok(Self { places: places.clone(), store, launcher, interrupt, told: Told::default() })
     }
 

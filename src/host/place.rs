@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Access;
+use rustix::fs::{Access, Mode, OFlags, XattrFlags};
 
 use super::HostProblem;
 use super::probe;
@@ -64,10 +64,17 @@ fn unfit(directory: &Path, file_system: String, source: Option<Box<sandbox::Erro
 fn better(place: &Path) -> Option<String> {
     let kind = file_system_name(place).ok().filter(|kind| !UNFIT.contains(&kind.as_str()))?;
     rustix::fs::access(place, Access::WRITE_OK | Access::EXEC_OK).ok()?;
+    keeps_attributes(place)?;
     let stat = rustix::fs::statvfs(place).ok()?;
     let free = (stat.f_bavail * stat.f_frsize) as f64 / f64::from(1 << 30);
     let kind = if kind == "tmpfs" { "in memory".to_owned() } else { kind };
     Some(format!("`{}` ({kind}, {free:.1} GiB free)", place.join("gentoomuch").display()))
+}
+
+/// Whether files there can have the attributes of overlays: tmpfs has had them since Linux 6.6. The file that is tried has no name.
+fn keeps_attributes(place: &Path) -> Option<()> {
+    let file = rustix::fs::open(place, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR).ok()?;
+    rustix::fs::fsetxattr(&file, "user.overlay.gentoomuch", b"y", XattrFlags::empty()).ok()
 }
 
 #[cfg(test)]

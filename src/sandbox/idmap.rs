@@ -130,6 +130,11 @@ impl IdMap {
         (nested, watcher)
     }
 
+    /// Whether a user of this host is one of the session's.
+    pub(crate) fn has_user(&self, uid: u32) -> bool {
+        self.uids.iter().any(|range| uid.checked_sub(range.outside).is_some_and(|distance| distance < range.count))
+    }
+
     /// Whether every id is itself: root of a namespace has given its own ids.
     pub(crate) fn is_own(&self) -> bool {
         self.uids.iter().chain(&self.gids).all(|range| range.inside == range.outside)

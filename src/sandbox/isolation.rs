@@ -95,7 +95,7 @@ impl Isolation {
     /// With a new `/proc`.
     pub(crate) fn of(map: &IdMap) -> Self {
         let scopes = sys::landlock::abi().is_some_and(|abi| abi >= sys::landlock::SCOPES_ABI);
-        let proc = if is_first_root() { Proc::NewReadOnly } else { Proc::New };
+        let proc = if has_first_root(map) { Proc::NewReadOnly } else { Proc::New };
         Self { own_ids: map.is_own(), proc, scopes }
     }
 
@@ -151,11 +151,14 @@ impl fmt::Display for Isolation {
     }
 }
 
-/// Whether the user id 0 here is the one of the first user namespace. It owns the files in `/proc/sys`; elsewhere they seem to belong to
-/// an id that is not mapped. If we cannot tell, it counts as that one.
-fn is_first_root() -> bool {
-    rustix::process::geteuid().is_root()
-        && std::fs::symlink_metadata("/proc/sys/kernel/core_pattern").map_or(true, |file| file.uid() == 0)
+/// Whether the user id 0 of the first user namespace is among those of a session, whatever it is called here. It owns the files in
+/// `/proc/sys`; where it is not mapped, they seem to belong to the overflow id. If we cannot tell, root counts as that one.
+fn has_first_root(map: &IdMap) -> bool {
+    let overflow = std::fs::read_to_string("/proc/sys/kernel/overflowuid").ok().and_then(|text| text.trim().parse().ok());
+    match std::fs::symlink_metadata("/proc/sys/kernel/core_pattern") {
+        Ok(file) => file.uid() != overflow.unwrap_or(65534) && map.has_user(file.uid()),
+        Err(_) => rustix::process::geteuid().is_root(),
+    }
 }
 
 #[cfg(test)]

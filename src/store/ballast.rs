@@ -28,13 +28,15 @@ impl Store {
 
     /// Makes what is missing of it. On a disk that is full or read-only there is none.
     pub(super) fn take_ballast(&self) {
-        let missing: Vec<PathBuf> = (0..FILES).map(|number| self.ballast(number)).filter(|path| !path.exists()).collect();
+        // A process that was killed may have left one that is empty.
+        let light = |path: &PathBuf| fs::metadata(path).map_or(true, |meta| meta.len() < FILE_BYTES);
+        let missing: Vec<PathBuf> = (0..FILES).map(|number| self.ballast(number)).filter(light).collect();
         if missing.is_empty() || make_dir(&self.path(NAME), 0o700).is_err() {
             return;
         }
         for path in missing {
             // Not every file system can reserve blocks. The inode is worth something without them.
-            let made = File::create_new(&path).map(|file| fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES));
+            let made = File::create(&path).map(|file| fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES));
             if let Ok(Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT)) | Err(_) = made {
                 // What was half made would count as there.
                 drop(made.map(|_| fs::remove_file(&path)));

@@ -1,6 +1,6 @@
 //! Namespaces and identities.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Uid};
@@ -69,6 +69,17 @@ pub(crate) fn become_root() -> Result<()> {
     nix::unistd::setresgid(gid, gid, gid).map_err(Error::of("setresgid", "0, 0, 0"))?;
     let uid = Uid::from_raw(0);
     nix::unistd::setresuid(uid, uid, uid).map_err(Error::of("setresuid", "0, 0, 0"))
+}
+
+/// The PID namespace in which a PID namespace was made, unless that is above the caller's (`ioctl_nsfs(2)`).
+pub(crate) fn above(namespace: &OwnedFd) -> Option<OwnedFd> {
+    // `NS_GET_PARENT` of `linux/nsfs.h`, which the libc crate does not have.
+    const GET_PARENT: libc::Ioctl = 0xb702;
+    // SAFETY: the request takes no argument; the kernel answers with a new descriptor, which nobody else owns.
+    unsafe {
+        let fd = libc::ioctl(namespace.as_raw_fd(), GET_PARENT);
+        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
+    }
 }
 
 /// Forbids new user namespaces in this one and below it, for good: only `CAP_SYS_RESOURCE` in this namespace could raise the limit again.

@@ -206,15 +206,26 @@ impl Usage {
         Ok(found)
     }
 
-    /// Whether a process is in the calling process's PID namespace. The kernel does not let us look at processes of other user namespaces
-    /// than those below our own (EACCES), so they are none of ours.
+    /// Whether a process is in the calling process's PID namespace, or in one below it, as a session may make them. The kernel does not let
+    /// us look at processes of other user namespaces than those below our own (EACCES), so they are none of ours.
     fn is_here(&self, pid: &str) -> Result<bool> {
         let Some(namespace) = self.namespace else { return Ok(true) };
         let path = format!("{pid}/ns/pid");
-        match rustix::fs::statat(&self.proc, &path, AtFlags::empty()) {
-            Ok(stat) => Ok(identity(&stat) == namespace),
-            Err(Errno::NOENT | Errno::SRCH | Errno::ACCESS) => Ok(false),
-            Err(errno) => Err(Error::new("fstatat", format_args!("/proc/{path}"), errno)),
+        let mut found = match rustix::fs::openat(&self.proc, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(found) => found,
+            Err(Errno::NOENT | Errno::SRCH | Errno::ACCESS) => return Ok(false),
+            Err(errno) => return Err(Error::new("openat", format_args!("/proc/{path}"), errno)),
+        };
+        loop {
+            let stat = rustix::fs::fstat(&found).map_err(Error::of("fstat", format_args!("/proc/{path}")))?;
+            if identity(&stat) == namespace {
+                return Ok(true);
+            }
+            // The kernel nests 32 of them. It names none that lies above our own.
+            match super::namespace::above(&found) {
+                Some(above) => found = above,
+                None => return Ok(false),
+            }
         }
     }
 

@@ -32,6 +32,7 @@ impl Display for Place {
 /// What the kernel may do otherwise is tried on both.
 const MACHINES: &[Place] = &[Place::Linux6_1, Place::Linux6_12];
 const NEWER: &[Place] = &[Place::Linux6_12];
+const OLDER: &[Place] = &[Place::Linux6_1];
 const HERE: &[Place] = &[Place::Here];
 
 #[derive(Debug)]
@@ -96,7 +97,9 @@ pub(crate) const HOSTS: &[Host] = &[
     host("ext4", MACHINES, "on ext4", Expected::Works),
     host("xfs", MACHINES, "on xfs", Expected::Works),
     host("btrfs", MACHINES, "on btrfs", Expected::Works),
-    host("tmpfs", MACHINES, "on tmpfs", Expected::Works),
+    host("tmpfs", NEWER, "on tmpfs", Expected::Works),
+    // Its files have no attributes of the user's there, and no layer can lie in memory.
+    host("tmpfs before Linux 6.6", OLDER, "on tmpfs", refused(&["tmpfs"], &["in memory"])),
     host("vfat", NEWER, "on vfat", refused(&["vfat", "/var/tmp"], &[])),
     host("NFS home", MACHINES, "on nfs", refused(&["nfs", "/var/tmp"], &[])),
     host("NFS home, data directory on a disk", MACHINES, "on nfs && data_on_disk", Expected::Works),
@@ -142,10 +145,6 @@ pub(crate) const KNOWN_WRONG: &[KnownWrong] = &[
     wrong("root of a namespace with 1000 ids", HERE, Some(("import", 5)), "there are only 1000 ids here"),
     // The store is made, and what cannot be unpacked there fails.
     wrong("vfat", NEWER, Some(("import", 1)), "cannot create `./bin`"),
-    wrong("NFS home", MACHINES, Some(("import", 1)), "cannot set the owner of `./var/lib/portage/world`"),
-    // The advice is right, and doctor adds the one about the file system.
-    wrong("userns_clone=0", MACHINES, Some(("import", 5)), "kernel.unprivileged_userns_clone"),
-    wrong("max_user_namespaces=0", MACHINES, Some(("import", 5)), "user.max_user_namespaces"),
     wrong("no newuidmap", NEWER, Some(("import", 5)), "`newuidmap` is not installed"),
     wrong("newuidmap without privileges", NEWER, Some(("import", 5)), "`chmod u+s /usr/bin/newuidmap`"),
     // ENOSPC is taken for a full disk.

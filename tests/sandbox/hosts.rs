@@ -226,8 +226,12 @@ fn limits_count_the_processes_of_the_session_alone_by_a_shared_proc() {
     };
     let few = Limits { pids: Some(10), ..Limits::default() };
     assert_eq!(run("sleep 0.5", few).unwrap(), Exit::Code(0));
-    let error = run("for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 60 & done; wait", few).unwrap_err();
-    assert!(matches!(error, Error::Exceeded(Exceeded::Pids { limit: 10 })), "{error:?}");
+    let many = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 60 & done; wait";
+    // Those in a PID namespace of the session's own count as well.
+    for script in [many, &format!("unshare --pid --fork sh -c '{many}'")] {
+        let error = run(script, few.clone()).unwrap_err();
+        assert!(matches!(error, Error::Exceeded(Exceeded::Pids { limit: 10 })), "{script}: {error:?}");
+    }
 }
 
 #[test]

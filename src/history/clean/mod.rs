@@ -288,10 +288,11 @@ fn plan_cleaning(cx: &Context<'_>, options: &CleanOptions, shown: Option<Forgett
     let sizes = sizes_of(cx, paths)?;
     plan.items = found.items(&survey, &sizes, cx.store.root());
     plan.forgotten = std::mem::take(&mut found.forgotten);
-    plan.notes.extend(found.doubt());
+    let doubt = found.doubt();
+    // Who needs packages, sources and artifacts is not known where a state or name is missing or cannot be read.
+    let is_known = !survey.is_in_doubt() && doubt.is_none();
+    plan.notes.extend(doubt);
     plan.items.extend(logs.into_iter().map(|item| CleanItem { bytes: sizes.get(&item.path).copied().unwrap_or(0), ..item }));
-    // Who needs these is not known where a state or name cannot be read.
-    let is_known = !survey.is_in_doubt();
     if options.kinds.contains(&CleanKind::Binpkgs) && is_known {
         plan.items.extend(cache::unused_binpkgs(cx, &survey, &found, &mut plan.notes)?);
     }
