@@ -36,7 +36,7 @@ pub(crate) fn inventory(cx: &Context<'_>, state: &State) -> Result<serde_json::V
     inventory_of(cx, cx.store.lower_dirs(state))
 }
 
-/// As [`inventory`], for any stack of trees, topmost first.
+/// As [`inventory()`], for any stack of trees, topmost first.
 pub(crate) fn inventory_of(cx: &Context<'_>, lower: Vec<std::path::PathBuf>) -> Result<serde_json::Value> {
     let input = InventoryInput { lower };
     context::task(cx, INVENTORY, &input, TaskOptions { mounts: true, ..TaskOptions::default() }, &mut |_| {})

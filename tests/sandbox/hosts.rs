@@ -229,7 +229,7 @@ fn limits_count_the_processes_of_the_session_alone_by_a_shared_proc() {
     let many = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 60 & done; wait";
     // Those in a PID namespace of the session's own count as well.
     for script in [many, &format!("unshare --pid --fork sh -c '{many}'")] {
-        let error = run(script, few.clone()).unwrap_err();
+        let error = run(script, few).unwrap_err();
         assert!(matches!(error, Error::Exceeded(Exceeded::Pids { limit: 10 })), "{script}: {error:?}");
     }
 }
