@@ -133,7 +133,7 @@ fn who_vouches_for_a_commit_is_asked() {
     world.write("x", "y");
     let commit = world.commit("unsigned", false);
     world.sync(&["--from", &from]).fails(4).says("its commit has no signature of a trusted key").says("--allow-unsigned REASON");
-    let reason = world.sync(&["--from", &from, "--allow-unsigned", "trying it"]).ok().says("taken because: trying it");
+    let reason = world.sync(&["--from", &from, "--allow-unsigned", "trying it"]).ok().says("accepted because: trying it");
     assert_eq!((reason.value("rev"), reason.value("signer")), (commit, "nobody".to_owned()));
     // Whoever names the whole commit knows what it is.
     world.write("x", "z");
