@@ -219,7 +219,7 @@ fn a_conflict_is_found_before_anything_is_built(world: &World) {
         let ran = ran
             .says("error: user.patches/other/app-misc/broken/line.patch: does not apply to `app-misc/broken-1.0` after")
             .says("`user.patches/fix/app-misc/broken/line.patch`, `user.patches/more/app-misc/broken/line.patch`")
-            .says("hint: `gentoomuch patch refresh other`");
+            .says("hint: move it to the version that is built now with `gentoomuch patch refresh other`");
         assert!(!ran.stderr.contains("emerging"), "{ran}");
         ran
     };
