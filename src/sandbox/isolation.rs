@@ -112,7 +112,7 @@ impl Isolation {
     pub(crate) fn weakness(self) -> Option<&'static str> {
         match self {
             Self { proc: Proc::Shared, .. } => {
-                Some("this host refuses a new /proc, so a session sees the processes outside, and Portage's pid-sandbox is off")
+                Some("sessions have the /proc that is there, so they see the processes outside, and Portage's pid-sandbox is off")
             }
             Self { own_ids: true, proc: Proc::NewReadOnly, .. } => Some(
                 "the users of a session have the ids of this host's users; /proc is read-only, so Portage's pid-sandbox is off",

@@ -147,6 +147,9 @@ impl Store {
         for id in self.ids::<TreeId>("trees", "")? {
             look(self.path("trees").join(id.as_str()).join("tree.json"), self.tree(&id).map(drop))?;
         }
+        // One that lost its description, and was not deleted meanwhile.
+        let trees = self.ids::<TreeId>("trees", "")?.into_iter().map(|id| self.path("trees").join(id.as_str()));
+        found.extend(trees.map(|tree| tree.join("tree.json")).filter(|description| !description.exists()));
         Ok(found)
     }
 

@@ -20,7 +20,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, fs, io};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, MemfdFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,9 @@ const GATE_CLOSED: Duration = Duration::from_secs(10);
 
 /// How long a gate stays open between two such times.
 const GATE_OPEN: Duration = Duration::from_secs(20);
+
+/// What the file of a gate says then, since its last change.
+const LEFT_OPEN: &[u8] = b"open\n";
 
 /// How often each lock is held, shared, by this process.
 static SHARED: Mutex<BTreeMap<PathBuf, usize>> = Mutex::new(BTreeMap::new());
@@ -177,20 +180,29 @@ impl Gate {
         Self { path: lock.with_file_name(name), closed: None, since: None }
     }
 
-    /// Locks the gate, or opens it again for a while. If that fails, as on a full disk, we wait without it.
+    /// Locks the gate, or opens it again for a while: for all that wait alone, or their turns would follow each other without an end. If that
+    /// fails, as on a full disk, we wait without it.
     fn tend(&mut self, command: &str) {
         let past = self.since.map(|since| since.elapsed());
         if self.closed.is_some() && past.is_some_and(|past| past > GATE_CLOSED) {
-            self.closed = None;
+            if let Some(mut file) = self.closed.take() {
+                let _ = file.set_len(0).and_then(|()| file.write_all(LEFT_OPEN));
+            }
             self.since = Some(Instant::now());
         } else if self.closed.is_none() && past.is_none_or(|past| past > GATE_OPEN) {
             let Ok(mut file) = open(&self.path) else { return };
-            if try_lock(&file, FlockOperation::NonBlockingLockExclusive, &self.path).unwrap_or(false) {
+            if !self.is_left_open() && try_lock(&file, FlockOperation::NonBlockingLockExclusive, &self.path).unwrap_or(false) {
                 record(&mut file, &self.path, LockMode::Exclusive, command);
                 self.closed = Some(file);
                 self.since = Some(Instant::now());
             }
         }
+    }
+
+    /// Whether somebody has opened it for a while, and that is not over.
+    fn is_left_open(&self) -> bool {
+        let since = fs::metadata(&self.path).and_then(|gate| gate.modified()).ok().and_then(|at| at.elapsed().ok());
+        since.is_some_and(|since| since < GATE_OPEN) && fs::read(&self.path).is_ok_and(|text| text == LEFT_OPEN)
     }
 
     /// Passes the gate, which is held open by the answer; nothing holds it if nobody ever waited.
@@ -327,9 +339,10 @@ pub(super) fn is_held(path: &Path) -> Result<bool> {
 
 fn open(path: &Path) -> Result<File> {
     let opened = match OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path) {
-        // Nobody ever held it, and nobody can make the file now: the directory stands for it.
+        // Nobody ever held it, and nobody can make the file now: one in memory stands for it. The directory would stand for all such locks,
+        // and who takes two of them would wait for itself.
         Err(e) if e.kind() == ErrorKind::ReadOnlyFilesystem => {
-            File::open(path).or_else(|_| File::open(path.parent().unwrap_or(path)))
+            File::open(path).or_else(|_| Ok(File::from(rustix::fs::memfd_create("lock", MemfdFlags::CLOEXEC)?)))
         }
         opened => opened,
     };
@@ -602,5 +615,23 @@ mod tests {
         drop(first);
         let none = Busy { lock: "x".into(), holders: Vec::new() };
         assert_eq!(none.to_string(), "`x` is in use by processes that an ended one left running");
+    }
+
+    #[test]
+    fn a_gate_that_is_opened_is_open_for_all_who_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let [mut first, mut second] = [(); 2].map(|()| Gate::before(&dir.path().join("lock")));
+        first.tend("first");
+        assert!(first.closed.is_some());
+        first.since = Instant::now().checked_sub(GATE_CLOSED + Duration::from_secs(1));
+        first.tend("first");
+        second.tend("second");
+        assert!(first.closed.is_none() && second.closed.is_none());
+        assert!(Gate::before(&dir.path().join("lock")).pass().is_ok());
+        // When the time is over, anybody may.
+        let long_ago = std::time::SystemTime::now() - GATE_OPEN - Duration::from_secs(1);
+        File::options().write(true).open(&second.path).unwrap().set_modified(long_ago).unwrap();
+        second.tend("second");
+        assert!(second.closed.is_some());
     }
 }

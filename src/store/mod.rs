@@ -186,7 +186,8 @@ impl Store {
     /// What was read of the file `path`; nothing if it is damaged, which [`Store::damaged`] remembers.
     fn unless_damaged<T>(&self, path: &Path, read: Result<T>) -> Result<Option<T>> {
         match read {
-            Err(error) if error.is_damage() => {
+            // Callers have looked whether the whole thing was deleted meanwhile: then only its description is lost.
+            Err(error) if error.is_damage() || matches!(error, Error::NoSuchLayer(_) | Error::NoSuchTree(_)) => {
                 let mut damaged = self.inner.damaged.lock().unwrap_or_else(PoisonError::into_inner);
                 if damaged.insert(path.to_owned()) {
                     tracing::warn!("left out: {error}");

@@ -157,7 +157,7 @@ impl Store {
                 Ok(bytes) => bytes,
                 // Deleted between listing and reading.
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(Error::io("read", &path, error)),
+                Err(error) => return self.unless_damaged(&path, Err(Error::io("read", &path, error))),
             };
             if !strings_of(&bytes).any(|string| wanted.contains(string)) {
                 return Ok(None);

@@ -340,6 +340,23 @@ fn pins_that_cannot_be_read_are_no_leave_to_remove_trees() {
     assert_eq!(items(&json(place, &["clean", "--yes", "--keep", "1", "trees"])).len(), 1);
 }
 
+/// Only the state says which pool it was built with.
+#[test]
+fn a_state_that_is_lost_keeps_what_it_may_need() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    place.run(&["bootstrap", "--no-rebuild", "demo", tiny.stage3.to_str().unwrap(), "--allow-unsigned", "made here"]).ok();
+    place.write("cache/binpkgs/pool/pool.json", "{}");
+    let states = place.store().join("states");
+    for state in fs::read_dir(&states).unwrap() {
+        fs::remove_file(state.unwrap().path()).unwrap();
+    }
+    let done = json(place, &["clean", "--yes"]);
+    assert_eq!(items(&done), [""; 0], "{done}");
+    assert!(done.to_string().contains("is needed, but missing or damaged"), "{done}");
+    assert!(place.path("cache/binpkgs/pool/pool.json").exists());
+}
+
 #[test]
 fn a_pool_that_no_state_is_of_goes_and_what_is_not_a_pool_stays() {
     let Some(tiny) = tiny() else { return };

@@ -290,7 +290,7 @@ fn plan_cleaning(cx: &Context<'_>, options: &CleanOptions, shown: Option<Forgett
     plan.forgotten = std::mem::take(&mut found.forgotten);
     let doubt = found.doubt();
     // Who needs packages, sources and artifacts is not known where a state or name is missing or cannot be read.
-    let is_known = !survey.is_in_doubt() && doubt.is_none();
+    let is_known = doubt.is_none();
     plan.notes.extend(doubt);
     plan.items.extend(logs.into_iter().map(|item| CleanItem { bytes: sizes.get(&item.path).copied().unwrap_or(0), ..item }));
     if options.kinds.contains(&CleanKind::Binpkgs) && is_known {

@@ -39,6 +39,25 @@ fn one_damaged_file_hides_nothing_else() {
 }
 
 #[test]
+fn a_description_that_is_lost_hides_nothing_else() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let (good, bad) = (fixture.commit(None, "good"), fixture.commit(None, "bad"));
+    let trees = [(); 2].map(|()| store.tree_begin().unwrap().commit_tree(serde_json::Value::Null).unwrap());
+    let lost =
+        [store.layer_dir(&bad.layers[0]).join("layer.json"), store.root().join("trees").join(trees[1].as_str()).join("tree.json")];
+    for path in &lost {
+        fs::remove_file(path).unwrap();
+    }
+    let list = store.list().unwrap();
+    assert_eq!(list.layers.iter().map(|row| &row.id).collect::<Vec<_>>(), [&good.layers[0]]);
+    assert_eq!(store.trees().unwrap().into_iter().map(|tree| tree.id).collect::<Vec<_>>(), [trees[0].clone()]);
+    assert_eq!(store.damaged(), lost.iter().cloned().collect());
+    // What the tree was brought from decides what is needed.
+    assert_eq!(store.doubts().unwrap(), lost[1..]);
+}
+
+#[test]
 fn a_chain_that_is_as_long_as_linux_stacks_gets_no_further_layer() {
     let fixture = Fixture::new();
     let mut base = fixture.commit(None, "base");
@@ -76,4 +95,9 @@ fn a_full_disk_takes_the_ballast_once() {
     assert_eq!(tries.take(), 1);
     fixture.reopen();
     assert_eq!(ballast(), 8);
+    // As a process leaves one that was killed before it had its blocks.
+    let empty = fixture.store.root().join("ballast/3");
+    fs::write(&empty, "").unwrap();
+    fixture.reopen();
+    assert_eq!(fs::metadata(&empty).unwrap().len(), 64 << 10);
 }
