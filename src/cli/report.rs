@@ -11,7 +11,6 @@ use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::{config, sandbox};
 use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -19,6 +18,8 @@ use crate::cli::Cli;
 use crate::cli::args::{Global, LogFormat};
 use crate::cli::room;
 use crate::cli::screen::{self, Style, Text};
+use crate::sandbox::refusal::PROCESSES;
+use crate::{config, sandbox};
 
 /// What could not be done where a result could not be printed.
 const OUTPUT: &str = "cannot write to standard output";
@@ -167,18 +168,17 @@ impl Failure {
     pub(crate) fn space_hint(self, data: &Path) -> Self {
         // The kernel says ENOSPC for namespaces that a limit forbids, too.
         use sandbox::Error::{Namespaces, NestedNamespace, UserNamespace};
-        if self
+        let is_namespace = self
             .chain()
-            .any(|error| matches!(error.downcast_ref(), Some(UserNamespace { .. } | Namespaces { .. } | NestedNamespace { .. })))
-        {
-            return self;
-        }
+            .any(|error| matches!(error.downcast_ref(), Some(UserNamespace { .. } | Namespaces { .. } | NestedNamespace { .. })));
         let is_output = self.about.as_deref() == Some(OUTPUT);
-        let hint = room::hint(self.chain(), self.about.as_deref(), &self.detail, data);
+        let hint = room::hint(self.chain(), self.about.as_deref(), &self.detail, data).filter(|_| !is_namespace);
         match hint {
             Some(_) if is_output => self.hint("there is no space left where standard output is written"),
             Some(hint) => self.hint(hint),
-            None if !is_output && self.chain().any(lacks_processes) => self.hint(PROCESSES),
+            None if !is_output && self.chain().any(lacks_processes) && !self.hints.iter().any(|hint| hint == PROCESSES) => {
+                self.hint(PROCESSES)
+            }
             None => self,
         }
     }
@@ -234,10 +234,6 @@ impl From<io::Error> for Failure {
         Self::new(Kind::Other, error).about(OUTPUT)
     }
 }
-
-/// What to do where no process or thread can be started.
-const PROCESSES: &str =
-    "you or the machine have reached the limit of processes and threads: end some, or raise the limit (`ulimit -u`)";
 
 /// Whether this very error says that one cannot be: of what came from a helper process only the words are left.
 fn lacks_processes(error: &(dyn Error + 'static)) -> bool {

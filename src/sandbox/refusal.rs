@@ -22,6 +22,8 @@ pub enum Block {
     Gvisor,
     /// `setgroups` is denied in the namespace above, so no program of a session could drop its groups.
     Setgroups,
+    /// No process can be started (EAGAIN), which has nothing to do with namespaces.
+    Processes,
     /// The kernel was built without them.
     NotBuilt,
     /// A security module confines this process, as in a container.
@@ -63,6 +65,7 @@ impl Block {
                 }
                 Self::Exhausted(if makes_user_namespace { LIMITS[0].0 } else { "user.max_*_namespaces" })
             }
+            Some(libc::EAGAIN) => Self::Processes,
             Some(libc::EINVAL) if makes_user_namespace => Self::NotBuilt,
             Some(libc::EPERM) if makes_user_namespace && is_changed_root(&text("proc/self/mountinfo")) => Self::Chroot,
             Some(libc::EPERM) if makes_user_namespace && is("proc/sys/kernel/unprivileged_userns_clone", "0") => {
@@ -94,6 +97,7 @@ impl Block {
             Self::Chroot => "start it outside of the changed root, or enter that one with `bwrap` or `systemd-nspawn`".to_owned(),
             Self::Gvisor => "start the container with another runtime, such as `runc` or `crun`".to_owned(),
             Self::Setgroups => "make the namespace with `newuidmap`, or as root without `--setgroups deny`".to_owned(),
+            Self::Processes => PROCESSES.to_owned(),
             Self::NotBuilt => "boot a kernel with `CONFIG_USER_NS=y`".to_owned(),
             Self::Confined(label) if label.contains(":container_t:") => {
                 "start the container with `--security-opt label=disable`".to_owned()
@@ -102,6 +106,10 @@ impl Block {
         }
     }
 }
+
+/// What to do where no process or thread can be started.
+pub(crate) const PROCESSES: &str =
+    "you or the machine have reached the limit of processes and threads: end some, or raise the limit (`ulimit -u`)";
 
 /// What containers need. Docker's own profile for `AppArmor` denies mounts even without the filter, and its masked `/proc` a new one: so all
 /// three are said at once.
@@ -119,6 +127,7 @@ impl fmt::Display for Block {
             Self::Chroot => out.write_str("this process is in a changed root (chroot)"),
             Self::Gvisor => out.write_str("this is gVisor, not Linux"),
             Self::Setgroups => out.write_str("`setgroups` is denied in this user namespace"),
+            Self::Processes => out.write_str("no process can be started"),
             Self::NotBuilt => out.write_str("the kernel has none"),
             Self::Confined(label) => write!(out, "a security module confines this process as `{label}`"),
             Self::Filter => out.write_str("a seccomp filter is in force, as in a container"),
@@ -310,11 +319,12 @@ mod tests {
         const SETGROUPS: (&str, &str) = ("setgroups", "[]");
         let apparmor = ("proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1\n");
         let filter = ("proc/self/status", "Name:\tx\nNoNewPrivs:\t1\nSeccomp:\t2\n");
-        let cases: [(&[(&str, &str)], _, _, Block); 16] = [
+        let cases: [(&[(&str, &str)], _, _, Block); 17] = [
             (&[("proc/sys/user/max_user_namespaces", "0\n")], USER, libc::ENOSPC, Block::Off("user.max_user_namespaces")),
             (&[("proc/sys/user/max_user_namespaces", "9\n")], USER, libc::ENOSPC, Block::Exhausted("user.max_user_namespaces")),
             (&[("proc/sys/user/max_net_namespaces", "0\n")], OTHERS, libc::ENOSPC, Block::Off("user.max_net_namespaces")),
             (&[], OTHERS, libc::ENOSPC, Block::Exhausted("user.max_*_namespaces")),
+            (&[], ("posix_spawn", "gentoomuch-init"), libc::EAGAIN, Block::Processes),
             (&[], USER, libc::EINVAL, Block::NotBuilt),
             (
                 &[("proc/sys/kernel/unprivileged_userns_clone", "0\n")],

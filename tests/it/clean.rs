@@ -348,13 +348,14 @@ fn a_state_that_is_lost_keeps_what_it_may_need() {
     place.run(&["bootstrap", "--no-rebuild", "demo", tiny.stage3.to_str().unwrap(), "--allow-unsigned", "made here"]).ok();
     place.write("cache/binpkgs/pool/pool.json", "{}");
     let states = place.store().join("states");
-    for state in fs::read_dir(&states).unwrap() {
-        fs::remove_file(state.unwrap().path()).unwrap();
-    }
+    let state = fs::read_dir(&states).unwrap().next().unwrap().unwrap().path();
+    fs::rename(&state, place.path("state.json")).unwrap();
     let done = json(place, &["clean", "--yes"]);
     assert_eq!(items(&done), [""; 0], "{done}");
     assert!(done.to_string().contains("is needed, but missing or damaged"), "{done}");
-    assert!(place.path("cache/binpkgs/pool/pool.json").exists());
+    // Restored, it needs nothing of the pool.
+    fs::rename(place.path("state.json"), &state).unwrap();
+    assert_eq!(items(&json(place, &["clean", "--yes"])), ["binpkgs pool, 0 packages: no build state uses this pool"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::cli::invocation::Invocation;
 use crate::sandbox;
 use crate::sandbox::idmap::IdMapError;
-use crate::sandbox::refusal::{forbids_memfd, range_advice};
+use crate::sandbox::refusal::{Block, forbids_memfd, range_advice};
 
 use crate::cli::report::{Failure, Kind};
 
@@ -13,6 +13,9 @@ pub(crate) fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
     let one = |hint: &str| vec![hint.to_owned()];
     match error {
         E::IdMap(error) => (Kind::Host, vec![id_map_hint(error)]),
+        E::UserNamespace { block: block @ Block::Processes, .. } | E::Namespaces { block: block @ Block::Processes, .. } => {
+            (Kind::Other, vec![block.remedy()])
+        }
         E::UserNamespace { block, .. } | E::Namespaces { block, .. } => (Kind::Host, vec![block.remedy(), doctor_hint()]),
         E::HelperProgram { .. } if forbids_memfd() => (
             Kind::Host,
