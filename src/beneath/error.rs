@@ -51,6 +51,10 @@ pub enum Error {
     /// Something is mounted in the tree. It is not part of the tree, so we do not touch it.
     #[error("something is mounted on `{}`", path.display())]
     Mounted { path: PathBuf },
+    /// A file system without a better way gives a file that is removed while a process has it open another name, and removes it when it
+    /// is closed.
+    #[error("`{}` was removed, and a process still has it open", path.display())]
+    HeldOpen { path: PathBuf },
     /// Somebody moved a directory while we were in it.
     #[error("`{}` was moved while it was read", path.display())]
     Moved { path: PathBuf },
@@ -95,6 +99,7 @@ impl Error {
             | Self::TooMany { path, .. }
             | Self::TooWide { path, .. }
             | Self::Mounted { path }
+            | Self::HeldOpen { path }
             | Self::Moved { path } => path,
         }
     }
@@ -105,6 +110,7 @@ impl Error {
             Self::Io(PathError { source, .. }) => Errno::from_io_error(source),
             Self::Link { .. } => Some(Errno::LOOP),
             Self::Mounted { .. } => Some(Errno::XDEV),
+            Self::HeldOpen { .. } => Some(Errno::BUSY),
             _ => None,
         }
     }

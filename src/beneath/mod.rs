@@ -31,7 +31,7 @@ pub(crate) use self::error::{Error, Result};
 pub(crate) use self::file::{
     Budget, FILE_LIMIT_BYTES, HOLES_LIMIT_BYTES, Plain, copy_plain, extents, may_have_holes, same_contents,
 };
-pub(crate) use self::remove::remove_tree;
+pub(crate) use self::remove::{is_held_open, remove_tree};
 pub use self::resolve::Way;
 pub(crate) use self::walk::{NAMES_LIMIT, Order, Walk};
 

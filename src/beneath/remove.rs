@@ -23,7 +23,19 @@ const OPEN_LIMIT: usize = 64;
 /// How many names of a directory are read at a time.
 const NAMES_AT_A_TIME: usize = 4096;
 
+/// Whether this is the name that NFS or a FUSE file system gives a file that was removed while a process has it open: `.nfs` and the file's
+/// number (`nfs_sillyrename`), `.fuse_hidden` and the like (libfuse's `hidden_name`).
+pub(crate) fn is_held_open(name: &OsStr) -> bool {
+    let number = |prefix: &[u8]| name.as_bytes().strip_prefix(prefix);
+    let number = number(b".nfs").or_else(|| number(b".fuse_hidden"));
+    number.is_some_and(|number| number.len() >= 8 && number.iter().all(u8::is_ascii_hexdigit))
+}
+
 /// Removes `path`, which only we make, with all that is below it. What vanishes meanwhile counts as removed, also `path` itself.
+///
+/// # Errors
+///
+/// [`Error::HeldOpen`] if nothing is left but what was removed already ([`is_held_open`]) and the directories above it.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Error::io("remove", path, Errno::INVAL));
@@ -48,10 +60,14 @@ pub(super) fn remove_at(way: Way, parent: BorrowedFd<'_>, name: &OsStr, shown: &
         Err(errno) => return Err(failed(errno)),
     }
     for _ in 0..ROUNDS {
+        let mut remover = Remover { way, top: shown.to_owned(), levels: Vec::new(), held: None };
         match open_accessible(way, parent, &name) {
-            Ok(fd) => Remover { way, top: shown.to_owned(), levels: Vec::new() }.empty(fd)?,
+            Ok(fd) => remover.empty(fd)?,
             Err(Errno::NOENT) => return Ok(()),
             Err(errno) => return Err(failed(errno)),
+        }
+        if let Some(path) = remover.held {
+            return Err(Error::HeldOpen { path });
         }
         match rustix::fs::unlinkat(parent, &name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -81,11 +97,13 @@ struct Remover {
     way: Way,
     top: PathBuf,
     levels: Vec<Level>,
+    /// What cannot be removed before a process closes it.
+    held: Option<PathBuf>,
 }
 
 impl Remover {
     /// Removes everything below `fd`.
-    fn empty(mut self, fd: OwnedFd) -> Result<()> {
+    fn empty(&mut self, fd: OwnedFd) -> Result<()> {
         self.push(CString::default(), fd).map_err(|errno| failure(errno, &self.top))?;
         while let Some(level) = self.levels.last_mut() {
             if let Some((name, is_directory)) = level.names.pop() {
@@ -152,6 +170,10 @@ impl Remover {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             // The file system does not tell kinds in listings, and this is a directory.
             Err(Errno::ISDIR) => self.descend(name),
+            Err(Errno::BUSY) if is_held_open(OsStr::from_bytes(name.to_bytes())) => {
+                self.held = Some(self.shown(name));
+                Ok(())
+            }
             Err(errno) => Err(failure(errno, &self.shown(name))),
         }
     }
@@ -218,6 +240,7 @@ fn open_accessible(way: Way, parent: BorrowedFd<'_>, name: &CStr) -> std::result
 
 fn failure(errno: Errno, path: &Path) -> Error {
     match errno {
+        Errno::BUSY if path.file_name().is_some_and(is_held_open) => Error::HeldOpen { path: path.to_owned() },
         Errno::XDEV => Error::Mounted { path: path.to_owned() },
         errno => Error::io("remove", path, errno),
     }

@@ -461,3 +461,18 @@ fn only_an_empty_directory_is_removed_as_one() {
     tree.remove_empty("full").unwrap();
     assert!(!dir.path().join("full").exists());
 }
+
+#[test]
+fn names_of_what_is_removed_and_open() {
+    for (name, held) in [
+        (".nfs0000000000a1b2c300000001", true),
+        (".fuse_hidden0000004200000001", true),
+        (".nfs", false),
+        (".nfs0000", false),
+        (".nfs-0123456789", false),
+        ("nfs0000000000a1b2c300000001", false),
+        (".fuse_hidden.c", false),
+    ] {
+        assert_eq!(is_held_open(name.as_ref()), held, "{name}");
+    }
+}

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Error, Result, id, open_at};
+use crate::beneath::is_held_open;
 use crate::durable;
 use crate::durable::{Mode, Replace};
 
@@ -91,7 +92,11 @@ pub(super) fn open_dir(path: &Path) -> Result<OwnedFd> {
 pub(super) fn list(path: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(path).map_err(|e| Error::io("list", path, e))? {
-        found.push(entry.map_err(|e| Error::io("list", path, e))?.path());
+        let entry = entry.map_err(|e| Error::io("list", path, e))?;
+        // It was removed already.
+        if !is_held_open(&entry.file_name()) {
+            found.push(entry.path());
+        }
     }
     found.sort_unstable();
     Ok(found)

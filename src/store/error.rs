@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Busy, LayerId, SessionId, StateId, TreeId};
 use crate::path_error::PathError;
+use crate::{beneath, sandbox};
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
@@ -149,6 +150,18 @@ impl Error {
     /// The kernel's answer, if a call on a file failed.
     fn errno(&self) -> Option<i32> {
         if let Self::Io(error) = self { error.source.raw_os_error() } else { None }
+    }
+
+    /// Whether nothing is left of what was to be removed but files that some process has open.
+    pub(super) fn is_held_open(&self) -> bool {
+        match self {
+            Self::Tree(super::tasks::TreeError::Beneath(error)) => matches!(error, beneath::Error::HeldOpen { .. }),
+            Self::InMap { source, .. } => match source.downcast_ref() {
+                Some(sandbox::Error::Task { failure, .. }) => failure.kind == super::tasks::HELD_OPEN,
+                _ => false,
+            },
+            _ => false,
+        }
     }
 
     /// Whether there is no byte or no inode left, or no more of the user's.

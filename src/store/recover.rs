@@ -8,12 +8,13 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::lock::{Lock, LockMode};
 use super::{Error, LayerId, Result, SessionId, StateId, Store, clean, lock, session, tasks};
-use crate::beneath::remove_tree;
+use crate::beneath::{self, TreeDir, is_held_open, remove_tree};
 use crate::path_error::PathError;
 use crate::sandbox::{Launcher, TaskOptions};
 use crate::store::durable::{list, rename};
@@ -133,7 +134,7 @@ impl Store {
                 Err(Error::Io(PathError { source, .. })) if source.kind() == ErrorKind::NotADirectory => None,
                 Err(e) => return Err(e),
             };
-            if lock.is_some() || !lock_path.exists() {
+            if (lock.is_some() || !lock_path.exists()) && !has_only_held_open(&entry) {
                 found.temporary.push((entry, lock));
             }
         }
@@ -208,19 +209,50 @@ impl Store {
     }
 
     /// Removes a session or area that we have locked. First its contents by `remove`, then the lock together with the directory while we
-    /// hold the structure lock: others would take a directory without a lock for litter.
+    /// hold the structure lock: others would take a directory without a lock for litter. What some process has open stays, without its
+    /// lock, for a recovery after that process.
     pub(super) fn dismantle(&self, dir: &Path, remove: impl FnOnce(&[PathBuf]) -> Result<()>) -> Result<()> {
         let mut inner = match list(dir) {
             Err(Error::Io(PathError { source, .. })) if source.kind() == ErrorKind::NotFound => return Ok(()),
             listed => listed?,
         };
         inner.retain(|path| path.file_name().is_none_or(|name| name != "lock"));
-        if !inner.is_empty() {
-            remove(&inner)?;
+        let mut removed = if inner.is_empty() { Ok(()) } else { remove(&inner) };
+        if removed.is_ok() {
+            let _structure = self.structure(LockMode::Shared)?;
+            removed = remove_ours(dir);
         }
-        let _structure = self.structure(LockMode::Shared)?;
-        remove_ours(dir)
+        match removed {
+            Err(error) if error.is_held_open() => {
+                tracing::debug!(path = %dir.display(), %error, "left for a later recovery");
+                Ok(())
+            }
+            removed => removed,
+        }
     }
+}
+
+/// Whether a directory has nothing but files that were removed and are still open, and at least one of them, as far as the user can look.
+pub(super) fn has_only_held_open(dir: &Path) -> bool {
+    let look = || -> beneath::Result<bool> {
+        let mut walk = TreeDir::open(dir)?.walk()?;
+        let mut found = false;
+        loop {
+            while let Some(entry) = walk.next_name() {
+                if is_held_open(entry.os()) {
+                    found = true;
+                } else if entry.kind == FileType::Directory {
+                    walk.enter(&entry.name)?;
+                } else if entry.os() != "lock" {
+                    return Ok(false);
+                }
+            }
+            if walk.leave()?.is_none() {
+                return Ok(found);
+            }
+        }
+    };
+    look().unwrap_or(false)
 }
 
 fn remove_ours(path: &Path) -> Result<()> {

@@ -434,7 +434,7 @@ impl Store {
             }
         }
         for path in super::durable::list(&self.path("tmp"))? {
-            if is_free(&path)? {
+            if is_free(&path)? && !super::recover::has_only_held_open(&path) {
                 report.findings.push(Finding::Litter { path });
             }
         }

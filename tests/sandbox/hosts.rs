@@ -269,3 +269,31 @@ fn groups_open_the_way_to_the_data_and_are_not_the_session_s() {
     running.kill().unwrap();
     running.wait().unwrap();
 }
+
+/// NFS and FUSE keep a file that is removed while a process has it open, and answer EBUSY to whoever removes it again. So does the kernel
+/// for what something is mounted on.
+#[test]
+fn what_is_removed_and_still_open_is_left_for_later() {
+    let script = r#"
+        mount -t proc proc /proc
+        store=$HOME/.local/share/gentoomuch/store held=.nfs0000000000a1b2c300000001
+        gentoomuch store ls >/dev/null; cd "$store/tmp" || exit
+        mkdir -p area/deep/below other && : >"$held" && : >area/other
+        : >area/lock && : >"area/deep/$held" && : >other/.fuse_hidden0000004200000001
+        mount --bind /dev/null "area/deep/$held"
+        for round in 1 2 3; do
+            gentoomuch store ls || echo "fails with $?"
+            find . -name '.[nf]*' -o -name other -o -name below | sed 's|^.*/||' | sort | tr '\n' ' '
+            find . | wc -l >>"$HOME/sizes"
+        done
+        gentoomuch store verify >/dev/null || echo "verify fails with $?"
+        sort -u "$HOME/sizes" | wc -l
+        umount "$(find "$PWD" -name "$held" -path '*/deep/*')"
+        find . -name '.[nf]*' -delete
+        gentoomuch store ls && ls -A
+    "#;
+    let Some((said, output)) = root_of(&WITH_MOUNTS, script) else { return };
+    let round = "the store is empty\n.fuse_hidden0000004200000001 .nfs0000000000a1b2c300000001 .nfs0000000000a1b2c300000001 other ";
+    let wanted = format!("{round}{round}{round}1\nthe store is empty\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), wanted, "{said}");
+}

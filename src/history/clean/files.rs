@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::artifact::is_unfinished;
+use crate::beneath::is_held_open;
 use crate::config::ArtifactFormat;
 use crate::context::Context;
 use crate::history::clean::survey::Survey;
@@ -221,6 +222,9 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<(PathBuf, fs::Metadata)>> {
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.map_err(Error::io("list", dir))?.path();
+        if path.file_name().is_some_and(is_held_open) {
+            continue;
+        }
         // Another process removed it.
         if let Ok(meta) = fs::symlink_metadata(&path) {
             found.push((path, meta));

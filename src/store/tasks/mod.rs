@@ -30,6 +30,9 @@ pub(crate) const LOOK_THROUGH: &str = "store.look_through";
 /// Measures trees. Takes a [`DiskUsageInput`], returns a list of [`TreeUsage`] in the same order.
 pub(crate) const DISK_USAGE: &str = "store.disk_usage";
 
+/// The kind of failure of [`REMOVE_TREE`] after which only files are left that a process has open.
+pub(crate) const HELD_OPEN: &str = "held-open";
+
 /// Input of [`REMOVE_TREE`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct RemoveInput {
@@ -88,7 +91,9 @@ pub(crate) fn function(name: &str) -> Option<Function> {
     Some(match name {
         REMOVE_TREE => |input| {
             let input: RemoveInput = serde_json::from_value(input).map_err(TaskError::Input)?;
-            input.paths.iter().try_for_each(|path| remove_tree(path)).map_err(TreeError::from)?;
+            // What can be removed is: a file that a process has open is in nobody else's way.
+            let removed: Vec<_> = input.paths.iter().map(|path| remove_tree(path)).collect();
+            removed.into_iter().collect::<Result<(), _>>().map_err(TreeError::from)?;
             Ok(serde_json::Value::Null)
         },
         SEAL => |input| run(input, digest::seal),
@@ -119,6 +124,7 @@ impl TaskError {
             Self::Input(_) | Self::Output(_) => "protocol",
             Self::Tree(TreeError::Beneath(beneath::Error::Mounted { .. })) => "mounted",
             Self::Tree(TreeError::Beneath(beneath::Error::Moved { .. })) => "moved",
+            Self::Tree(TreeError::Beneath(beneath::Error::HeldOpen { .. })) => HELD_OPEN,
             Self::Tree(TreeError::Beneath(beneath::Error::TooBig { .. } | beneath::Error::Holes { .. })) => "too-big",
             Self::Tree(TreeError::Io { .. } | TreeError::Beneath(_)) => "io",
             Self::Tree(TreeError::Thread(_)) => "no-thread",
