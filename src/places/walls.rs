@@ -81,7 +81,7 @@ pub enum Unsafe {
     /// Others may write to a directory above it.
     #[error("other users can rename files in `{on_the_way}` (mode {mode:04o}), and so replace `{path}`")]
     OpenWay { path: PathBuf, on_the_way: PathBuf, mode: u32 },
-    /// Its path is not UTF-8, so it cannot be named to our helper processes.
+    /// Its path is not UTF-8, so it can be named neither to our helper processes nor in JSON.
     #[error("the name of `{path}` is not UTF-8")]
     NotText { path: PathBuf },
     /// Not a directory.
@@ -104,9 +104,12 @@ impl Unsafe {
                  {0}` or `chmod +t {0}`",
                 on_the_way.display()
             ),
-            Self::NotText { .. } | Self::NotADirectory { .. } | Self::Io { .. } => {
-                "choose another place with `--data` and `--cache`".to_owned()
+            Self::NotText { .. } => {
+                "choose places with names in UTF-8 with `--config`, `--data` and `--cache`, or with `GENTOOMUCH_CONFIG`, \
+                 `GENTOOMUCH_DATA` and `GENTOOMUCH_CACHE`"
+                    .to_owned()
             }
+            Self::NotADirectory { .. } | Self::Io { .. } => "choose another place with `--data` and `--cache`".to_owned(),
         }
     }
 }
@@ -116,10 +119,10 @@ impl Places {
     /// created; a failure of that is reported by whoever needs them. Returns the directories that others could enter before.
     pub fn close(&self, owner: Owner, make: bool) -> Result<Vec<Closed>, Unsafe> {
         let mut closed = Vec::new();
+        if let Some(path) = [&self.config, &self.data, &self.cache].into_iter().find(|path| path.to_str().is_none()) {
+            return Err(Unsafe::NotText { path: path.clone() });
+        }
         for (top, below) in [(&self.data, BELOW_DATA), (&self.cache, BELOW_CACHE)] {
-            if top.to_str().is_none() {
-                return Err(Unsafe::NotText { path: top.clone() });
-            }
             if make {
                 // Parents that have to be created are 0700 as well, as the XDG base directory specification wants it.
                 drop(durable::make_dirs(top, Mode::AtMost(0o700)));

@@ -1,6 +1,8 @@
 //! What is said when a command line, a file or the configuration is wrong, and with which exit code.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 
 use crate::program::Home;
 
@@ -166,4 +168,42 @@ fn a_name_below_a_file() {
     let words = String::from_utf8(output.stdout).unwrap();
     assert!(words.contains(&format!("`{}` is not a directory\n", home.path().join("file").display())), "{words}");
     assert!(words.contains("file system: choose another place with `--data`\n") && words.ends_with("ready: no\n"), "{words}");
+}
+
+/// `HOME` may be anything. The first command says so, not one that comes after an hour of work.
+#[test]
+fn a_home_whose_name_is_no_text() {
+    let home = Home::empty();
+    let odd = home.path().join(OsStr::from_bytes(b"x\xff"));
+    fs::create_dir(&odd).unwrap();
+    let run = |words: &str| home.program().env("HOME", &odd).args(words.split(' ')).output().unwrap();
+    for (words, code) in [
+        ("init", 2),
+        ("doctor", 2),
+        ("doctor --json", 2),
+        ("config check", 2),
+        ("keys ls", 2),
+        ("bootstrap x stage3.tar.xz", 2),
+        ("freshroot -- true", 125),
+        ("stage build x", 2),
+    ] {
+        let output = run(words);
+        assert_eq!(output.status.code(), Some(code), "{words}: {output:?}");
+        let said = String::from_utf8_lossy(if words.ends_with("--json") { &output.stdout } else { &output.stderr }).into_owned();
+        assert!(
+            said.contains("x\u{fffd}/") && said.contains("is not UTF-8") && said.contains("`GENTOOMUCH_DATA`"),
+            "{words}: {said}"
+        );
+    }
+    assert_eq!(fs::read_dir(&odd).unwrap().count(), 0);
+    let elsewhere = home.program().args(["init"]).arg(odd.join("config")).output().unwrap();
+    assert_eq!(elsewhere.status.code(), Some(2), "{elsewhere:?}");
+    assert_eq!(fs::read_dir(&odd).unwrap().count(), 0);
+    // Where nothing of ours is in it, it is as good as any.
+    let mut apart = home.program();
+    for (name, dir) in [("GENTOOMUCH_CONFIG", "config"), ("GENTOOMUCH_DATA", "data"), ("GENTOOMUCH_CACHE", "cache")] {
+        apart.env(name, home.path().join(dir));
+    }
+    let output = apart.env("HOME", &odd).args(["init", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }

@@ -42,12 +42,16 @@ fn an_argument_may_be_of_any_bytes() {
     tiny.place.run(&args(&[os("bootstrap"), os("--no-rebuild"), os("odd"), stage3.as_os_str()])).ok();
     tiny.place.run(&args(&[os("cp"), os("profile/demo/upstream:/etc/passwd"), odd.join("passwd").as_os_str()])).ok();
     assert!(odd.join("passwd").is_file());
-    tiny.place.run(&args(&[os("store"), os("ls"), os("--config"), odd.as_os_str()])).ok();
-    // What is kept there could not be removed.
-    let place = odd.join("data");
-    let refused = tiny.place.run(&args(&[os("store"), os("ls"), os("--data"), place.as_os_str()])).fails(2);
-    refused.says("error: gentoomuch cannot keep its files there\n").says("is not UTF-8\n").says("hint: choose another place");
-    assert!(!place.exists());
+    // What is kept there could not be removed, and what is read there could not be named in JSON.
+    for place in ["--config", "--data", "--cache"] {
+        let dir = odd.join("there");
+        let refused = tiny.place.run(&args(&[os("store"), os("ls"), os(place), dir.as_os_str()])).fails(2);
+        refused
+            .says("error: gentoomuch cannot keep its files there\n")
+            .says("is not UTF-8\n")
+            .says("hint: choose places with names");
+        assert!(!dir.exists());
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::cli::invocation::Invocation;
 use crate::cli::invocation::{host_arch, processors};
 use crate::cli::screen::Shown as _;
 use crate::cli::table::{count, human_bytes, print, print_json};
+use crate::places;
 
 /// Make a documented configuration directory for this machine
 ///
@@ -36,6 +37,9 @@ pub(crate) struct Args {
 /// Runs it.
 pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     let dir = args.dir.as_ref().map_or_else(|| invocation.places.config.clone(), |dir| invocation.path(dir));
+    if dir.to_str().is_none() {
+        return Err(places::Unsafe::NotText { path: dir }.into());
+    }
     // A system without /proc has nothing to say; what is not known is left out, and said.
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let machine = Machine::of(host_arch(), &read("/proc/cpuinfo"), &read("/proc/meminfo"), processors());
