@@ -20,7 +20,7 @@ pub(super) fn check(archive: &File, threads: u32, limits: &Limits) -> Result<()>
     }
     let file = archive.try_clone().map_err(read_failed)?;
     let mut decoder = decode::open_file(file, threads, &[])?;
-    let highest = highest(&mut decoder, limits, &ids);
+    let highest = highest(&mut decoder, limits, &ids.of_session());
     // Ends its thread, which reads the same descriptor.
     drop(decoder.finish());
     let mut archive = archive;

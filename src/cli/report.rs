@@ -383,7 +383,8 @@ mod tests {
              hint: there is no space left where standard output is written\n"
         );
         let source = crate::sys::Error::new("unshare", "CLONE_NEWUSER", rustix::io::Errno::NOSPC);
-        let namespace = Failure::from(sandbox::Error::NestedNamespace { source }).space_hint(Path::new("/d")).render(false);
+        let block = sandbox::refusal::Block::Exhausted("user.max_user_namespaces");
+        let namespace = Failure::from(sandbox::Error::NestedNamespace { block, source }).space_hint(Path::new("/d")).render(false);
         assert!(!namespace.as_str().contains("free some space"), "{namespace:?}");
         let other = Failure::from(io::Error::from_raw_os_error(libc::EIO)).space_hint(Path::new("/d")).render(false);
         assert!(!other.as_str().contains("hint:"), "{other:?}");

@@ -85,10 +85,11 @@ impl Tools {
         for Closed { path, mode } in places.close(user.owner(), true)? {
             tracing::warn!(path = %path.display(), "closed to other users: its mode was {mode:04o}");
         }
+        host::check_kernel()?;
         let idmap = IdMap::of_host(Path::new("/"), user.uid, user.gid, &user.name, &search_path, isolation)?;
         let mut launcher = Launcher::new(helper.clone(), idmap.clone()).search_in(search_path.clone());
         if !places.store().join("store.json").exists() {
-            host::check_place(&launcher, &places.data)?;
+            host::check_new(&launcher, &places.data)?;
         }
         let store = Store::open_as(&places.store(), &idmap, command)?;
         if *store.idmap() != idmap {

@@ -14,9 +14,9 @@ mod report;
 
 use std::path::{Path, PathBuf};
 
+use crate::sandbox::refusal::Block;
 use crate::sandbox::{self, Launcher, Rung};
 
-pub(crate) use place::check as check_place;
 pub(crate) use probe::lookup;
 pub(crate) use report::{Candidate, Check, Report, Status, Subject, examine};
 
@@ -35,9 +35,12 @@ pub enum HostProblem {
         #[source]
         source: Option<Box<sandbox::Error>>,
     },
-    /// The kernel mounts no overlay for users, wherever it lies.
+    /// The kernel mounts no overlay for users, wherever it lies: not even on a file system in memory, which was tried.
     #[error("this kernel mounts no overlay in a user namespace")]
     NoOverlay(#[source] Box<sandbox::Error>),
+    /// It names itself.
+    #[error("this is gVisor, not Linux")]
+    Gvisor,
     /// Another isolation was demanded than there is.
     #[error("the isolation is `{allowed}` here, and `{demanded}` was demanded")]
     Isolation { demanded: Rung, allowed: Rung },
@@ -60,9 +63,8 @@ impl HostProblem {
                 };
                 format!("choose a directory on a local disk with `--data` or `GENTOOMUCH_DATA`; {places}{volume}")
             }
-            Self::NoOverlay(_) => {
-                "boot Linux 5.11 or later, where ordinary users can mount overlays; if it is that new, load the module `overlay`".to_owned()
-            }
+            Self::NoOverlay(error) => no_overlay_remedy(error),
+            Self::Gvisor => Block::Gvisor.remedy(),
             Self::Isolation { .. } => {
                 "leave out `--isolation`, or see what each kind lacks with `gentoomuch doctor`; a store keeps the ids that it was made \
                  with"
@@ -71,6 +73,36 @@ impl HostProblem {
             Self::Sandbox(_) => "`gentoomuch doctor` checks everything".to_owned(),
         }
     }
+}
+
+/// By what the kernel answered to an overlay in memory with `userxattr`.
+fn no_overlay_remedy(error: &sandbox::Error) -> String {
+    let kind = match error {
+        sandbox::Error::Task { failure, .. } => failure.kind.as_str(),
+        _ => "",
+    };
+    match kind {
+        probe::MISSING => {
+            "as the administrator: `modprobe overlay`, and a line `overlay` in `/etc/modules-load.d/overlay.conf`; or boot a kernel with \
+             `CONFIG_OVERLAY_FS`"
+        }
+        probe::NOT_FOR_USERS => {
+            "boot a kernel that lets ordinary users mount overlays: Linux does so since 5.11, and some older kernels of distributions do"
+        }
+        _ => "boot a kernel whose overlayfs has the option `userxattr`: Linux has it since 5.11, and some older kernels of distributions do",
+    }
+    .to_owned()
+}
+
+/// Refuses what is not Linux: there calls fail in ways that do not tell why.
+pub(crate) fn check_kernel() -> Result<(), HostProblem> {
+    if Facts::read(Path::new("/")).gvisor { Err(HostProblem::Gvisor) } else { Ok(()) }
+}
+
+/// Refuses a host, before a store is made there, that could import a stage3 and would fail at the first session.
+pub(crate) fn check_new(launcher: &Launcher, directory: &Path) -> Result<(), HostProblem> {
+    place::check(launcher, directory)?;
+    launcher.try_namespaces().map_err(|error| HostProblem::Sandbox(Box::new(error)))
 }
 
 /// Chooses the isolation of sessions. Where the host hides parts of `/proc` a session is tried; if the kernel refuses a new `/proc` there,
@@ -99,6 +131,14 @@ mod tests {
             crate::sandbox::TaskFailure { kind: "overlay".to_owned(), causes: vec!["cannot mount an overlay".to_owned()] };
         let problem = HostProblem::NoOverlay(Box::new(sandbox::Error::task("host.overlay", failure)));
         assert_eq!(problem.to_string(), "this kernel mounts no overlay in a user namespace");
-        assert!(problem.remedy().starts_with("boot Linux 5.11 or later") && !problem.remedy().contains("--data"));
+        for (kind, remedy) in [
+            ("overlay-missing", "as the administrator: `modprobe overlay`"),
+            ("overlay-not-for-users", "boot a kernel that lets ordinary users mount overlays"),
+            ("overlay", "boot a kernel whose overlayfs has the option `userxattr`"),
+        ] {
+            let failure = crate::sandbox::TaskFailure { kind: kind.to_owned(), causes: Vec::new() };
+            let said = HostProblem::NoOverlay(Box::new(sandbox::Error::task("host.overlay", failure))).remedy();
+            assert!(said.starts_with(remedy) && !said.contains("--data"), "{said}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, Mode, OFlags, XattrFlags};
 
 use super::HostProblem;
+use super::facts::is_windows_drive;
 use super::probe;
 use crate::sandbox::{self, Launcher};
 use crate::sys::mount::file_system_name;
@@ -49,7 +50,12 @@ fn file_system(directory: &Path) -> String {
     file_system_name(existing(directory)).unwrap_or_else(|_| "an unknown file system".to_owned())
 }
 
-fn unfit(directory: &Path, file_system: String, source: Option<Box<sandbox::Error>>) -> HostProblem {
+fn unfit(directory: &Path, mut file_system: String, source: Option<Box<sandbox::Error>>) -> HostProblem {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let there = std::fs::canonicalize(existing(directory)).unwrap_or_else(|_| directory.to_owned());
+    if is_windows_drive(&there, &read("/proc/self/mountinfo"), &read("/proc/sys/kernel/osrelease")) {
+        file_system = format!("a drive of Windows ({file_system})");
+    }
     let me = rustix::process::geteuid().as_raw();
     let places = PLACES.iter().map(PathBuf::from).chain([PathBuf::from(format!("/run/user/{me}"))]);
     HostProblem::Place {

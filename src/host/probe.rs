@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::beneath;
 use crate::sandbox::plan::{CommandLine, Network, Plan, Step};
 use crate::sandbox::{self, Exit, Launcher, SessionOptions, Stdio, TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::sys;
@@ -45,10 +46,32 @@ enum OverlayError {
     NoWhiteout,
 }
 
+impl OverlayError {
+    /// For whoever asked, who gets nothing but words and this.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Mount(error) if error.errno() == Some(libc::ENODEV) => MISSING,
+            Self::Mount(error) if error.errno() == Some(libc::EPERM) => NOT_FOR_USERS,
+            _ => "overlay",
+        }
+    }
+}
+
+/// The kernel has no overlayfs.
+pub(super) const MISSING: &str = "overlay-missing";
+/// It has one, which only root of the host can mount.
+pub(super) const NOT_FOR_USERS: &str = "overlay-not-for-users";
+
 fn overlay_task(context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure> {
     let input: OverlayInput = context.input_as()?;
     let tried = if input.in_memory { try_in_memory(&input.dir).map_err(OverlayError::Mount) } else { try_overlay(&input.dir) };
-    tried.map_err(|error| TaskFailure::of("overlay", &error))?;
+    // By this very process: a limit may allow no other namespace beside this one.
+    let mounted = if input.in_memory { input.dir.clone() } else { input.dir.join("merged") };
+    let _ = sys::mount::unmount(&mounted);
+    if let Err(error) = beneath::remove_tree(&input.dir) {
+        tracing::debug!(%error, "to be removed by another process");
+    }
+    tried.map_err(|error| TaskFailure::of(error.kind(), &error))?;
     Ok(serde_json::Value::Null)
 }
 
@@ -109,6 +132,10 @@ fn in_area(launcher: &Launcher, dir: &Path, in_memory: bool) -> Result<(), sandb
     let area = new_area(dir).map_err(sys::Error::of("mkdir", dir.display()))?;
     let options = TaskOptions { mounts: true, ..TaskOptions::default() };
     let result = launcher.task(TASK_OVERLAY, &OverlayInput { dir: area.clone(), in_memory }, options, &mut |_| {}).map(drop);
+    // What could not even begin has left an empty directory.
+    if fs::remove_dir(&area).is_ok() || !area.exists() {
+        return result;
+    }
     let removed = launcher.task(
         crate::store::tasks::REMOVE_TREE,
         &crate::store::tasks::RemoveInput { paths: vec![area] },
@@ -156,6 +183,25 @@ pub(super) fn session(launcher: &Launcher) -> Result<(), SessionError> {
         },
         terminal: false,
     };
-    let exit = launcher.session(&plan, SessionOptions::new(Stdio::Null))?.wait()?;
+    let mut running = match launcher.session(&plan, SessionOptions::new(Stdio::Null)) {
+        // All was made, and the host has no such program.
+        Err(sandbox::Error::CommandNotFound { .. }) => return Ok(()),
+        started => started?,
+    };
+    let exit = running.wait()?;
     if exit.success() { Ok(()) } else { Err(SessionError::Ended(exit)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_first_process_has_left_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = new_area(dir.path()).unwrap();
+        fs::write(first.join("left"), "").unwrap();
+        let second = new_area(dir.path()).unwrap();
+        assert!(second != first && first.join("left").exists());
+    }
 }

@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::facts::Facts;
 use super::{HostProblem, place, probe};
+use crate::sandbox::idmap::COMFORTABLE_COUNT;
 use crate::sandbox::refusal::find_program;
-use crate::sandbox::{self, Launcher, Rung};
+use crate::sandbox::{self, IdMap, Launcher, Rung};
 use crate::store::{IdMapChange, Store};
 
 /// Less free space than this is not enough for a build.
@@ -53,6 +54,8 @@ pub(crate) struct RungReport {
 pub(crate) struct Report {
     /// Whether building works.
     pub ready: bool,
+    /// What has to be so for that, in words, if anything.
+    pub condition: Option<String>,
     /// The isolation of sessions; absent if there can be none.
     pub isolation: Option<String>,
     /// Each check depends on those before it.
@@ -82,7 +85,8 @@ pub(crate) struct Subject<'a> {
 /// Runs all checks. Nothing is left behind.
 pub(crate) fn examine(subject: &Subject<'_>) -> Report {
     let facts = Facts::read(Path::new("/"));
-    let mut checks = vec![ok("kernel", &facts.kernel), id_ranges(subject.launcher), entered(subject)];
+    let entered = if facts.gvisor { not_tried(NAMESPACE, "since this is not Linux") } else { entered(subject) };
+    let mut checks = vec![kernel(&facts), id_ranges(subject.launcher), entered];
     let entered = checks.iter().all(|check| check.status <= Status::Warning).then_some(subject.launcher.as_ref().ok()).flatten();
     checks.push(file_system(subject.data));
     checks.push(space(subject.data));
@@ -107,8 +111,9 @@ pub(crate) fn examine(subject: &Subject<'_>) -> Report {
         checks.push(signing_key(&subject.signing_key));
     }
     let ready = checks.iter().all(|check| check.status <= Status::Warning) && isolation.is_some();
-    let rungs = subject.rungs.iter().map(|(rung, candidate)| rung_report(*rung, candidate)).collect();
-    Report { ready, isolation: isolation.filter(|_| ready), checks, rungs }
+    let rungs = subject.rungs.iter().map(|(rung, candidate)| rung_report(*rung, candidate, &facts)).collect();
+    let condition = subject.launcher.as_ref().ok().and_then(|launcher| condition(launcher.id_map())).filter(|_| ready);
+    Report { ready, condition, isolation: isolation.filter(|_| ready), checks, rungs }
 }
 
 fn ok(name: &'static str, found: impl Into<String>) -> Check {
@@ -119,11 +124,31 @@ fn bad(name: &'static str, status: Status, found: impl Into<String>, remedy: imp
     Check { name, status, found: found.into(), remedy: Some(remedy.into()) }
 }
 
+const NAMESPACE: &str = "user namespace";
 const FILE_SYSTEM: &str = "file system";
 const NO_NAMESPACE: &str = "since there is no user namespace with ids";
 
 fn not_tried(name: &'static str, why: &str) -> Check {
     Check { name, status: Status::NotTried, found: why.to_owned(), remedy: None }
+}
+
+fn kernel(facts: &Facts) -> Check {
+    const NAME: &str = "kernel";
+    if facts.gvisor {
+        return bad(NAME, Status::Failed, HostProblem::Gvisor.to_string(), HostProblem::Gvisor.remedy());
+    }
+    ok(NAME, &facts.kernel)
+}
+
+/// The highest owner of a file in a session, if some are missing that Gentoo may have.
+fn highest_owner(map: &IdMap) -> Option<u32> {
+    map.nested().0.highest_owner().filter(|_| map.count() < COMFORTABLE_COUNT)
+}
+
+/// With fewer ids than Gentoo's users and groups may have. Which ones a stage3 has is seen when it is imported.
+fn condition(map: &IdMap) -> Option<String> {
+    let highest = highest_owner(map)?;
+    Some(format!("if no file belongs to a user or group above {highest}"))
 }
 
 fn id_ranges(launcher: &Candidate) -> Check {
@@ -133,12 +158,21 @@ fn id_ranges(launcher: &Candidate) -> Check {
             let map = launcher.id_map();
             let count = map.count();
             let whose = if map.is_own() { "of this user namespace itself" } else { "subordinate" };
-            let found = format!("{count}, {whose}");
-            if count < crate::sandbox::idmap::COMFORTABLE_COUNT {
-                let remedy = "ask the administrator for 65536 ids: files of owners above the range cannot be unpacked";
-                return bad(NAME, Status::Warning, found, remedy);
+            match highest_owner(map) {
+                Some(highest) => {
+                    let found = format!(
+                        "{count}, {whose}: a stage3 with files of a user or group above {highest} is refused before it is unpacked \
+                         (`nobody` is 65534)"
+                    );
+                    bad(
+                        NAME,
+                        Status::Warning,
+                        found,
+                        "ask the administrator for 65536 ids; in a container, start it with 65536 ids",
+                    )
+                }
+                None => ok(NAME, format!("{count}, {whose}")),
             }
-            ok(NAME, found)
         }
         Err((found, remedy)) => bad(NAME, Status::Failed, found, remedy),
     }
@@ -146,12 +180,11 @@ fn id_ranges(launcher: &Candidate) -> Check {
 
 /// The probe decides: which programs are there and which bits they have does not matter.
 fn entered(subject: &Subject<'_>) -> Check {
-    const NAME: &str = "user namespace";
     match subject.launcher {
-        Err(_) => not_tried(NAME, "since there are no ids"),
+        Err(_) => not_tried(NAMESPACE, "since there are no ids"),
         Ok(launcher) => match launcher.enter() {
-            Ok(()) => ok(NAME, "entered, with all ids"),
-            Err(error) => sandbox_failed(subject, NAME, &error),
+            Ok(()) => ok(NAMESPACE, "entered, with all ids"),
+            Err(error) => sandbox_failed(subject, NAMESPACE, &error),
         },
     }
 }
@@ -262,8 +295,9 @@ fn store(launcher: &Launcher, data: &Path) -> Option<Check> {
     }
 }
 
-fn rung_report(rung: Rung, candidate: &Candidate) -> RungReport {
+fn rung_report(rung: Rung, candidate: &Candidate, facts: &Facts) -> RungReport {
     let lacks = match candidate {
+        _ if facts.gvisor => Some(HostProblem::Gvisor.to_string()),
         Ok(launcher) => probe::session(launcher).err().map(|error| crate::causes::in_one_line(&error)),
         Err((found, _)) => Some(found.clone()),
     };

@@ -53,8 +53,9 @@ pub enum Error {
         source: sys::Error,
     },
     /// The user namespace inside the user namespace was refused.
-    #[error("cannot make the session's own user namespace")]
+    #[error("cannot make the session's own user namespace: {block}")]
     NestedNamespace {
+        block: Block,
         #[source]
         source: sys::Error,
     },
@@ -206,7 +207,10 @@ impl Error {
                 let source = sys::Error::from(wire);
                 Self::Namespaces { block: Block::find(&source), source }
             }
-            Failure::Nested(wire) => Self::NestedNamespace { source: wire.into() },
+            Failure::Nested(wire) => {
+                let source = sys::Error::from(wire);
+                Self::NestedNamespace { block: Block::find(&source), source }
+            }
             Failure::Prepare(wire) => Self::Prepare { source: wire.into() },
             Failure::Directory(wire) => {
                 Self::Directory { path: plan.map(|plan| plan.command.cwd.clone()).unwrap_or_default(), source: wire.into() }

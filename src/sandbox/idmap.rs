@@ -135,6 +135,16 @@ impl IdMap {
         self.uids.iter().any(|range| uid.checked_sub(range.outside).is_some_and(|distance| distance < range.count))
     }
 
+    /// The highest id up to which all users and groups are in the map.
+    pub(crate) fn highest_owner(&self) -> Option<u32> {
+        let whole = |ranges: &[IdRange]| {
+            let mut ranges: Vec<_> = ranges.iter().map(|range| (range.inside, range.count)).collect();
+            ranges.sort_unstable();
+            ranges.into_iter().fold(0_u32, |next, (first, count)| if first == next { next.saturating_add(count) } else { next })
+        };
+        whole(&self.uids).min(whole(&self.gids)).checked_sub(1)
+    }
+
     /// Whether every id is itself: root of a namespace has given its own ids.
     pub(crate) fn is_own(&self) -> bool {
         self.uids.iter().chain(&self.gids).all(|range| range.inside == range.outside)
@@ -254,6 +264,21 @@ mod tests {
             assert_eq!((nested.0.to_string().as_str(), nested.1), (map, watcher));
         }
         assert_eq!(map_arguments(&map.gids), ["0", "100", "1", "1", "500000", "70000"]);
+    }
+
+    #[test]
+    fn the_highest_owner_is_below_the_first_hole() {
+        for (uids, gids, highest) in [
+            (&[(0, 1), (1, 999)][..], &[(0, 65536)][..], Some(999)),
+            (&[(0, 65536)], &[(1, 300), (0, 1)], Some(300)),
+            (&[(0, 1000), (2000, 1000)], &[(0, 65536)], Some(999)),
+            (&[(1, 1000)], &[(0, 65536)], None),
+            (&[], &[], None),
+        ] {
+            let ranges = |all: &[(u32, u32)]| all.iter().map(|&(inside, count)| IdRange { inside, outside: 7, count }).collect();
+            let map = IdMap { uids: ranges(uids), gids: ranges(gids) };
+            assert_eq!(map.highest_owner(), highest, "{map}");
+        }
     }
 
     #[test]

@@ -170,6 +170,17 @@ impl Launcher {
         Ok(())
     }
 
+    /// Makes the namespaces of a session, without one. The limit of a host may allow the first user namespace and not the one in it.
+    pub(crate) fn try_namespaces(&self) -> Result<()> {
+        let helper = self.helper()?;
+        helper.control.send(&Request::Namespaces, &[])?;
+        match helper.receive()? {
+            FromOuter::Entered => Ok(()),
+            FromOuter::Failed(failure) => Err(Error::from_failure(failure, None)),
+            other => Err(Error::Protocol { what: format!("{other:?} instead of namespaces") }),
+        }
+    }
+
     /// The map that helpers are given.
     pub fn id_map(&self) -> &IdMap {
         &self.map

@@ -29,6 +29,10 @@ pub(crate) fn run(control: Channel, lookup: Lookup) -> i32 {
             1
         }
         Ok(None | Some((Request::Enter, _))) => 0,
+        Ok(Some((Request::Namespaces, _))) => {
+            let _ = control.send(&try_namespaces().map_or_else(FromOuter::Failed, |()| FromOuter::Entered), &[]);
+            0
+        }
         Ok(Some((Request::Session { session, remove_after }, fds))) => {
             let last = match supervise(&control, &session, fds, &remove_after) {
                 Ok(done) => done,
@@ -78,6 +82,14 @@ fn begin(control: &Channel) -> Result<Option<(Request, Vec<OwnedFd>)>, Failure> 
     prepared.map_err(|error| Failure::Namespaces(error.into()))?;
     control.send(&FromOuter::Entered, &[]).map_err(protocol)?;
     control.receive::<Request>().map_err(protocol)
+}
+
+/// Makes the namespaces that PID 1 and the session's process will make.
+fn try_namespaces() -> Result<(), Failure> {
+    namespace::unshare(&[Namespace::Pid])
+        .and_then(|()| namespace::unshare(&[Namespace::Mount, Namespace::Ipc, Namespace::Uts, Namespace::Network]))
+        .map_err(|error| Failure::Namespaces(error.into()))?;
+    namespace::unshare(&[Namespace::User, Namespace::Mount]).map_err(|error| Failure::Nested(error.into()))
 }
 
 /// Starts PID 1 and waits until it is reaped. This process holds the locks among `fds` until it ends.

@@ -91,9 +91,7 @@ impl Block {
             Self::Exhausted(setting) => format!(
                 "end programs that hold namespaces (`lsns` lists them), or as the administrator: raise `{setting}` with `sysctl -w`"
             ),
-            Self::AppArmor => "as the administrator: load an AppArmor profile that allows `userns` for this program, or \
-                 `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`"
-                .to_owned(),
+            Self::AppArmor => apparmor_advice(std::env::current_exe().ok().as_deref()),
             Self::Chroot => "start it outside of the changed root, or enter that one with `bwrap` or `systemd-nspawn`".to_owned(),
             Self::Gvisor => "start the container with another runtime, such as `runc` or `crun`".to_owned(),
             Self::Setgroups => "make the namespace with `newuidmap`, or as root without `--setgroups deny`".to_owned(),
@@ -105,6 +103,40 @@ impl Block {
             Self::Confined(_) | Self::Filter | Self::Unknown => CONTAINERS.to_owned(),
         }
     }
+}
+
+/// What the administrator does where `AppArmor` takes the capabilities of user namespaces away: `program` is the one that runs, whose
+/// helpers keep its profile although they are executed from memory.
+fn apparmor_advice(program: Option<&Path>) -> String {
+    let off = "`sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, for all programs of this host";
+    // The kernel adds a word to the name of a program that was replaced meanwhile.
+    let program = program.and_then(Path::to_str).map(|path| path.strip_suffix(" (deleted)").unwrap_or(path));
+    let Some((program, profile)) = program.and_then(|path| Some((path, apparmor_profile(path)?))) else {
+        return format!("as the administrator: {off}");
+    };
+    let own = fs::metadata(program).is_ok_and(|file| file.uid() != 0);
+    let first = if own { "install the program where only root can replace it; then there, " } else { "" };
+    format!(
+        "as the administrator: {first}write `{profile}` into `/etc/apparmor.d/gentoomuch`, and load it with `apparmor_parser -r \
+         /etc/apparmor.d/gentoomuch`; or {off}"
+    )
+}
+
+/// A whole profile, in one line, that gives a program nothing but user namespaces with their capabilities. `None` for a path that the
+/// language of profiles cannot name.
+fn apparmor_profile(program: &str) -> Option<String> {
+    if program.contains(|letter: char| letter.is_control() || matches!(letter, '"' | '\\')) {
+        return None;
+    }
+    // These are patterns and variables there (apparmor.d(5), "Globbing").
+    let mut path = String::new();
+    for letter in program.chars() {
+        if matches!(letter, '?' | '*' | '[' | ']' | '{' | '}' | '^' | '@') {
+            path.push('\\');
+        }
+        path.push(letter);
+    }
+    Some(format!("abi <abi/4.0>, profile gentoomuch \"{path}\" flags=(unconfined) {{ userns, }}"))
 }
 
 /// What to do where no process or thread can be started.
@@ -146,7 +178,7 @@ fn confinement(label: &str) -> Option<String> {
 }
 
 /// gVisor answers with this version, or names itself.
-fn is_gvisor(version: &str) -> bool {
+pub(crate) fn is_gvisor(version: &str) -> bool {
     version.to_lowercase().contains("gvisor") || version.contains("#1 SMP Sun Jan 10 15:06:54 PST 2016")
 }
 
@@ -299,6 +331,9 @@ pub(crate) fn find_program(name: &str, search: &[PathBuf]) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     fn host(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -363,6 +398,52 @@ mod tests {
         {
             assert!(remedy.contains(flag), "{flag}: {remedy}");
         }
+    }
+
+    #[test]
+    fn the_profile_is_whole_and_names_the_program() {
+        let profile = apparmor_profile("/opt/a b/gentoomuch[1]").unwrap();
+        assert_eq!(profile, r#"abi <abi/4.0>, profile gentoomuch "/opt/a b/gentoomuch\[1\]" flags=(unconfined) { userns, }"#);
+        assert_eq!(apparmor_profile("/opt/\"x\"/gentoomuch"), None);
+        let advice = apparmor_advice(Some(Path::new("/bin/sh (deleted)")));
+        assert!(advice.starts_with("as the administrator: write `abi <abi/4.0>, profile gentoomuch \"/bin/sh\" "), "{advice}");
+        assert!(advice.contains("`apparmor_parser -r /etc/apparmor.d/gentoomuch`"), "{advice}");
+        let dir = host(&[("gentoomuch", "")]);
+        if rustix::process::geteuid().as_raw() != 0 {
+            let advice = apparmor_advice(Some(&dir.path().join("gentoomuch")));
+            assert!(advice.contains("install the program where only root can replace it"), "{advice}");
+        }
+        assert!(apparmor_advice(None).starts_with("as the administrator: `sysctl -w"));
+    }
+
+    /// By the parser of `AppArmor`, without a kernel that has it. Its version 4 was the first with the rule.
+    #[test]
+    fn the_profile_is_one_that_is_understood() {
+        let search: Vec<PathBuf> = std::env::var_os("PATH").iter().flat_map(std::env::split_paths).collect();
+        let Some(parser) = find_program("apparmor_parser", &[search, vec!["/usr/sbin".into(), "/sbin".into()]].concat()) else {
+            eprintln!("skipped: no `apparmor_parser`");
+            return;
+        };
+        let version = Command::new(&parser).arg("--version").output().unwrap();
+        let version = String::from_utf8_lossy(&version.stdout).into_owned();
+        let is_new = version.split("version ").nth(1).and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+        if is_new.is_none_or(|major| major < 4) {
+            eprintln!("skipped: {}", version.lines().next().unwrap_or_default());
+            return;
+        }
+        let understood = |profile: &str| {
+            let mut parser = Command::new(&parser);
+            parser.args(["--skip-kernel-load", "--skip-cache"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+            let mut child = parser.spawn().unwrap();
+            child.stdin.take().unwrap().write_all(profile.as_bytes()).unwrap();
+            let output = child.wait_with_output().unwrap();
+            output.status.success().then_some(()).ok_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        for program in ["/usr/bin/gentoomuch", "/opt/a b,c#/gentoomuch", "/opt/{a,b}/x[1*?^@{HOME}/gentoomuch"] {
+            assert_eq!(understood(&apparmor_profile(program).unwrap()), Ok(()), "{program}");
+        }
+        let unquoted = apparmor_profile("/opt/x[1/gentoomuch").unwrap().replace('\\', "");
+        assert!(understood(&unquoted).is_err(), "{unquoted}");
     }
 
     #[test]

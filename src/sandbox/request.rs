@@ -24,6 +24,8 @@ pub(crate) const SESSION: &str = "gentoomuch-session";
 pub(crate) enum Request {
     /// The map is written: become root of it. The first request, answered by [`FromOuter::Entered`].
     Enter,
+    /// Make the namespaces of a session, without one. Answered by [`FromOuter::Entered`]; the helper ends with them.
+    Namespaces,
     /// With descriptors: PID 1's socket, stdin, stdout, stderr, then the locks to hold.
     Session { session: Box<SessionRequest>, remove_after: Vec<PathBuf> },
     /// With descriptors: those of the task, then the locks to hold.

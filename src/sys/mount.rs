@@ -151,6 +151,11 @@ pub(crate) fn make_all_private() -> Result<()> {
         .map_err(Error::of("mount", "/, MS_REC|MS_PRIVATE"))
 }
 
+/// Takes away what is mounted on a directory that only we make.
+pub(crate) fn unmount(path: &Path) -> Result<()> {
+    rustix::mount::unmount(path, UnmountFlags::DETACH).map_err(Error::of("umount2", format_args!("{}, MNT_DETACH", path.display())))
+}
+
 /// Makes the attached mount `root` the root of this mount namespace, for all its processes, and drops the old root.
 pub(crate) fn pivot_into(root: BorrowedFd<'_>) -> Result<()> {
     // `pivot_root(".", ".")` needs no directory in the new root for the old one (pivot_root(2)).

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter};
 
-use crate::table::{Expected, KnownWrong};
+use crate::table::Expected;
 
 /// One command of the ladder.
 #[derive(Debug)]
@@ -21,8 +21,13 @@ pub(crate) struct Climb {
 }
 
 /// What a session has to see of the tiny stage3: the ids of all its owners, and the modes.
-const SEEN: &str = "0\n/var/lib/portage/world 250:250 644\n/var/lib/portage 250:250 2775\n/etc/users 1000:100 644\n\
-                    /var/empty/nobody 65534:65534 644\n/usr/bin/set-id 0:0 4711\n";
+fn seen(highest: u32) -> String {
+    let user = highest.min(1000);
+    format!(
+        "0\n/var/lib/portage/world 250:250 644\n/var/lib/portage 250:250 2775\n/etc/users {user}:100 644\n\
+         /var/empty/nobody {highest}:{highest} 644\n/usr/bin/set-id 0:0 4711\n"
+    )
+}
 /// All steps that have to succeed.
 const LADDER: [&str; 11] =
     ["init", "doctor", "import", "session", "commit", "kept", "verify", "export", "artifact", "clean", "left"];
@@ -79,16 +84,6 @@ impl Climb {
         }
     }
 
-    /// Whether this is what is known to be wrong.
-    pub(crate) fn is_today(&self, known: &KnownWrong) -> bool {
-        match known.step {
-            None => self.failed().is_none(),
-            Some((name, exit)) => {
-                self.failed().is_some_and(|step| step.name == name && step.exit == exit && step.output.contains(known.says))
-            }
-        }
-    }
-
     /// How this differs from what it has to be.
     pub(crate) fn differences(&self, expected: &Expected) -> Vec<String> {
         let mut differences = Vec::new();
@@ -99,55 +94,71 @@ impl Climb {
         if report.is_none() {
             differences.push("doctor prints no JSON".to_owned());
         }
-        let ready = report.is_some_and(|report| report["ready"] == true);
+        let ready = report.as_ref().is_some_and(|report| report["ready"] == true);
+        let said = report.as_ref().and_then(|report| report["condition"].as_str());
         match expected {
-            Expected::Works => {
-                if !ready {
-                    differences.push("doctor does not say `ready`".to_owned());
-                }
-                for name in LADDER {
-                    match self.step(name) {
-                        Some(step) if step.exit == 0 => {}
-                        Some(step) => differences.push(format!("{name} fails with {}", step.exit)),
-                        None => differences.push(format!("{name} is missing")),
-                    }
-                }
-                for (name, wanted) in [("session", SEEN), ("kept", "kept\n"), ("artifact", "./etc/kept\n./var/lib/portage/world\n")]
-                {
-                    if self.step(name).is_some_and(|step| step.exit == 0) && self.output(name) != wanted {
-                        differences.push(format!("{name} prints something else"));
-                    }
-                }
+            Expected::Works => differences.extend(self.unlike_a_success(ready && said.is_none(), expected)),
+            Expected::WorksUpTo(highest) => {
+                let condition = said.is_some_and(|said| said.ends_with(&format!(" above {highest}")));
+                differences.extend(self.unlike_a_success(ready && condition, expected));
             }
-            Expected::Refused { says, never } => {
-                if ready {
-                    differences.push("doctor says `ready`".to_owned());
+            Expected::Refused { condition, says, never } => {
+                if said != *condition {
+                    differences.push(format!("doctor's condition is {said:?}"));
                 }
-                for (name, exit) in [("doctor", 5), ("import", 5)] {
-                    let found = self.step(name).map(|step| step.exit);
-                    if found != Some(exit) {
-                        differences.push(format!("{name} ends with {found:?} instead of {exit}"));
-                    }
-                }
-                let said = self.output("import");
-                if !said.contains("hint: ") {
-                    differences.push("import gives no hint".to_owned());
-                }
-                differences.extend(
-                    says.iter().filter(|words| !said.contains(**words)).map(|words| format!("import does not say `{words}`")),
-                );
-                let all = [said, self.output("doctor")];
-                differences.extend(
-                    never
-                        .iter()
-                        .filter(|words| all.iter().any(|text| text.contains(**words)))
-                        .map(|words| format!("`{words}` is said")),
-                );
+                differences.extend(self.unlike_a_refusal(ready, condition.is_some(), says, never));
             }
         }
         if !self.output("left").is_empty() {
             differences.push("files are left".to_owned());
         }
+        differences
+    }
+
+    fn unlike_a_success(&self, ready: bool, expected: &Expected) -> Vec<String> {
+        let mut differences = Vec::new();
+        if !ready {
+            differences.push("doctor does not say `ready`, or another condition".to_owned());
+        }
+        for name in LADDER {
+            match self.step(name) {
+                Some(step) if step.exit == 0 => {}
+                Some(step) => differences.push(format!("{name} fails with {}", step.exit)),
+                None => differences.push(format!("{name} is missing")),
+            }
+        }
+        let seen = seen(expected.highest_owner());
+        for (name, wanted) in
+            [("session", seen.as_str()), ("kept", "kept\n"), ("artifact", "./etc/kept\n./var/lib/portage/world\n")]
+        {
+            if self.step(name).is_some_and(|step| step.exit == 0) && self.output(name) != wanted {
+                differences.push(format!("{name} prints something else"));
+            }
+        }
+        differences
+    }
+
+    fn unlike_a_refusal(&self, ready: bool, wanted: bool, says: &[&str], never: &[&str]) -> Vec<String> {
+        let mut differences = Vec::new();
+        if ready != wanted {
+            differences.push(format!("doctor says {}", if ready { "`ready`" } else { "that it is not ready" }));
+        }
+        for (name, exit) in [("doctor", if wanted { 0 } else { 5 }), ("import", 5)] {
+            let found = self.step(name).map(|step| step.exit);
+            if found != Some(exit) {
+                differences.push(format!("{name} ends with {found:?} instead of {exit}"));
+            }
+        }
+        let said = self.output("import");
+        if !said.contains("hint: ") {
+            differences.push("import gives no hint".to_owned());
+        }
+        differences
+            .extend(says.iter().filter(|words| !said.contains(**words)).map(|words| format!("import does not say `{words}`")));
+        let all = [said, self.output("doctor")];
+        differences.extend(
+            never.iter().filter(|words| all.iter().any(|text| text.contains(**words))).map(|words| format!("`{words}` is said")),
+        );
         differences
     }
 }
@@ -167,7 +178,7 @@ impl Display for Climb {
 mod tests {
     use super::*;
 
-    const NOTHING: Expected = Expected::Refused { says: &["newuidmap"], never: &["ext4"] };
+    const NOTHING: Expected = Expected::Refused { condition: None, says: &["newuidmap"], never: &["ext4"] };
 
     fn refused(doctor: &str, import: &str, left: &str) -> Vec<String> {
         let text = format!("@step doctor 5\n|{doctor}\n@step import 5\n|{import}\n@step left 0\n{left}");

@@ -16,18 +16,17 @@ pub(crate) fn climb_all() {
         return skip(&format!("no subordinate ids: {}", String::from_utf8_lossy(&mapped.stderr).trim()));
     }
     let dir = tempfile::Builder::new().prefix("gmh").tempdir_in("/var/tmp").unwrap();
-    let stage3 = crate::stage3(dir.path());
     let filter = dir.path().join("filter");
     let compiled = Command::new("cc").args(["-Wall", "-o"]).arg(&filter).arg(script("filter.c")).status().unwrap();
     assert!(compiled.success(), "filter.c does not compile");
-    let climbs: Vec<_> =
-        crate::hosts(Place::Here).into_iter().map(|host| (host, climb(host, dir.path(), &stage3, &filter))).collect();
+    let climbs: Vec<_> = crate::hosts(Place::Here).into_iter().map(|host| (host, climb(host, dir.path(), &filter))).collect();
     crate::judge(Place::Here, &climbs);
 }
 
-fn climb(host: &Host, dir: &Path, stage3: &Path, filter: &Path) -> Climb {
+fn climb(host: &Host, dir: &Path, filter: &Path) -> Climb {
     let place = dir.join("place");
     std::fs::create_dir(&place).unwrap();
+    let stage3 = crate::stage3(dir, host.expected.highest_owner());
     let output = Command::new(script("here"))
         .args(host.made.split_whitespace())
         .env_clear()

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::climb::Climb;
-use crate::table::{Host, Place};
+use crate::table::{Host, NOBODY, Place};
 use crate::{PROGRAM, script, skip};
 
 /// `image` ends with it where this host cannot have what a machine needs.
@@ -72,7 +72,7 @@ impl Image {
         }
         let list = scratch.path().join("hosts");
         std::fs::write(&list, lines).unwrap();
-        let stage3 = crate::stage3(scratch.path());
+        let stage3 = crate::stage3(scratch.path(), NOBODY);
         let output = Command::new(script("boot"))
             .arg(&self.dir)
             .args([&self.qemu, &self.vmlinuz, &self.initrd, PROGRAM])

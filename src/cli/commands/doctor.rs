@@ -48,7 +48,7 @@ pub(crate) fn refused(failure: &Failure) -> Outcome {
         found: failure.in_one_line(),
         remedy: Some(failure.remedies().join("; ")).filter(|remedy| !remedy.is_empty()),
     };
-    print_json(&Report { ready: false, isolation: None, checks: vec![check], rungs: Vec::new() })?;
+    print_json(&Report { ready: false, condition: None, isolation: None, checks: vec![check], rungs: Vec::new() })?;
     Ok(ExitCode::from(failure.kind().code()))
 }
 
@@ -84,7 +84,12 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
             rungs.row([rung.rung.to_string(), works.to_owned(), rung.lacks.clone().unwrap_or_default()]);
         }
         text = text.words("\n").words(&rungs.render());
-        print(text.words(if report.ready { "\nready: yes\n" } else { "\nready: no\n" }))?;
+        let ready = match (report.ready, &report.condition) {
+            (false, _) => "no".to_owned(),
+            (true, None) => "yes".to_owned(),
+            (true, Some(condition)) => format!("yes, {condition}"),
+        };
+        print(text.words(&format!("\nready: {ready}\n")))?;
     }
     Ok(if report.ready { ExitCode::SUCCESS } else { ExitCode::from(Kind::Host.code()) })
 }

@@ -13,10 +13,12 @@ pub(crate) fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
     let one = |hint: &str| vec![hint.to_owned()];
     match error {
         E::IdMap(error) => (Kind::Host, vec![id_map_hint(error)]),
-        E::UserNamespace { block: block @ Block::Processes, .. } | E::Namespaces { block: block @ Block::Processes, .. } => {
-            (Kind::Other, vec![block.remedy()])
+        E::UserNamespace { block: block @ Block::Processes, .. }
+        | E::Namespaces { block: block @ Block::Processes, .. }
+        | E::NestedNamespace { block: block @ Block::Processes, .. } => (Kind::Other, vec![block.remedy()]),
+        E::UserNamespace { block, .. } | E::Namespaces { block, .. } | E::NestedNamespace { block, .. } => {
+            (Kind::Host, vec![block.remedy(), doctor_hint()])
         }
-        E::UserNamespace { block, .. } | E::Namespaces { block, .. } => (Kind::Host, vec![block.remedy(), doctor_hint()]),
         E::HelperProgram { .. } if forbids_memfd() => (
             Kind::Host,
             one("`vm.memfd_noexec` is 2, which forbids programs in memory; as the administrator: `sysctl -w vm.memfd_noexec=1`"),
@@ -49,7 +51,7 @@ pub(crate) fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
                  add it to `/etc/passwd`, or start gentoomuch as root",
             ),
         ),
-        E::Proc { .. } | E::NestedNamespace { .. } | E::MapFailed { .. } => (Kind::Host, vec![doctor_hint()]),
+        E::Proc { .. } | E::MapFailed { .. } => (Kind::Host, vec![doctor_hint()]),
         E::CommandNotFound { .. } => (Kind::Usage, one("the `PATH` of the session is searched, not that of this host")),
         E::CommandNotExecutable { .. } => (Kind::Usage, Vec::new()),
         E::StandardDirectory { .. } => {

@@ -42,6 +42,13 @@ impl Parent {
         holding(&self.uids, uid).is_some() && holding(&self.gids, gid).is_some()
     }
 
+    /// What a session in a namespace with these ids has of them: all but the user that watches it.
+    pub(crate) fn of_session(&self) -> Self {
+        let (nested, _) = self.own().nested();
+        let extents = |ranges: &[IdRange]| ranges.iter().map(|range| (range.inside, range.count)).collect();
+        Self { uids: extents(&nested.uids), gids: extents(&nested.gids) }
+    }
+
     /// Every id as itself, as far as a Gentoo system needs them.
     pub(super) fn own(&self) -> IdMap {
         let own = |extents: &[(u32, u32)]| {
@@ -156,6 +163,14 @@ mod tests {
             assert_eq!(parent.split(&parent.own()).to_string(), pieces);
             assert!(parent.has(&parent.own()));
         }
+    }
+
+    #[test]
+    fn a_session_lacks_the_last_user() {
+        let few = parent("0 1005 1\n1 2262144 999\n", "0 1006 1\n1 2262144 999\n").of_session();
+        assert!(few.has_owner(998, 999) && !few.has_owner(999, 0) && !few.has_owner(0, 1000));
+        let whole = "0 0 4294967295\n";
+        assert!(parent(whole, whole).of_session().has_owner(65534, 65534));
     }
 
     #[test]
