@@ -330,6 +330,7 @@ fn artifact_metadata(
         "source_date_epoch": clamp,
         "gentoomuch": env!("CARGO_PKG_VERSION"),
         "isolation": state.origin.isolation().map_or_else(|| cx.launcher.isolation().to_string(), str::to_owned),
+        "rung": state.origin.isolation().map_or_else(|| Some(cx.launcher.isolation().rung()), |_| state.origin.rung()),
         "keep": options.keep,
         "leaves_out": exclusions::DEFAULT,
         "packer": PACKER,

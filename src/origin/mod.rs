@@ -33,6 +33,7 @@ use serde_json::{Map, Value};
 use crate::build_key::Inputs;
 use crate::portage::binpkgs::{PackageKey, PoolInputs};
 use crate::portage::emerge::default_opts::DefaultOpts;
+use crate::sandbox::{Isolation, Rung};
 
 pub use kinds::Kept;
 pub(crate) use kinds::{
@@ -190,6 +191,11 @@ impl Origin {
         };
         // Early versions did not record it.
         Some(isolation).filter(|isolation| !isolation.is_empty())
+    }
+
+    /// The kind of it; `None` if it is one that this version does not know.
+    pub fn rung(&self) -> Option<Rung> {
+        self.isolation()?.parse::<Isolation>().ok().map(Isolation::rung)
     }
 
     /// The ebuild trees; `None` if it does not record them, as a stage4.

@@ -151,6 +151,25 @@ impl fmt::Display for Isolation {
     }
 }
 
+/// It is none that this program records.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no isolation that is known here")]
+pub struct UnknownIsolation(String);
+
+/// As it was recorded.
+impl FromStr for Isolation {
+    type Err = UnknownIsolation;
+
+    fn from_str(text: &str) -> Result<Self, UnknownIsolation> {
+        let all = [false, true].into_iter().flat_map(|own_ids| {
+            [Proc::New, Proc::NewReadOnly, Proc::Shared]
+                .into_iter()
+                .flat_map(move |proc| [false, true].map(|scopes| Self { own_ids, proc, scopes }))
+        });
+        all.into_iter().find(|one| one.to_string() == text).ok_or_else(|| UnknownIsolation(text.to_owned()))
+    }
+}
+
 /// Whether the user id 0 of the first user namespace is among those of a session, whatever it is called here. It owns the files in
 /// `/proc/sys`; where it is not mapped, they seem to belong to the overflow id. If we cannot tell, root counts as that one.
 fn has_first_root(map: &IdMap) -> bool {
@@ -185,6 +204,7 @@ mod tests {
             ),
         ] {
             assert_eq!((isolation.rung(), isolation.to_string().as_str()), (rung, recorded));
+            assert_eq!(recorded.parse(), Ok(isolation));
         }
     }
 
@@ -193,6 +213,7 @@ mod tests {
         for rung in Rung::ALL {
             assert_eq!(rung.to_string().parse(), Ok(rung));
         }
+        assert!("all".parse::<Isolation>().is_err());
         let error = "own".parse::<Rung>().unwrap_err().to_string();
         assert_eq!(error, "there is no isolation `own`: it is one of `subordinate-ids`, `own-ids` and `shared-proc`");
     }

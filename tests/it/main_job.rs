@@ -77,7 +77,12 @@ fn the_artifact_is_signed_three_times_and_its_digests_agree() {
     let metadata: serde_json::Value = serde_json::from_slice(&fs::read(beside(&artifact, "json")).unwrap()).unwrap();
     assert_eq!(metadata["signed_by"], shared.key.as_str());
     assert_eq!(metadata["size"], fs::metadata(&artifact).unwrap().len());
-    assert!(metadata["isolation"].is_string() && metadata["origin"]["base"]["stage3"]["sha512"].is_string(), "{metadata}");
+    assert!(
+        metadata["isolation"].is_string()
+            && metadata["rung"].is_string()
+            && metadata["origin"]["base"]["stage3"]["sha512"].is_string(),
+        "{metadata}"
+    );
     assert!(metadata["packages"].to_string().contains("hello"), "{}", metadata["packages"]);
     assert_eq!(metadata["origin"]["inputs"]["definition"], "hello", "{metadata}");
     // One line for each entry of the archive, as its own listing has them.
