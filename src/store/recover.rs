@@ -115,14 +115,13 @@ impl Store {
         let mut found = Orphans::default();
         for entry in list(&self.path("sessions"))? {
             let Some(id) = entry.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<SessionId>().ok()) else { continue };
-            if session::read_record(&entry).is_some_and(|r| self.is_kept(&r)) {
+            if !self.is_over(&entry) {
                 continue;
             }
             let lock_path = entry.join("lock");
             let lock = lock::try_existing(&lock_path, &self.inner.command)?;
             // The session may have been suspended after we read its record and before we took its lock.
-            let kept = session::read_record(&entry).is_some_and(|r| self.is_kept(&r));
-            if !kept && (lock.is_some() || !lock_path.exists()) && entry.exists() {
+            if self.is_over(&entry) && (lock.is_some() || !lock_path.exists()) && entry.exists() {
                 found.sessions.push((id, lock));
             }
         }

@@ -261,6 +261,15 @@ impl Store {
             && record.boot_id == self.inner.boot_id
     }
 
+    /// Whether the session in `dir`, if nobody works in it, is to be removed. A record that is missing or garbled tells that it was never
+    /// finished, or that the machine lost power. One that cannot be read now (no descriptor free, a disk's error) tells nothing.
+    pub(super) fn is_over(&self, dir: &Path) -> bool {
+        match durable::read_json::<SessionRecord>(&dir.join("session.json")) {
+            Ok(record) => record.is_none_or(|record| !self.is_kept(&record)),
+            Err(error) => matches!(error, Error::Damaged { .. }),
+        }
+    }
+
     /// Brings everything that was written since `fs` was opened to the disk, and reports write-back errors.
     pub(super) fn sync(&self, fs: &OwnedFd) -> Result<()> {
         rustix::fs::syncfs(fs.as_fd()).map_err(|e| Error::WriteBack { path: self.root().to_owned(), source: e.into() })

@@ -430,7 +430,10 @@ impl Store {
                     report.findings.push(Finding::SessionWithoutState { session: record.id, state });
                 }
             } else if is_free(&path)? {
-                report.findings.push(Finding::Litter { path });
+                match super::durable::read_json::<session::SessionRecord>(&path.join("session.json")) {
+                    Err(error @ super::Error::Io(_)) => report.findings.push(unreadable(path.join("session.json"), &error)),
+                    _ => report.findings.push(Finding::Litter { path }),
+                }
             }
         }
         for path in super::durable::list(&self.path("tmp"))? {

@@ -50,6 +50,29 @@ fn a_session_is_suspended_where_no_file_can_be_made() {
 }
 
 #[test]
+fn a_session_whose_record_cannot_be_read_now_is_not_removed() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let session = store.session_create(None, Purpose::Stage, "key").unwrap();
+    let (id, record) = (session.id().clone(), session.path("session.json"));
+    session.suspend("interrupted").unwrap();
+    fs::set_permissions(&record, fs::Permissions::from_mode(0)).unwrap();
+    assert!(store.recover(&Nowhere).unwrap().is_nothing());
+    let report = store.verify().unwrap();
+    assert!(
+        matches!(&report.findings[..], [crate::store::verify::Finding::Unreadable { path, .. }] if *path == record),
+        "{:?}",
+        report.findings
+    );
+    fs::set_permissions(&record, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(*store.session_find_suspended("key").unwrap().unwrap().id(), id);
+    // Garbled, it is what a power cut leaves.
+    fs::write(&record, "{").unwrap();
+    store.recover(&Here).unwrap();
+    assert!(!record.exists());
+}
+
+#[test]
 fn what_cannot_become_a_layer_yet_is_suspended_if_it_is_worth_it() {
     for full in ["layers", "tmp", "states"] {
         for worth in [true, false] {
