@@ -51,8 +51,11 @@ impl Invocation {
     pub(crate) fn new(global: &Global, keeps_things: bool) -> Result<Self, Failure> {
         let progress = Arc::new(Progress::new(global));
         start_logging(global, &progress);
-        let cwd =
-            env::current_dir().map_err(|error| Failure::new(Kind::Other, error).about("cannot find the current directory"))?;
+        let cwd = env::current_dir().map_err(|error| {
+            Failure::new(Kind::Other, error)
+                .about("cannot find the current directory")
+                .hint("it was removed: `cd` to one that is there")
+        })?;
         let place = |flag: &Option<PathBuf>, xdg: &str, below_home: &str| -> Result<PathBuf, Failure> {
             if let Some(path) = flag {
                 return Ok(absolute(path, &cwd));

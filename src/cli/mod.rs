@@ -62,7 +62,7 @@ pub fn main() -> ExitCode {
     let outcome = outcome.map_err(|failure| if around_command { failure.around_command() } else { failure });
     match outcome {
         Ok(code) => code,
-        Err(failure) => report::print(&failure, &cli.global),
+        Err(failure) => report::print(&failure.some_hint(), &cli.global),
     }
 }
 

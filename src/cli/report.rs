@@ -183,6 +183,21 @@ impl Failure {
         }
     }
 
+    /// Adds a hint by what the system has said, if there is none that knows more.
+    pub(crate) fn some_hint(self) -> Self {
+        let is_asked_for = matches!(self.kind, Kind::Interrupted | Kind::ChangeNeeded);
+        if is_asked_for || !self.hints.is_empty() || self.in_one_line().contains("\n  hint: ") {
+            return self;
+        }
+        let general = match self.kind {
+            Kind::Config => "correct that line; `gentoomuch config check` looks at all of them",
+            Kind::Usage => "`--help` has examples",
+            _ => "`-vv` tells what was done before; if nothing there explains it, report it as a bug",
+        };
+        let hint = self.chain().find_map(by_errno).unwrap_or(general);
+        self.hint(hint)
+    }
+
     /// What could not be done, then each cause.
     fn causes(&self) -> Vec<String> {
         let mut words: Vec<String> = self.about.iter().cloned().collect();
@@ -241,6 +256,32 @@ fn lacks_processes(error: &(dyn Error + 'static)) -> bool {
         Some(error) => error.raw_os_error() == Some(libc::EAGAIN),
         None => error.to_string().ends_with(&format!("(os error {})", libc::EAGAIN)),
     }
+}
+
+/// What there is to do about an error of the system, in general.
+fn by_errno(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let (io, words) = (error.downcast_ref::<io::Error>(), error.to_string());
+    // Of what came from a helper process only the words are left.
+    let code = io.and_then(io::Error::raw_os_error).or_else(|| words.rsplit_once("(os error ")?.1.strip_suffix(')')?.parse().ok());
+    if io.is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+        return Some("the file is not what it should be: correct it, or restore it from a backup");
+    }
+    if words.contains("` is nested too deep") {
+        return Some("name a directory in it, and leave out the rest");
+    }
+    Some(match code? {
+        libc::ENOENT => "it is not there, or not any more: correct the path, or bring it back",
+        libc::EACCES | libc::EPERM => "`ls -ld` shows who may use it",
+        libc::EROFS => "the file system can only be read: remount it, or work elsewhere",
+        libc::ENOTDIR | libc::EISDIR => "a file has the name of a directory, or the other way round: move it away",
+        libc::ELOOP => "a symbolic link is where none may be: remove it",
+        libc::ENAMETOOLONG => "choose a shorter path",
+        libc::EMFILE | libc::ENFILE => "too many files are open: raise the limit, for example with `ulimit -n 4096`",
+        libc::EIO => {
+            "the disk cannot be read or written: `dmesg` says more; then look at the store with `gentoomuch store verify --deep`"
+        }
+        _ => return None,
+    })
 }
 
 /// `failure` in the form that is asked for: for one of several, before the command itself fails.

@@ -257,8 +257,18 @@ impl Attempt<'_> {
                 waiting.into_iter().filter(|one| found.iter().all(|other| other.process != one.process)).collect();
             found.extend(new);
         }
-        found
+        without_ourselves(found)
     }
+}
+
+/// We may have had the lock in another mode a moment ago. Who waits wants to know the others; where there are none, an embedding program
+/// is in its own way.
+fn without_ourselves(mut found: Vec<Holder>) -> Vec<Holder> {
+    let is_other = |holder: &Holder| u32::try_from(holder.process.pid).is_ok_and(|pid| pid != std::process::id());
+    if found.iter().any(is_other) {
+        found.retain(is_other);
+    }
+    found
 }
 
 /// Takes the lock at `path`. Others that wait for it see it as `name`.
@@ -425,6 +435,23 @@ mod tests {
         assert_eq!(is_held(&below).unwrap_err().to_string(), words);
         let held = try_existing(&path, "").unwrap();
         assert!(held.is_some() && try_existing(&path, "").unwrap().is_none() && is_held(&path).unwrap());
+    }
+
+    #[test]
+    fn who_waits_is_told_of_others() {
+        let holder = |pid: u32| Holder {
+            process: ProcessStamp { pid: pid.try_into().unwrap(), start_ticks: 0 },
+            command: pid.to_string(),
+            since: String::new(),
+        };
+        let (own, other) = (std::process::id(), std::process::id() + 1);
+        let told = |pids: &[u32]| {
+            let told: Vec<String> =
+                without_ourselves(pids.iter().copied().map(holder).collect()).into_iter().map(|one| one.command).collect();
+            told.join(" ")
+        };
+        assert_eq!(told(&[own, other]), other.to_string());
+        assert_eq!(told(&[own]), own.to_string());
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod shared;
 mod strace;
 mod tiny;
 mod traced;
+mod transcript;
 
 mod artifacts;
 mod binhost;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::child;
 use crate::host::{self, Testbed};
-use crate::place::{Place, Ran, copy, shipped_config};
+use crate::place::{Place, Ran, build_quickly, copy, shipped_config};
 use crate::shared::{BULK, small_world};
 
 /// A place of its own, whose tree has more packages, and two profiles, of which one has a builder.
@@ -51,6 +51,7 @@ fn world() -> Option<World> {
     let world = World { place: Place::new()? };
     let place = &world.place;
     copy(&shipped_config(), &place.config);
+    build_quickly(&place.config);
     for example in ["hello", "server", "container"] {
         fs::remove_dir_all(place.config.join("stage4.defines").join(example)).unwrap();
     }
@@ -149,10 +150,8 @@ fn every_profile_is_built_with_them(world: &World) {
     world.patch("slot/app-misc/scoped:3/x.patch", &brings("slot"));
     world.patch("gone/app-misc/scoped-9/x.patch", &brings("gone"));
     world.patch("aloof/app-misc/aloof/x.patch", &brings("aloof"));
-    let rows = world.compile(&["--all"], 6);
-    let mut expected = Vec::new();
-    for profile in ["one", "two"] {
-        for (patch, package, result) in [
+    let expected = |profile: &str| {
+        [
             ("aloof", "app-misc/aloof-1.0", "not-applied"),
             ("fix", "app-misc/broken-1.0", "built"),
             ("more", "app-misc/broken-1.0", "built"),
@@ -162,15 +161,19 @@ fn every_profile_is_built_with_them(world: &World) {
             ("any", "app-misc/scoped-3.0", "built"),
             ("slot", "app-misc/scoped-3.0", "built"),
             ("gone", "~app-misc/scoped-9", "no-version"),
-        ] {
-            expected.push([patch, package, profile, result].map(str::to_owned));
-        }
-    }
-    assert_eq!(rows, expected);
-    let text = place.run(&["patch", "compile", "fix", "gone", "--profile", "two"]).fails(6).text();
-    assert!(text.contains("gone   ~app-misc/scoped-9   two      no such version") && text.contains("1 of 2 rows"), "{text}");
+        ]
+        .map(|(patch, package, result)| [patch, package, profile, result].map(str::to_owned))
+    };
+    assert_eq!(world.compile(&["--all", "--profile", "one"], 6), expected("one"));
+    // For a profile without a builder of its own, one is built.
+    let [_, fix, more, ..] = expected("two");
+    assert_eq!(world.compile(&["fix", "more", "--profile", "two"], 0), [fix, more]);
+    // All of them, if none is named.
+    let of_both = [expected("one"), expected("two")].map(|[aloof, ..]| aloof);
+    assert_eq!(world.compile(&["aloof"], 6), of_both);
+    let text = place.run(&["patch", "compile", "aloof", "gone", "--profile", "two"]).fails(6).text();
+    assert!(text.contains("gone   ~app-misc/scoped-9   two      no such version") && text.contains("2 of 2 rows"), "{text}");
     place.run(&["patch", "compile", "fxi"]).fails(3).says("did you mean `fix`?");
-    assert_eq!(world.compile(&["fix", "more"], 0).len(), 2);
     assert_eq!(world.sessions(), 0);
 }
 

@@ -14,7 +14,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use crate::child;
 use crate::gpg::Gpg;
 use crate::host::{self, Testbed};
-use crate::place::{Place, Ran, copy, shipped_config};
+use crate::place::{Place, Ran, build_quickly, copy, shipped_config};
 
 static SHARED: OnceLock<Option<Shared>> = OnceLock::new();
 static USERS: Mutex<usize> = Mutex::new(0);
@@ -133,6 +133,7 @@ fn configure(place: &Place) {
     let keyring = Gpg::new();
     std::os::unix::fs::symlink(&keyring.home, place.path("gnupg")).unwrap();
     copy(&shipped_config(), &place.config);
+    build_quickly(&place.config);
     place.write(&format!("config/{SMALL_WORLD_HOOK}"), SMALL_WORLD);
     let key = keyring.key("Shared <shared@example.org>", "never");
     keyring.export(&key, &place.path("sign_key.asc"));

@@ -53,7 +53,9 @@ pub(crate) fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
         ),
         E::Proc { .. } | E::MapFailed { .. } => (Kind::Host, vec![doctor_hint()]),
         E::CommandNotFound { .. } => (Kind::Usage, one("the `PATH` of the session is searched, not that of this host")),
-        E::CommandNotExecutable { .. } => (Kind::Usage, Vec::new()),
+        E::CommandNotExecutable { .. } => {
+            (Kind::Usage, one("make it executable with `chmod +x`, or start its interpreter: `sh FILE`"))
+        }
         E::StandardDirectory { .. } => {
             (Kind::Usage, one("redirect it: from a file or `/dev/null`, or to a file or a pipe (`DIR/NAME` instead of `DIR`)"))
         }

@@ -1,0 +1,111 @@
+//! Errors, whole: each message of a command that a test expects to fail is compared with `transcripts/MODULE/TEST.txt`.
+//!
+//! `INSTA_UPDATE=always` writes that file. What differs from run to run is redacted.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::place::Ran;
+
+thread_local! {
+    /// How many messages of this test have been compared.
+    static SEEN: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Places and ids first, since they have numbers in them.
+static REDACTIONS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
+    let cache = regex::escape(crate::host::cache().to_str().unwrap());
+    let checkout = regex::escape(env!("CARGO_MANIFEST_DIR"));
+    let testbed =
+        std::env::var("GENTOOMUCH_TESTBED").map_or_else(|_| format!("{cache}/gentoomuch-testbed"), |dir| regex::escape(&dir));
+    [
+        (format!(r"{cache}/gentoomuch-it/(place of \d+|\d+-\d+ a place)"), "PLACE"),
+        (testbed, "TESTBED"),
+        // In names that no other run has.
+        (format!(r"\b{}\b", std::process::id()), "N"),
+        (checkout, "CHECKOUT"),
+        (r"/tmp/(gm|\.tmp)\w+".into(), "/tmp/NAME"),
+        (r"\b\d{8}T\d{6}Z".into(), "TIME"),
+        // Others may be at work in a shared place.
+        (r"\bprocess \d+ \(`[^`]*`\)(, process \d+ \(`[^`]*`\))*".into(), "PROCESSES"),
+        (r"\b20\d\d-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?Z?)?".into(), "TIME"),
+        (r"\b([0-9a-f]{8,}|[0-9A-F]{8,})\b".into(), "ID"),
+        (r"\b\d+(\.\d+)? ([KMGT]?i?B|bytes|ms|s|min)\b".into(), "N $2"),
+        (r"\b\d{4,}\b".into(), "N"),
+    ]
+    .map(|(pattern, word)| (Regex::new(&pattern).unwrap(), word))
+    .into()
+});
+
+/// The command, and what it said from its first error on. `None` if it said none: not all that fails is an error.
+fn redacted(ran: &Ran) -> Option<String> {
+    let begin = if ran.stderr.starts_with("error: ") { 0 } else { ran.stderr.find("\nerror: ")? + 1 };
+    let command = ran.what.lines().next().unwrap_or_default().replace(env!("CARGO_BIN_EXE_gentoomuch"), "gentoomuch");
+    let mut text = format!("$ {command}\n{}", &ran.stderr[begin..]);
+    // The place of a test that has chosen it elsewhere.
+    if let Some(place) = std::env::var_os("GENTOOMUCH_TEST_PLACE") {
+        text = text.replace(place.to_str().unwrap(), "PLACE");
+    }
+    for (pattern, word) in REDACTIONS.iter() {
+        text = pattern.replace_all(&text, *word).into_owned();
+    }
+    Some(without_output(&text))
+}
+
+/// A message without what is shown of a log, which belongs to Portage, make and the compiler.
+fn without_output(text: &str) -> String {
+    let is_output = |line: &&str| text.contains("the whole output is in") && line.starts_with("  ");
+    let mut lines: Vec<&str> =
+        text.lines().map(str::trim_end).map(|line| if is_output(&line) { "  OUTPUT" } else { line }).collect();
+    lines.dedup_by(|one, other| one == other && *one == "  OUTPUT");
+    lines.join("\n") + "\n"
+}
+
+/// Holds a message against the one that is kept.
+#[track_caller]
+pub(crate) fn compare(ran: &Ran) {
+    let thread = std::thread::current();
+    // A thread that a test has started itself has no name, and no order among others.
+    let Some((module, test)) = thread.name().and_then(|name| name.rsplit_once("::")) else { return };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/it/transcripts")
+        .join(module.replace("::", "/"))
+        .join(format!("{test}.txt"));
+    let Some(said) = redacted(ran) else { return };
+    // clap tells how a command is used; whoever interrupts one knows what to do.
+    let has_hint = ["hint: ", "\nUsage: ", "try '--help'", "\nerror: interrupted\n"].iter().any(|words| said.contains(words));
+    assert!(has_hint, "no hint in {ran}");
+    let at = SEEN.replace(SEEN.get() + 1);
+    let mut kept = read(&path);
+    if std::env::var_os("INSTA_UPDATE").is_some_and(|value| value == "always") {
+        kept.truncate(at);
+        kept.push(said);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, kept.join("\n")).unwrap();
+        return;
+    }
+    let expected = kept.get(at).map_or("", String::as_str);
+    assert!(said == expected, "{}, message {}:\n{expected}\nis now\n{said}\nin\n{ran}", path.display(), at + 1);
+}
+
+fn read(path: &PathBuf) -> Vec<String> {
+    let Ok(text) = std::fs::read_to_string(path) else { return Vec::new() };
+    let mut messages: Vec<String> = Vec::new();
+    for line in text.lines() {
+        if line.starts_with("$ ") {
+            messages.push(String::new());
+        }
+        let message = messages.last_mut().expect("a transcript begins with `$ `");
+        message.push_str(line);
+        message.push('\n');
+    }
+    // An empty line is between two.
+    let last = messages.len().saturating_sub(1);
+    for message in &mut messages[..last] {
+        message.pop();
+    }
+    messages
+}
