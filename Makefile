@@ -16,10 +16,10 @@ demo: ## a verified stage3 becomes a builder and then a signed stage4 (STAGE3=am
 test: ## every gate: format, lints, documentation, licences, tests
 	@scripts/test
 
-test-long: ## what takes longer: all end-to-end tests on each Portage of the testbed, hosts in virtual machines, kills, more fuzzing
+test-long: ## what takes longer: all end-to-end tests on each Portage of the testbed, hosts in virtual machines, kills, faults, a crowd, more fuzzing
 	@scripts/test-long
 
-test-faults: ## 400 calls of each command failing or the last one (FAULTS=400), each followed by a normal run
+test-faults: ## 250 calls of each command failing or the last one (FAULTS=250), and 510 power cuts, each followed by a normal run
 	@scripts/faults
 
 fuzz: ## everything that is read, fuzzed, FUZZ_SECS (60) seconds each

@@ -260,10 +260,11 @@ impl Store {
         self.with_ballast(|| {
             let area = self.temp_area()?;
             durable::write_unsynced_json(&area.path().join(MARK), &())?;
-            // In the order of a removal: names, then what they lead to.
-            for name in ["refs", "sessions", "states", "layers", "trees"] {
+            // In the order of a removal: names, then what they lead to. Last what others have left in `tmp/`, and we ourselves if the disk was
+            // full half-way: its files have mapped owners, too, so only a task can remove them.
+            for name in ["refs", "sessions", "states", "layers", "trees", "tmp"] {
                 let dir = self.path(name);
-                for path in list(&dir)? {
+                for path in list(&dir)?.into_iter().filter(|path| path != area.path()) {
                     let file = path.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
                     rename(&path, &area.path().join(format!("{name}-{file}")))?;
                 }

@@ -13,6 +13,8 @@
 //! ```
 #![expect(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, reason = "tables are the result, and tests may panic")]
 
+mod cases;
+mod crowd;
 mod ending;
 mod full;
 mod injected;
@@ -97,6 +99,18 @@ fn who_only_looks_needs_no_writable_file_system() {
 }
 
 #[test]
+fn everything_goes_in_one_run_although_the_disk_is_full_half_way() {
+    let _turn = turn();
+    if !able() {
+        return;
+    }
+    if std::process::Command::new("strace").arg("-V").output().is_err() {
+        return skip("there is no strace");
+    }
+    injected::everything_goes_at_once();
+}
+
+#[test]
 fn a_call_that_fails_or_is_the_last_one_loses_nothing() {
     let _turn = turn();
     if !able() {
@@ -106,6 +120,28 @@ fn a_call_that_fails_or_is_the_last_one_loses_nothing() {
         return skip("there is no strace");
     }
     injected::all();
+}
+
+#[test]
+#[ignore = "long: each point takes seconds"]
+fn a_call_that_fails_beside_portage_loses_nothing() {
+    let _turn = turn();
+    if !able() {
+        return;
+    }
+    if std::process::Command::new("strace").arg("-V").output().is_err() {
+        return skip("there is no strace");
+    }
+    injected::beside_portage();
+}
+
+#[test]
+#[ignore = "long: ten minutes"]
+fn a_crowd_of_commands_loses_no_name_and_nobody_waits_for_ever() {
+    let _turn = turn();
+    if able() {
+        crowd::all();
+    }
 }
 
 /// One test, since making what they work on takes minutes.

@@ -133,6 +133,7 @@ fn archive() -> (Vec<u8>, String) {
     packing.entry("bin", tar::EntryType::Symlink, 0o777, (0, 0), b"usr/bin");
     packing.entry("usr/bin/su", tar::EntryType::Regular, 0o4711, (0, 0), b"set-id");
     packing.entry("var/lib/portage", tar::EntryType::Directory, 0o2775, (250, 250), b"");
+    packing.entry("var/lib/portage/world", tar::EntryType::Regular, 0o644, (250, 250), b"world");
     for number in 0..FILES {
         if number % 100 == 0 {
             packing.entry(&format!("usr/lib/{}", number / 100), tar::EntryType::Directory, 0o755, (0, 0), b"");

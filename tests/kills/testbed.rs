@@ -9,6 +9,7 @@ use crate::skip;
 #[derive(Debug)]
 pub(crate) struct Testbed {
     pub(crate) place: Place,
+    pub(crate) stage3: PathBuf,
 }
 
 /// What is of no use in an artifact that is only exported again and again: nine tenths of it.
@@ -46,7 +47,7 @@ impl Testbed {
         }
         place.configure("stage4.defines/exported/packages", "");
         place.configure("stage4.defines/emerged/packages", "app-misc/slow\n");
-        let testbed = Self { place };
+        let testbed = Self { place, stage3 };
         testbed.place.run(&["stage", "build", "exported", "--format", "tar.zst", "--no-sign"]);
         testbed.place.all_is_clean();
         Some(testbed)
