@@ -30,7 +30,7 @@ use crate::progress::Event;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::store::StateId;
 use crate::store::tasks::{REMOVE_TREE, RemoveInput};
-use crate::{beneath, context, copy_tree, store};
+use crate::{beneath, context, copy_tree, durable, store};
 
 /// Copies out of a build state. Input: [`CopyInput`] and a descriptor to write to; output: [`CopyAnswer`].
 const COPY_OUT: &str = "history.copy-out";
@@ -105,7 +105,7 @@ pub(crate) fn copy_out(cx: &Context<'_>, options: CopyOptions) -> Result<CopiedO
     Ok(CopiedOut { state: state.id, to, copied })
 }
 
-/// Copies to a temporary name, then renames the copy.
+/// Copies to a temporary name, then renames the copy. It is on the disk before it has its name, or a power cut could leave an empty file.
 fn copy_into(
     cx: &Context<'_>,
     named: &str,
@@ -118,8 +118,9 @@ fn copy_into(
     remove_leftovers(cx, &opened, dir);
     let target: OwnedFd = opened.try_clone().map_err(Error::io("open", dir))?.into();
     let outcome = copy_task(cx, named, &input(Some(unfinished.clone())), target).and_then(|copied| {
+        durable::sync_tree(dir)?;
         match rustix::fs::renameat_with(&opened, &unfinished, &opened, name, RenameFlags::NOREPLACE) {
-            Ok(()) => Ok(copied),
+            Ok(()) => durable::sync_dir(dir).map(|()| copied).map_err(Into::into),
             // Somebody created it since we looked.
             Err(rustix::io::Errno::EXIST) => Err(Error::Exists(dir.join(name))),
             Err(errno) => Err(Error::io("create", dir.join(name))(errno.into())),

@@ -45,6 +45,8 @@ fn what_small_commands_have_told_is_on_the_disk() {
     ] {
         durable(place, args, &mut all);
     }
+    place.write("out/mine", "");
+    durable(place, &["cp", "profile/third/upstream:/usr/bin/tool", "out/tool"], &mut all);
     place.write("tree/profiles/repo_name", "gentoo\n");
     durable(place, &["sync", "--from", "tree"], &mut all);
     assert_eq!(all, BTreeSet::new());
