@@ -33,7 +33,7 @@ fn cache() -> PathBuf {
 }
 
 /// What boots.
-struct Image {
+pub(crate) struct Image {
     dir: PathBuf,
     qemu: String,
     vmlinuz: String,
@@ -42,7 +42,7 @@ struct Image {
 
 impl Image {
     /// Said aloud, where there is none for this kernel.
-    fn new(place: Place) -> Option<Self> {
+    pub(crate) fn new(place: Place) -> Option<Self> {
         let dir = cache();
         std::fs::create_dir_all(&dir).unwrap();
         let output = Command::new(script("image")).arg(&dir).stdin(Stdio::null()).output().unwrap();
@@ -65,18 +65,24 @@ impl Image {
 
     /// What the machine wrote, with these hosts one after the other.
     fn boot(&self, hosts: &[&Host]) -> String {
-        let scratch = tempfile::tempdir_in(&self.dir).unwrap();
         let mut lines = String::new();
         for host in hosts {
             let _ = writeln!(lines, "{}\t{}", host.name, host.made);
         }
-        let list = scratch.path().join("hosts");
+        self.boot_with(&lines, &[])
+    }
+
+    /// What the machine wrote that has these lines on its first disk; `more` for `boot`.
+    pub(crate) fn boot_with(&self, lines: &str, more: &[&str]) -> String {
+        let scratch = tempfile::tempdir_in(&self.dir).unwrap();
+        let list = scratch.path().join("lines");
         std::fs::write(&list, lines).unwrap();
         let stage3 = crate::stage3(scratch.path(), NOBODY);
         let output = Command::new(script("boot"))
             .arg(&self.dir)
             .args([&self.qemu, &self.vmlinuz, &self.initrd, PROGRAM])
             .args([&stage3, &list])
+            .args(more)
             .stdin(Stdio::null())
             .output()
             .unwrap();

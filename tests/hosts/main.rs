@@ -6,10 +6,12 @@
 //! climb      what one climb of the ladder printed, and how that differs from the table
 //! here       hosts made of this one, for one process: a container's ids, masked /proc, seccomp
 //! machines   hosts in virtual machines, with Debian's kernels and an initrd of ours
+//! cuts       power cuts, in a virtual machine for each file system
 //! record     what came of it, as target/hosts/*.json
 //!
 //! stage3 ladder here filter.c    scripts: the tiny stage3, the ladder, the making of a host from this one
 //! image guest boot directory.c   scripts: kernels and initrds, the machine's PID 1, its start
+//! power replay.c                 what is done and looked at there; the replay of a log of writes
 //! ```
 //!
 //! `make test` climbs where no machine is needed; `make test-long` boots them. `GENTOOMUCH_HOSTS_ONLY=WORD,WORD` takes the hosts whose
@@ -17,6 +19,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, reason = "the outcome is printed, and tests may panic")]
 
 mod climb;
+mod cuts;
 mod here;
 mod machines;
 mod record;
@@ -86,6 +89,13 @@ fn judge(place: Place, climbs: &[(&'static Host, Climb)]) {
 fn hosts_made_of_this_one() {
     let _turn = turn();
     here::climb_all();
+}
+
+#[test]
+#[ignore = "long: virtual machines whose power is cut"]
+fn a_power_cut_loses_nothing() {
+    let _turn = turn();
+    cuts::all();
 }
 
 #[test]
