@@ -209,6 +209,8 @@ pub(crate) fn export(cx: &Context<'_>, name: &str, target: Target, state: &State
     let made = export_into(cx, &staging, name, &target, &wanted, before).and_then(|(mut artifact, files)| {
         put_in_place(&dir, &staging, &target.file_name, &files)?;
         fs::remove_dir_all(&staging).map_err(Error::io("remove", &staging))?;
+        // A power cut could bring it back, and nobody else would remove it: found on btrfs.
+        durable::sync_dir(&dir)?;
         artifact.path = path;
         Ok(artifact)
     });
