@@ -100,7 +100,7 @@ static void points(uint64_t count) {
 		fprintf(stderr, "nothing is marked in %" PRIu64 " entries\n", super.entries);
 		exit(1);
 	}
-	fprintf(stderr, "%" PRIu64 " of %" PRIu64 " points in %" PRIu64 " entries\n", count, until, super.entries);
+	fprintf(stderr, "@points %" PRIu64 " of %" PRIu64 " points in %" PRIu64 " entries\n", count, until, super.entries);
 	/* Spread over all of them; every other one with a part of what comes next. */
 	for (uint64_t i = 0; i < count; i++) {
 		uint64_t which = (i * until + next() % until) / count;
