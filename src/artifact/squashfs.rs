@@ -19,6 +19,8 @@ use crate::path_error::OfFile as _;
 use crate::terminal_text::sanitize;
 
 const PROGRAM: &str = "mksquashfs";
+/// For its caches; by default it takes a quarter of the memory of the machine.
+const MEMORY: &str = "128M";
 /// Where `mksquashfs` is looked for.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const LAST_LINES: usize = 8;
@@ -57,7 +59,7 @@ pub(crate) fn write_squashfs(
         .envs([("PATH", SEARCH_PATH), ("LC_ALL", "C"), ("SOURCE_DATE_EPOCH", &clamp.max(0).to_string())])
         .arg("-")
         .arg(image)
-        .args(["-tar", "-noappend", "-no-progress", "-quiet", "-exit-on-error", "-xattrs", "-comp", "zstd"])
+        .args(["-tar", "-noappend", "-no-progress", "-quiet", "-exit-on-error", "-xattrs", "-comp", "zstd", "-mem", MEMORY])
         .args(["-root-mode", "755", "-root-uid", "0", "-root-gid", "0"])
         .args(["-processors", &cx.settings.processors.max(1).to_string()])
         .stdin(Stdio::piped())
