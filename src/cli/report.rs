@@ -190,8 +190,8 @@ impl Failure {
             return self;
         }
         let general = match self.kind {
-            Kind::Config => "correct that line; `gentoomuch config check` looks at all of them",
-            Kind::Usage => "`--help` has examples",
+            Kind::Config => "correct it; `gentoomuch config check` looks at the whole directory",
+            Kind::Usage => "`gentoomuch COMMAND --help` has examples",
             _ => "`-vv` tells what was done before; if nothing there explains it, report it as a bug",
         };
         let hint = self.chain().find_map(by_errno).unwrap_or(general);
@@ -270,7 +270,7 @@ fn by_errno(error: &(dyn Error + 'static)) -> Option<&'static str> {
         return Some("name a directory in it, and leave out the rest");
     }
     Some(match code? {
-        libc::ENOENT => "it is not there, or not any more: correct the path, or bring it back",
+        libc::ENOENT => "correct the path, or bring back what was there",
         libc::EACCES | libc::EPERM => "`ls -ld` shows who may use it",
         libc::EROFS => "the file system can only be read: remount it, or work elsewhere",
         libc::ENOTDIR | libc::EISDIR => "a file has the name of a directory, or the other way round: move it away",

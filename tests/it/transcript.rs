@@ -55,9 +55,10 @@ fn redacted(ran: &Ran) -> Option<String> {
     Some(without_output(&text))
 }
 
-/// A message without what is shown of a log, which belongs to Portage, make and the compiler.
+/// A message without what is shown of a log or of a program's output, which belongs to Portage, make, the compiler, git or rsync.
 fn without_output(text: &str) -> String {
-    let is_output = |line: &&str| text.contains("the whole output is in") && line.starts_with("  ");
+    let is_of_others = text.contains("the whole output is in") || text.contains("` failed with exit status");
+    let is_output = |line: &&str| is_of_others && line.starts_with("  ");
     let mut lines: Vec<&str> =
         text.lines().map(str::trim_end).map(|line| if is_output(&line) { "  OUTPUT" } else { line }).collect();
     lines.dedup_by(|one, other| one == other && *one == "  OUTPUT");

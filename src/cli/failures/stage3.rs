@@ -27,6 +27,8 @@ impl From<KeysError> for Failure {
             KeysError::Write { .. } => Kind::Other,
             _ => Kind::Config,
         };
-        Self::new(kind, error)
+        let known =
+            matches!(error, KeysError::NoSuchKey { .. }).then(|| "`gentoomuch keys ls` lists those that there are".to_owned());
+        Self::new(kind, error).hints(known)
     }
 }

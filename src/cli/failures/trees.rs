@@ -84,7 +84,7 @@ impl From<trees::Error> for Failure {
                 "`gentoomuch sync` fetches the trees that the configuration names, `gentoomuch sync --from SOURCE` any \
                     other",
             ),
-            E::NotATree { .. } => Self::new(Kind::Usage, error),
+            E::NotATree { .. } => Self::new(Kind::Usage, error).hint("name the address of an ebuild repository, or of its archive"),
             E::Repository(_) => Self::new(Kind::Other, error).hint("fetch the tree again with `gentoomuch sync`"),
             E::Unpack { .. } => Self::new(Kind::Other, error),
             E::Lock { .. } => Self::new(Kind::Other, error).hint("leave out `--no-wait` to wait for the other command"),
@@ -97,7 +97,11 @@ impl From<program::Error> for Failure {
         use program::Error as E;
         let (kind, hint, lines) = match &error {
             E::NotInstalled { program } => (Kind::Other, Some(format!("install {}", program.shown())), Vec::new()),
-            E::Failed { last_lines, .. } => (Kind::Other, None, last_lines.clone()),
+            E::Failed { last_lines, .. } => (
+                Kind::Other,
+                Some("the lines above are its own: correct the cause, and repeat the command".to_owned()),
+                last_lines.clone(),
+            ),
             E::Run { .. } => (Kind::Other, Some("see whether it runs in a shell with `--version`".to_owned()), Vec::new()),
             E::Interrupted => (Kind::Interrupted, None, Vec::new()),
         };
