@@ -132,7 +132,9 @@ pub(crate) const HOSTS: &[Host] = &[
     // Its files have no attributes of the user's there, and no layer can lie in memory.
     host("tmpfs before Linux 6.6", OLDER, "on tmpfs", refused(&["tmpfs"], &["in memory"])),
     host("vfat", NEWER, "on vfat", refused(&["vfat", "/var/tmp"], &[])),
-    host("NFS home", MACHINES, "on nfs", refused(&["nfs", "/var/tmp"], &[])),
+    host("NFS home", NEWER, "on nfs", refused(&["nfs", "/var/tmp"], &[])),
+    // The rest of that machine is in memory.
+    host("NFS home, and no disk", OLDER, "on nfs", refused(&["nfs", "ask the administrator"], &["/var/tmp"])),
     host("NFS home, data directory on a disk", MACHINES, "on nfs && data_on_disk", Expected::Works),
     host(
         "userns_clone=0",

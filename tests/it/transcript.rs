@@ -25,11 +25,14 @@ static REDACTIONS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (format!(r"{cache}/gentoomuch-it/(place of \d+|\d+-\d+ a place)"), "PLACE"),
         (testbed, "TESTBED"),
         // In names that no other run has.
-        (format!(r"\b{}\b", std::process::id()), "N"),
+        (format!(r"(^|[^0-9]){}\b", std::process::id()), "${1}N"),
+        // Others may be at work in a shared place, and have made some.
+        (r"(?m)^hint: there are: .*$".into(), "hint: there are: NAMES"),
+        (r"(?m)(^  build state .*\n)+".into(), "  build state NAMES\n"),
         (checkout, "CHECKOUT"),
         (r"/tmp/(gm|\.tmp)\w+".into(), "/tmp/NAME"),
-        (r"\b\d{8}T\d{6}Z".into(), "TIME"),
-        // Others may be at work in a shared place.
+        // Of two in one second, the later one has a number.
+        (r"\b\d{8}T\d{6}Z(-\d+)?".into(), "TIME"),
         (r"\bprocess \d+ \(`[^`]*`\)(, process \d+ \(`[^`]*`\))*".into(), "PROCESSES"),
         (r"\b20\d\d-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?Z?)?".into(), "TIME"),
         (r"\b([0-9a-f]{8,}|[0-9A-F]{8,})\b".into(), "ID"),

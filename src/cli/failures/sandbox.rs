@@ -69,14 +69,20 @@ pub(crate) fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
             (Kind::Emerge, vec![format!("set another limit, or `none`, with `--{name}` or a line `{name}` in `env/limits`")])
         }
         E::Died { .. } => (Kind::Other, one("somebody killed it, or the machine ran out of memory")),
-        E::Task { failure, .. } => match failure.kind.as_str() {
-            "archive-changed" | "archive-refused" => (Kind::Verification, Vec::new()),
-            "archive-damaged" => (Kind::Verification, one("fetch the file again")),
-            "archive-unmapped-owner" => {
-                (Kind::Host, one("ask the administrator for 65536 subordinate ids; in a container, start it with 65536 ids"))
-            }
-            _ => (Kind::Other, Vec::new()),
-        },
+        E::Task { failure, .. } => task_words(&failure.kind),
+        _ => (Kind::Other, Vec::new()),
+    }
+}
+
+/// The same of a task that failed in the id map, by what it says has failed.
+fn task_words(kind: &str) -> (Kind, Vec<String>) {
+    match kind {
+        "archive-changed" | "archive-refused" => (Kind::Verification, Vec::new()),
+        "archive-damaged" => (Kind::Verification, vec!["fetch the file again".to_owned()]),
+        "archive-unmapped-owner" => (
+            Kind::Host,
+            vec!["ask the administrator for 65536 subordinate ids; in a container, start it with 65536 ids".to_owned()],
+        ),
         _ => (Kind::Other, Vec::new()),
     }
 }
