@@ -418,6 +418,7 @@ mod tests {
 
     /// By the parser of `AppArmor`, without a kernel that has it. Its version 4 was the first with the rule.
     #[test]
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
     fn the_profile_is_one_that_is_understood() {
         let search: Vec<PathBuf> = std::env::var_os("PATH").iter().flat_map(std::env::split_paths).collect();
         let Some(parser) = find_program("apparmor_parser", &[search, vec!["/usr/sbin".into(), "/sbin".into()]].concat()) else {

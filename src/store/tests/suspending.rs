@@ -56,7 +56,7 @@ fn a_session_whose_record_cannot_be_read_now_is_not_removed() {
     let session = store.session_create(None, Purpose::Stage, "key").unwrap();
     let (id, record) = (session.id().clone(), session.path("session.json"));
     session.suspend("interrupted").unwrap();
-    fs::set_permissions(&record, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&record, fs::Permissions::from_mode(0o0)).unwrap();
     assert!(store.recover(&Nowhere).unwrap().is_nothing());
     let report = store.verify().unwrap();
     assert!(
