@@ -26,8 +26,8 @@ static REDACTIONS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (testbed, "TESTBED"),
         // In names that no other run has.
         (format!(r"(^|[^0-9]){}\b", std::process::id()), "${1}N"),
-        // Others may be at work in a shared place, and have made some.
-        (r"(?m)^hint: there are: .*$".into(), "hint: there are: NAMES"),
+        // Others may be at work in a shared place, and have made some, or not.
+        (r"(?m)^hint: there are(: .*| none)\n".into(), ""),
         (r"(?m)(^  build state .*\n)+".into(), "  build state NAMES\n"),
         (checkout, "CHECKOUT"),
         (r"/tmp/(gm|\.tmp)\w+".into(), "/tmp/NAME"),
@@ -80,7 +80,7 @@ pub(crate) fn compare(ran: &Ran) {
         .join(format!("{test}.txt"));
     let Some(said) = redacted(ran) else { return };
     // clap tells how a command is used; whoever interrupts one knows what to do.
-    let has_hint = ["hint: ", "\nUsage: ", "try '--help'", "\nerror: interrupted\n"].iter().any(|words| said.contains(words));
+    let has_hint = ["hint: ", "\nUsage: ", "try '--help'", "\nerror: interrupted\n"].iter().any(|words| ran.stderr.contains(words));
     assert!(has_hint, "no hint in {ran}");
     let at = SEEN.replace(SEEN.get() + 1);
     let mut kept = read(&path);
