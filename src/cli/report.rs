@@ -191,7 +191,7 @@ impl Failure {
         }
         let general = match self.kind {
             Kind::Config => "correct it; `gentoomuch config check` looks at the whole directory",
-            Kind::Usage => "`gentoomuch COMMAND --help` has examples",
+            Kind::Usage => "with `--help`, the command shows examples",
             _ => "`-vv` tells what was done before; if nothing there explains it, report it as a bug",
         };
         let hint = self.chain().find_map(by_errno).unwrap_or(general);
