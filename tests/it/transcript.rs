@@ -92,7 +92,12 @@ pub(crate) fn compare(ran: &Ran) {
         return;
     }
     let expected = kept.get(at).map_or("", String::as_str);
-    assert!(said == expected, "{}, message {}:\n{expected}\nis now\n{said}\nin\n{ran}", path.display(), at + 1);
+    assert!(
+        said == expected,
+        "{}, message {}:\n{expected}\nis now\n{said}\nin\n{ran}\nINSTA_UPDATE=always writes it",
+        path.display(),
+        at + 1
+    );
 }
 
 fn read(path: &PathBuf) -> Vec<String> {
