@@ -203,10 +203,10 @@ impl Invocation {
         env::var(name).is_ok_and(|value| value == "true")
     }
 
-    /// Prints several failures, before the command fails because of them.
-    pub(crate) fn say_all(&self, failures: &[Failure]) {
+    /// Prints several failures, each with what the only one would have, before the command fails because of them.
+    pub(crate) fn say_all(&self, failures: Vec<Failure>) {
         for failure in failures {
-            self.progress.write(&crate::cli::report::rendered(failure, &self.global));
+            self.progress.write(&crate::cli::report::rendered(failure.space_hint(&self.places.data), &self.global));
         }
     }
 

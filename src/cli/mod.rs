@@ -51,7 +51,7 @@ pub fn main() -> ExitCode {
     if let (Err(failure), Command::Doctor(args)) = (&invocation, &cli.command)
         && args.is_json()
     {
-        return commands::doctor::refused(failure).unwrap_or_else(|failure| report::print(&failure, &cli.global));
+        return commands::doctor::refused(failure).unwrap_or_else(|failure| report::print(failure, &cli.global));
     }
     let outcome = invocation.and_then(|invocation| {
         let outcome = commands::run(cli.command, &invocation);
@@ -62,7 +62,7 @@ pub fn main() -> ExitCode {
     let outcome = outcome.map_err(|failure| if around_command { failure.around_command() } else { failure });
     match outcome {
         Ok(code) => code,
-        Err(failure) => report::print(&failure.some_hint(), &cli.global),
+        Err(failure) => report::print(failure, &cli.global),
     }
 }
 

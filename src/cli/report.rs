@@ -184,7 +184,7 @@ impl Failure {
     }
 
     /// Adds a hint by what the system has said, if there is none that knows more.
-    pub(crate) fn some_hint(self) -> Self {
+    fn some_hint(self) -> Self {
         let is_asked_for = matches!(self.kind, Kind::Interrupted | Kind::ChangeNeeded);
         if is_asked_for || !self.hints.is_empty() || self.in_one_line().contains("\n  hint: ") {
             return self;
@@ -284,8 +284,9 @@ fn by_errno(error: &(dyn Error + 'static)) -> Option<&'static str> {
     })
 }
 
-/// `failure` in the form that is asked for: for one of several, before the command itself fails.
-pub(crate) fn rendered(failure: &Failure, global: &Global) -> Text {
+/// `failure` in the form that is asked for, with a hint in any case: for one of several, before the command itself fails.
+pub(crate) fn rendered(failure: Failure, global: &Global) -> Text {
+    let failure = failure.some_hint();
     match global.log_format {
         LogFormat::Text => failure.render(global.color.enabled(io::stderr().is_terminal())),
         LogFormat::Json => failure.render_json(),
@@ -293,14 +294,15 @@ pub(crate) fn rendered(failure: &Failure, global: &Global) -> Text {
 }
 
 /// Prints `failure` on standard error and says which code to exit with.
-pub(crate) fn print(failure: &Failure, global: &Global) -> ExitCode {
+pub(crate) fn print(failure: Failure, global: &Global) -> ExitCode {
     // A closed pipe on standard output (`gentoomuch store ls | head`) is the reader's decision, not an error.
     let closed_pipe = failure.error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
     if closed_pipe {
         return ExitCode::SUCCESS;
     }
+    let code = failure.kind.code();
     screen::err(&rendered(failure, global));
-    ExitCode::from(failure.kind.code())
+    ExitCode::from(code)
 }
 
 /// A command line that clap refuses, or a help text. What is refused is repeated, so only help gets clap's own styles.

@@ -250,7 +250,7 @@ fn fetch(args: &FetchArgs, invocation: &Invocation) -> Outcome {
         table::print(&text)?;
     }
     let last = failures.pop();
-    invocation.say_all(&failures);
+    invocation.say_all(failures);
     last.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 

@@ -216,14 +216,14 @@ fn outcome(invocation: &Invocation, report: &mut PipelineReport) -> CommandOutco
     let mut failures: Vec<Failure> =
         failures.map(|(id, error)| Failure::from(error).about(format!("cannot build `{id}`"))).collect();
     if interrupted {
-        invocation.say_all(&failures);
+        invocation.say_all(failures);
         return Err(Failure::message(Kind::Interrupted, "interrupted").hint("repeat the command to go on where it stopped"));
     }
     if failures.len() < 2 && skipped + not_begun == 0 {
         return failures.pop().map_or(Ok(ExitCode::SUCCESS), Err);
     }
-    invocation.say_all(&failures);
     let kind = if failures.iter().any(|failure| failure.is(Kind::Emerge)) { Kind::Emerge } else { failures[0].kind() };
+    invocation.say_all(failures);
     let mut words = vec![format!("{failed} of {all} nodes failed")];
     words.extend((skipped > 0).then(|| format!("{skipped} that need them were skipped")));
     words.extend((not_begun > 0).then(|| format!("{not_begun} did not start")));
