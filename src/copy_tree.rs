@@ -133,6 +133,13 @@ pub(crate) enum TreeError {
     },
 }
 
+impl TreeError {
+    /// What a task says that fails with it: the program has a hint for some.
+    pub(crate) fn task_kind(&self) -> &'static str {
+        if matches!(self, Self::Depth { .. }) { "too-deep" } else { "copy" }
+    }
+}
+
 /// The kind of an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {

@@ -192,6 +192,7 @@ impl Failure {
         let general = match self.kind {
             Kind::Config => "correct it; `gentoomuch config check` looks at the whole directory",
             Kind::Usage => "with `--help`, the command shows examples",
+            Kind::Verification => "do not use it: get it again, from a place that you trust",
             _ => "`-vv` tells what was done before; if nothing there explains it, report it as a bug",
         };
         let hint = self.chain().find_map(by_errno).unwrap_or(general);
@@ -265,9 +266,6 @@ fn by_errno(error: &(dyn Error + 'static)) -> Option<&'static str> {
     let code = io.and_then(io::Error::raw_os_error).or_else(|| words.rsplit_once("(os error ")?.1.strip_suffix(')')?.parse().ok());
     if io.is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) {
         return Some("the file is not what it should be: correct it, or restore it from a backup");
-    }
-    if words.contains("` is nested too deep") {
-        return Some("name a directory in it, and leave out the rest");
     }
     Some(match code? {
         libc::ENOENT => "correct the path, or bring back what was there",
@@ -366,6 +364,19 @@ fn exit_as_bug() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_of_several_failures_has_a_hint() {
+        let global = Cli::try_parse_from(["gentoomuch", "doctor", "--color", "never"]).unwrap().global;
+        let said = |failure: Failure| rendered(failure, &global).as_str().to_owned();
+        let failure = |kind| Failure::message(kind, "no");
+        assert_eq!(said(failure(Kind::Usage)), "error: no\nhint: with `--help`, the command shows examples\n");
+        assert!(!said(failure(Kind::Verification)).contains("bug"));
+        let read_only = Failure::new(Kind::Other, io::Error::from_raw_os_error(libc::EROFS)).about("cannot write");
+        assert!(said(read_only).ends_with("\nhint: the file system can only be read: remount it, or work elsewhere\n"));
+        assert_eq!(said(failure(Kind::Config).hint("so")), "error: no\nhint: so\n");
+        assert_eq!(said(failure(Kind::Interrupted)), "error: no\n");
+    }
 
     #[test]
     fn a_command_without_dashes_is_shown_with_them() {

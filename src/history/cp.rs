@@ -236,7 +236,7 @@ fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, Task
         Some(name) => copy_tree::copy(from, target.as_fd(), name.as_bytes(), copy_tree::Keep::All, &mut tell),
         None => copy_tree::stream(from, target, &mut tell),
     };
-    let answer = CopyAnswer::Copied(copied.map_err(|error| TaskFailure::of("copy", &error))?);
+    let answer = CopyAnswer::Copied(copied.map_err(|error| TaskFailure::of(error.task_kind(), &error))?);
     serde_json::to_value(answer).map_err(|error| TaskFailure::of("copy", &error))
 }
 

@@ -231,7 +231,8 @@ pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
 
 fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
     let input: CompareInput = context.input_as()?;
-    let failed = |error: &CompareError| TaskFailure::of("compare", error);
+    let failed =
+        |error: &CompareError| TaskFailure::of(if matches!(error, CompareError::Depth(_)) { "too-deep" } else { "compare" }, error);
     // Must be opened before the mount covers it.
     let above = |layers: &[PathBuf]| -> Compared<Vec<TreeDir>> {
         let layers = layers[..layers.len().saturating_sub(input.shared)].iter();

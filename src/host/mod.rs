@@ -38,7 +38,7 @@ pub enum HostProblem {
     /// The kernel mounts no overlay for users, wherever it lies: not even on a file system in memory, which was tried.
     #[error("this kernel mounts no overlay in a user namespace")]
     NoOverlay(#[source] Box<sandbox::Error>),
-    /// It names itself.
+    /// Its `/proc/version` says so.
     #[error("this is gVisor, not Linux")]
     Gvisor,
     /// Another isolation was demanded than there is.

@@ -112,7 +112,8 @@ fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, Task
     let source = TreeDir::open(&input.scratch).and_then(|scratch| scratch.open_dir(&input.source));
     let source = source.map_err(|error| TaskFailure::of("copy", &error))?;
     let copied = copy_tree::copy(source.into(), target.as_fd(), input.name.as_bytes(), Keep::Source, &mut |_| {});
-    serde_json::to_value(copied.map_err(|error| TaskFailure::of("copy", &error))?).map_err(|error| TaskFailure::of("copy", &error))
+    serde_json::to_value(copied.map_err(|error| TaskFailure::of(error.task_kind(), &error))?)
+        .map_err(|error| TaskFailure::of("copy", &error))
 }
 
 /// So many names are kept of things that there should be none of.

@@ -423,17 +423,16 @@ impl Store {
     /// Sessions and temporary areas. Those in use are fine.
     fn verify_passing(&self, report: &mut VerifyReport) -> Result<()> {
         for path in super::durable::list(&self.path("sessions"))? {
-            let kept = session::read_record(&path).filter(|record| self.is_kept(record));
-            if let Some(record) = kept {
-                check_directory(&path, true, &mut report.findings);
-                if let Some(state) = record.base.filter(|id| !self.state_path(id).exists()) {
-                    report.findings.push(Finding::SessionWithoutState { session: record.id, state });
+            match super::durable::read_json::<session::SessionRecord>(&path.join("session.json")) {
+                Ok(Some(record)) if self.is_kept(&record) => {
+                    check_directory(&path, true, &mut report.findings);
+                    if let Some(state) = record.base.filter(|id| !self.state_path(id).exists()) {
+                        report.findings.push(Finding::SessionWithoutState { session: record.id, state });
+                    }
                 }
-            } else if is_free(&path)? {
-                match super::durable::read_json::<session::SessionRecord>(&path.join("session.json")) {
-                    Err(error @ super::Error::Io(_)) => report.findings.push(unreadable(path.join("session.json"), &error)),
-                    _ => report.findings.push(Finding::Litter { path }),
-                }
+                _ if !is_free(&path)? => {}
+                Err(error @ super::Error::Io(_)) => report.findings.push(unreadable(path.join("session.json"), &error)),
+                _ => report.findings.push(Finding::Litter { path }),
             }
         }
         for path in super::durable::list(&self.path("tmp"))? {

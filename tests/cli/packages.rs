@@ -87,6 +87,21 @@ fn everything_is_installed() {
 }
 
 #[test]
+fn below_a_home_nothing_lies_where_the_program_keeps_its_data() {
+    let home = tempfile::tempdir().unwrap();
+    let prefix = home.path().join(".local");
+    let output = script("scripts/install", &[], &[("BINARY", Path::new(PROGRAM)), ("HOME", home.path()), ("PREFIX", &prefix)]);
+    let said = format!(
+        "install: hooks and configuration are not copied into {0}/share/gentoomuch, which is for data; `gentoomuch init` writes yours\n\
+         install: installed below {0}\n",
+        prefix.display()
+    );
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), said));
+    assert!(prefix.join("bin/gentoomuch").exists() && prefix.join("share/man/man1/gentoomuch.1").exists());
+    assert!(!prefix.join("share/gentoomuch").exists());
+}
+
+#[test]
 fn a_program_that_is_not_there_is_not_installed() {
     let out = tempfile::tempdir().unwrap();
     let output = script("scripts/install", &[], &[("BINARY", Path::new("/nonexistent/gentoomuch")), ("DESTDIR", out.path())]);

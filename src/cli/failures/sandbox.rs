@@ -78,6 +78,7 @@ pub(crate) fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
 fn task_words(kind: &str) -> (Kind, Vec<String>) {
     match kind {
         "archive-changed" | "archive-refused" => (Kind::Verification, Vec::new()),
+        "too-deep" => (Kind::Other, vec!["name a directory in it, and leave out the rest".to_owned()]),
         "archive-damaged" => (Kind::Verification, vec!["fetch the file again".to_owned()]),
         "archive-unmapped-owner" => (
             Kind::Host,
