@@ -80,7 +80,7 @@ pub(crate) fn compare(ran: &Ran) {
         .join(format!("{test}.txt"));
     let Some(said) = redacted(ran) else { return };
     // clap tells how a command is used; whoever interrupts one knows what to do.
-    let has_hint = ["hint: ", "\nUsage: ", "try '--help'", "\nerror: interrupted\n"].iter().any(|words| ran.stderr.contains(words));
+    let has_hint = ["hint: ", "\nUsage: ", "try '--help'", "error: interrupted\n"].iter().any(|words| ran.stderr.contains(words));
     assert!(has_hint, "no hint in {ran}");
     let at = SEEN.replace(SEEN.get() + 1);
     let mut kept = read(&path);
