@@ -52,6 +52,8 @@ pub struct Settings {
     pub jobs: u32,
     /// Threads for decompression and compression.
     pub processors: u32,
+    /// Memory of the machine, or of the container if it may have less; `None` if that is not known. Compressors take a quarter.
+    pub memory_bytes: Option<u64>,
     /// Gentoo's keyword for this machine: `amd64`.
     pub arch: String,
     /// Fail instead of waiting for locks.
@@ -77,6 +79,7 @@ impl Settings {
         Self {
             jobs,
             processors: jobs,
+            memory_bytes: None,
             arch: arch.to_owned(),
             no_wait: false,
             resolv_conf: None,

@@ -67,13 +67,8 @@ pub(crate) fn encode<W: Write + Send>(
 fn compress(chunks: impl Iterator<Item = Vec<u8>>, mut out: Tee, codec: Codec, threads: u32) -> Result<Digests> {
     match codec {
         Codec::Xz(preset) => {
-            let stream = MtStreamBuilder::new()
-                .threads(threads)
-                .preset(preset.min(9))
-                .block_size(xz_block_bytes(preset.min(9)))
-                .check(Check::Crc64)
-                .encoder()
-                .map_err(|error| Error::Codec { codec: "xz", source: error.into() })?;
+            let stream =
+                xz_builder(preset, threads).encoder().map_err(|error| Error::Codec { codec: "xz", source: error.into() })?;
             xz(chunks, stream, &mut out).map_err(Error::Write)?;
         }
         Codec::Zstd(level) => {
@@ -94,6 +89,21 @@ fn compress(chunks: impl Iterator<Item = Vec<u8>>, mut out: Tee, codec: Codec, t
         Codec::Gzip(level) => gzip(chunks, &mut out, flate2::Compression::new(level.clamp(1, 9)), threads)?,
     }
     out.finish().map_err(Error::Write)
+}
+
+/// As many of `threads` as take no more than a quarter of the memory, but one at least. It is what `xz -T0` does. A thread takes 166 MiB
+/// with the default preset, so that sixteen of them would end a small container.
+pub(crate) fn threads_within(codec: Codec, threads: u32, memory_bytes: Option<u64>) -> u32 {
+    let (Codec::Xz(preset), Some(memory_bytes)) = (codec, memory_bytes) else { return threads };
+    let takes = |threads: &u32| xz_builder(preset, *threads).memusage();
+    (2..=threads).rev().find(|threads| takes(threads) <= memory_bytes / 4).unwrap_or(1)
+}
+
+fn xz_builder(preset: u32, threads: u32) -> MtStreamBuilder {
+    let preset = preset.min(9);
+    let mut builder = MtStreamBuilder::new();
+    builder.threads(threads).preset(preset).block_size(xz_block_bytes(preset)).check(Check::Crc64);
+    builder
 }
 
 /// Three dictionaries, which is also liblzma's default. We set it, so that another version of liblzma gives the same output.
@@ -220,6 +230,22 @@ impl Write for Tee {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_small_container_compresses_with_fewer_threads() {
+        let gib = |count: u64| Some(count << 30);
+        for (codec, threads, memory_bytes, expected) in [
+            (Codec::Xz(6), 16, None, 16),
+            (Codec::Xz(6), 16, gib(64), 16),
+            (Codec::Xz(6), 16, gib(4), 6),
+            (Codec::Xz(6), 16, Some(100 << 20), 1),
+            (Codec::Xz(9), 16, gib(4), 1),
+            (Codec::Xz(6), 1, gib(4), 1),
+            (Codec::Zstd(3), 16, Some(100 << 20), 16),
+        ] {
+            assert_eq!(threads_within(codec, threads, memory_bytes), expected, "{codec:?} {threads} {memory_bytes:?}");
+        }
+    }
 
     /// A disk that is full after so many bytes.
     struct Full(usize);

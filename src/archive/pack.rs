@@ -30,7 +30,7 @@ use tar::Header;
 use super::contents::{Line, Lines};
 use super::decode::CHUNK;
 use super::digest::{Algorithm, Digests};
-use super::encode::{Codec, encode};
+use super::encode::{self, Codec, encode};
 use super::error::{Error, Oddity, Result};
 use super::exclude::Excludes;
 use super::member::Kind;
@@ -78,6 +78,21 @@ impl Format {
             Self::Tar => 0,
         }
     }
+
+    fn codec(self, level: Option<u32>) -> Codec {
+        let level = level.unwrap_or(self.default_level());
+        match self {
+            Self::TarXz => Codec::Xz(level),
+            Self::TarZst => Codec::Zstd(i32::try_from(level).unwrap_or(i32::MAX)),
+            Self::TarGz => Codec::Gzip(level),
+            Self::Tar => Codec::None,
+        }
+    }
+
+    /// As many of `threads` as take no more than a quarter of the memory when they compress with the default level, but one at least.
+    pub(crate) fn threads_within(self, threads: u32, memory_bytes: Option<u64>) -> u32 {
+        encode::threads_within(self.codec(None), threads, memory_bytes)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -119,13 +134,7 @@ pub fn pack(
     options: &PackOptions,
     on_progress: &mut dyn FnMut(u64),
 ) -> Result<Packed> {
-    let level = options.level.unwrap_or(options.format.default_level());
-    let codec = match options.format {
-        Format::TarXz => Codec::Xz(level),
-        Format::TarZst => Codec::Zstd(i32::try_from(level).unwrap_or(i32::MAX)),
-        Format::TarGz => Codec::Gzip(level),
-        Format::Tar => Codec::None,
-    };
+    let codec = options.format.codec(options.level);
     tracing::debug!(?codec, threads = options.threads, clamp = options.mtime_clamp, "packing");
     std::thread::scope(|scope| {
         let (chunks, received) = sync_channel(AHEAD);
@@ -284,14 +293,15 @@ impl<'a> Writer<'a> {
         while left > 0 {
             let room = (CHUNK - self.buffer.len()).min(usize::try_from(left).unwrap_or(usize::MAX));
             let at = self.buffer.len();
-            self.buffer.resize(at + room, 0);
-            let n = loop {
-                match rustix::io::read(fd, &mut self.buffer[at..]) {
+            loop {
+                match rustix::io::read(fd, rustix::buffer::spare_capacity(&mut self.buffer)) {
                     Err(Errno::INTR) => {}
-                    result => break result.map_err(fail)?,
+                    result => break result.map(drop).map_err(fail)?,
                 }
-            };
-            self.buffer.truncate(at + n);
+            }
+            // A file that grew has more than its header says.
+            self.buffer.truncate(at + room);
+            let n = self.buffer.len() - at;
             if n == 0 {
                 // The header with the size is written already, so a file that became shorter cannot be packed.
                 return Err(Error::Unpackable { entry: EntryName::new(path), what: Oddity::Changed });

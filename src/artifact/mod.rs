@@ -407,7 +407,7 @@ fn pack(
         as_layer: false,
         format,
         level: None,
-        threads: cx.settings.processors,
+        threads: format.threads_within(cx.settings.processors, cx.settings.memory_bytes),
         exclude: exclusions::DEFAULT.iter().map(|pattern| (*pattern).to_owned()).collect(),
         keep: options.keep.clone(),
         mtime_clamp: clamp,

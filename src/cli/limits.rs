@@ -52,14 +52,17 @@ impl LimitArgs {
 pub(crate) fn usual() -> Limits {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let number = |path: &str| read(path).trim().parse::<u64>().ok();
+    let threads = [number("/proc/sys/kernel/pid_max"), number("/proc/sys/kernel/threads-max"), own_processes()];
+    Limits::of_host(Host { memory_bytes: memory_bytes(), pids: threads.into_iter().flatten().min() })
+}
+
+/// Memory of this machine, or of this container if it may have less.
+pub(crate) fn memory_bytes() -> Option<u64> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let total = read("/proc/meminfo")
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024));
-    let threads = [number("/proc/sys/kernel/pid_max"), number("/proc/sys/kernel/threads-max"), own_processes()];
-    Limits::of_host(Host {
-        memory_bytes: total.into_iter().chain(container_bytes(&read("/proc/self/cgroup"))).min(),
-        pids: threads.into_iter().flatten().min(),
-    })
+    total.into_iter().chain(container_bytes(&read("/proc/self/cgroup"))).min()
 }
 
 /// How many processes this user may have.

@@ -76,6 +76,7 @@ impl<'a> Opened<'a> {
         let settings = Settings {
             jobs: jobs.unwrap_or_else(processors),
             processors: processors(),
+            memory_bytes: limits::memory_bytes(),
             arch: host_arch().to_owned(),
             no_wait: self.invocation.global.no_wait,
             limits: self.limits,

@@ -37,7 +37,7 @@ impl Limits {
     /// would fail with a message of its own before PID 1 has seen the limit exceeded. So the kernel lets some more through: as many as a
     /// fork bomb makes between two looks.
     pub(crate) fn pids_at_most(&self) -> Option<u64> {
-        self.pids.map(|pids| pids.saturating_add((pids / 8).max(4096)))
+        self.pids.map(|pids| pids.saturating_add((pids / 8).max(1024)))
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
         let broken =
             |_: &Worth, _: &Budget| Err(Unseen::Failed(sys::Error::new("openat", "/proc/7/stat", rustix::io::Errno::MFILE)));
         assert_eq!(watch.check_now(broken).unwrap_err().to_string(), "`openat(/proc/7/stat)` failed");
-        assert_eq!(limits.pids_at_most(), Some(4106));
+        assert_eq!(limits.pids_at_most(), Some(1034));
         assert_eq!(Limits { pids: Some(u64::MAX), ..limits }.pids_at_most(), Some(u64::MAX));
         // Time is over: nothing else matters, and the words have the whole of it.
         let mut late = Watch::new(limits, 60_000, false);

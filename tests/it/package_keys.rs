@@ -128,7 +128,7 @@ fn what_is_reused_is_what_would_have_been_built_whoever_reads_what_has_changed()
     reused("keys-long", std::process::id().wrapping_add(5_000_000), 2);
 }
 
-/// `rounds`: how often what concerns single packages changes.
+/// `rounds`: how often what concerns single packages changes. With more than one, all else changes by itself.
 fn reused(name: &str, version: u32, rounds: usize) {
     let Some(shared) = shared() else { return };
     let config = shared.config(name);
@@ -182,11 +182,13 @@ fn reused(name: &str, version: u32, rounds: usize) {
 
     // An ebuild says something else without a new version. The other way round: the newer packages are not those that fit.
     sync("second");
-    build(&place, one).ok();
     let mut now = plain;
     now[6].1 = "second";
-    assert_eq!(records(&place, &format!("demo/{one}")), expected(&now));
-    assert_eq!((builds(&place, "text", version), builds(&place, "flags", version)), (2, 2));
+    if rounds > 1 {
+        build(&place, one).ok();
+        assert_eq!(records(&place, &format!("demo/{one}")), expected(&now));
+        assert_eq!((builds(&place, "text", version), builds(&place, "flags", version)), (2, 2));
+    }
 
     // What somebody removes from the pool by hand is compiled again, whatever the index still says.
     for file in packages_in_pools(&place, "flags", version) {

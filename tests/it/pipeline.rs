@@ -202,7 +202,7 @@ fn a_fleet_is_killed_and_interrupted_and_then_left_alone() {
     }
     assert!(dry.contains("never built") && dry.ends_with("7 of 8 nodes to build\n"), "{dry}");
 
-    stopped(&place, &names, &[(Step::World, Signal::SIGKILL), (Step::Packages, Signal::SIGTERM), (Step::Export, Signal::SIGINT)]);
+    stopped(&place, &names, &[(Step::World, Signal::SIGKILL), (Step::Packages, Signal::SIGTERM)]);
     let last = pipeline(&place, &["--json"]).ok();
     let results = results(&last);
     assert_eq!(results[&base], "reused", "{last}");

@@ -29,10 +29,11 @@ static REDACTIONS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         // Others may be at work in a shared place, and have made some, or not.
         (r"(?m)^hint: there are(: .*| none)\n".into(), ""),
         (r"(?m)(^  build state .*\n)+".into(), "  build state NAMES\n"),
+        (r"the root in which `[^`]*` would be built".into(), "the root in which `PACKAGE` would be built"),
         (checkout, "CHECKOUT"),
         (r"/tmp/(gm|\.tmp)\w+".into(), "/tmp/NAME"),
-        // Of two in one second, the later one has a number.
-        (r"\b\d{8}T\d{6}Z(-\d+)?".into(), "TIME"),
+        // Of two in one second, the later one has a number. An id may begin with digits, too.
+        (r"\b\d{8}T\d{6}Z(-\d+\b)?".into(), "TIME"),
         (r"\bprocess \d+ \(`[^`]*`\)(, process \d+ \(`[^`]*`\))*".into(), "PROCESSES"),
         (r"\b20\d\d-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?Z?)?".into(), "TIME"),
         (r"\b([0-9a-f]{8,}|[0-9A-F]{8,})\b".into(), "ID"),
