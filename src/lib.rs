@@ -34,6 +34,7 @@ mod artifact;
 mod beneath;
 mod binhost;
 mod build_key;
+mod by_hand;
 mod causes;
 #[cfg(feature = "cli")]
 mod cli;

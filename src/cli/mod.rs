@@ -4,6 +4,7 @@
 //! `report.rs` is the one place where errors become words, kinds and hints.
 
 mod args;
+mod ask;
 mod commands;
 mod failures;
 mod invocation;

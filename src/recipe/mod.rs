@@ -9,12 +9,14 @@
 //! ```
 //!
 //! `standing` decides whether a state with another key is what would be built. `consult` asks Portage about a configuration before
-//! anything is built. `patches` tries the patches. `settle` decides what becomes of a session that has ended.
+//! anything is built. `patches` tries the patches. `settle` decides what becomes of a session that has ended, and
+//! `failed` writes down in which package it failed.
 
 pub(crate) mod configured;
 pub(crate) mod consult;
 pub(crate) mod definition;
 mod error;
+pub(crate) mod failed;
 pub(crate) mod import;
 pub(crate) mod kernel;
 pub(crate) mod merge;

@@ -10,9 +10,9 @@
 use crate::build_key::Inputs;
 use crate::context;
 use crate::context::Context;
-use crate::recipe::Result;
 use crate::recipe::settle::settle;
 use crate::recipe::standing::Standing;
+use crate::recipe::{Result, failed};
 use crate::session::binhost::note_packages;
 use crate::session::open::open_session;
 use crate::store::{NewState, Purpose, Session, State};
@@ -135,12 +135,17 @@ pub(crate) fn in_session<R: InSession>(cx: &Context<'_>, recipe: &R) -> Result<B
     let (key, subject) = (recipe.session_key(), recipe.subject());
     let (mut session, resumed) = open_session(cx, base.as_ref(), recipe.purpose(), &key, subject.as_deref())?;
     cx.observer.step(&recipe.step(resumed));
+    failed::forget(&session);
     let filled = recipe.fill(cx, &mut session, base.as_ref());
+    if let Err(error) = &filled {
+        failed::note(&session, recipe, error);
+    }
     if let Some(state) = filled.as_ref().ok().and_then(|filled| recipe.unchanged(filled)) {
         session.discard(cx.launcher)?;
         return Ok(Built { state, reused: true });
     }
-    let state = settle(cx, filled, session, |session, filled| recipe.keep(cx, session, base.as_ref(), filled))?;
+    let settled = settle(cx, filled, session, |session, filled| recipe.keep(cx, session, base.as_ref(), filled));
+    let state = settled.map_err(|error| failed::named(error, recipe))?;
     Ok(Built { state, reused: false })
 }
 

@@ -82,7 +82,9 @@ fn note_of(error: &Error) -> String {
 fn resumable(error: Error) -> Error {
     match error {
         Error::Context(context::Error::Interrupted { .. }) => context::Error::Interrupted { resumable: true }.into(),
-        Error::Session(Failed::Emerge { failure, log, .. }) => Failed::Emerge { failure, log, resumable: true }.into(),
+        Error::Session(Failed::Emerge { failure, log, enter, .. }) => {
+            Failed::Emerge { failure, log, resumable: true, enter }.into()
+        }
         Error::Suspended(_) => error,
         other => Error::Suspended(Box::new(other)),
     }

@@ -83,7 +83,7 @@ pub(crate) fn emerge_with(cx: &Context<'_>, work: &Work<'_>, request: &Request, 
         return Err(Error::Untrusted { package, why, log: path.to_owned() });
     }
     supply.explain(&mut failure);
-    Err(Error::Emerge { failure: Box::new(failure), log: path.to_owned(), resumable: false })
+    Err(Error::Emerge { failure: Box::new(failure), log: path.to_owned(), resumable: false, enter: None })
 }
 
 /// Waits for a run of emerge and shows its progress and that of its downloads.

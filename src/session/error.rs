@@ -45,6 +45,8 @@ pub enum Error {
         log: PathBuf,
         /// The session was kept. Repeating the command goes on from here.
         resumable: bool,
+        /// How `shell --failed` calls that session, if a package has failed in it.
+        enter: Option<String>,
     },
     /// emerge ended with 0, but not everything that it was asked for is there.
     #[error("emerge succeeded, but `{what}` is not as requested")]

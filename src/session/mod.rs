@@ -1,7 +1,7 @@
 //! A build state that is open for work.
 //!
 //! ```text
-//! open, work       the session and its directories; what is given to it
+//! open, work, given             the session and its directories; what is given to it
 //! root             those directories as a plan for the sandbox, and what has to go before commit
 //! launch, run, emerge           commands and emerge in it; output, echo and logs are what they say
 //! emerge_argv, foreseen         how emerge is called, and what it would do
@@ -21,6 +21,7 @@ pub(crate) mod emerge_argv;
 mod error;
 pub(crate) mod foreseen;
 pub(crate) mod fulfilled;
+pub(crate) mod given;
 pub(crate) mod hooks;
 pub(crate) mod inspect;
 pub(crate) mod jobs;

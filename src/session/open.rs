@@ -19,6 +19,11 @@ pub(crate) fn open_session(
     {
         cx.observer.note(&format!("removed the unfinished session of {subject}: it does not fit any more"));
     }
+    if let Some(subject) = subject
+        && cx.store.session_discard_by_hand(subject, cx.launcher)? > 0
+    {
+        cx.observer.note(&format!("removed what was done by hand in the failed session of {subject}"));
+    }
     if let Some(session) = cx.store.session_find_suspended(key)? {
         return Ok((session, true));
     }

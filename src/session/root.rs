@@ -80,11 +80,20 @@ pub(crate) struct Packages {
 /// The contents of `/usr/src` in a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KernelTree {
-    /// The headers.
-    pub lower: Source,
+    /// The headers, the topmost first.
+    pub lower: Vec<Source>,
     /// Where changes go.
     pub upper: PathBuf,
     /// overlayfs's work directory.
+    pub work: PathBuf,
+}
+
+/// What lies below a session's scratch directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ScratchBelow {
+    /// The scratch directory of the failed session.
+    pub lower: PathBuf,
+    /// overlayfs's work directory for the session's own.
     pub work: PathBuf,
 }
 
@@ -117,6 +126,8 @@ pub(crate) struct Root {
     pub logs: PathBuf,
     /// Where packages are compiled.
     pub scratch: PathBuf,
+    /// What a failed build has left there, for a session in which a user works on it by hand.
+    pub scratch_below: Option<ScratchBelow>,
     pub session_conf: SessionConf,
     /// Text of `/etc/resolv.conf` for runs with the network.
     pub resolv_conf: Option<String>,
@@ -190,7 +201,14 @@ impl Root {
             });
         }
         steps.extend(self.binhost.iter().flat_map(crate::session::binhost::Client::steps));
-        steps.push(bind(&self.scratch, BUILD_DIR, false));
+        match &self.scratch_below {
+            None => steps.push(bind(&self.scratch, BUILD_DIR, false)),
+            Some(ScratchBelow { lower, work }) => {
+                steps.push(Step::FreshDirectory { path: work.clone() });
+                let (lower, upper, work) = (vec![lower.clone().into()], self.scratch.clone(), work.clone());
+                steps.push(Step::OverlayAt { lower, upper, work, target: BUILD_DIR.into() });
+            }
+        }
         steps.push(bind(&self.hooks, HOOKS_DIR, true));
         steps.push(bind(&self.portage, PORTAGE_DIR, true));
         steps.push(bind(&self.logs, LOG_DIR, false));
@@ -200,7 +218,7 @@ impl Root {
         }
         if let Some(KernelTree { lower, upper, work }) = &self.kernel_tree {
             steps.push(Step::FreshDirectory { path: work.clone() });
-            let (lower, upper, work) = (vec![lower.clone()], upper.clone(), work.clone());
+            let (lower, upper, work) = (lower.clone(), upper.clone(), work.clone());
             steps.push(Step::OverlayAt { lower, upper, work, target: SOURCES_DIR.into() });
         }
         for user in self.binds.iter().chain(&run.shown) {
@@ -399,6 +417,7 @@ mod tests {
             status: "/s/sessions/x/status".into(),
             logs: "/s/sessions/x/logs".into(),
             scratch: "/s/sessions/x/scratch".into(),
+            scratch_below: None,
             session_conf: SessionConf::new(2),
             resolv_conf: Some("nameserver 192.0.2.1\n".into()),
             jobserver: Some("/s/sessions/x/jobserver".into()),

@@ -1,6 +1,6 @@
 //! The only way to run a command in a session.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use crate::context::{Context, not_interrupted};
 use crate::path_error::OfFile as _;
@@ -24,7 +24,7 @@ fn start(cx: &Context<'_>, work: &Work<'_>, run: &Run) -> Result<(Running, Sessi
 pub(crate) fn attend(cx: &Context<'_>, work: &Work<'_>, run: &Run) -> Result<Exit> {
     put_back::put_back_configuration(cx, work)?;
     let options = SessionOptions {
-        hold: vec![work.session.borrow().lock_fd()?],
+        hold: locks_of(work)?,
         limits: cx.settings.limits,
         used_ms: work.used_ms(),
         shows_host: work.root.shows_host(run),
@@ -40,6 +40,12 @@ pub(crate) fn attend(cx: &Context<'_>, work: &Work<'_>, run: &Run) -> Result<Exi
             Ok(cx.interrupt.wait(&mut running)?)
         }
     })
+}
+
+/// The session's lock, and that of the one it stands on.
+fn locks_of(work: &Work<'_>) -> Result<Vec<OwnedFd>> {
+    let session = work.session.borrow();
+    Ok(std::iter::once(session.lock_fd()?).chain(session.lock_fd_below()?).collect())
 }
 
 /// Runs a command of ours. Its output goes to the log and is shown only if it fails.

@@ -25,7 +25,7 @@ use crate::session::readable_files::{create_open, write_public};
 use crate::session::root::{Root, UserBind};
 use crate::session::supply::Supply;
 use crate::session::supply::downloads::Downloads;
-use crate::session::{Error, Result, Work, binhost, inspect, logs, supply, work};
+use crate::session::{Error, Result, Work, binhost, given, inspect, logs, supply, work};
 use crate::store::{Purpose, Session, State};
 use crate::trees;
 use crate::trees::choose;
@@ -90,7 +90,10 @@ pub(crate) fn work<'s>(
         write_portage(portage, &portage_dir)?;
     }
     let trees = match trees {
-        Some(trees) => trees.to_vec(),
+        Some(trees) => {
+            given::note_trees(session, trees)?;
+            trees.to_vec()
+        }
         None => match choose::trees_of_state(cx, base) {
             // A build has asked for its trees before, so this is only for others.
             Err(trees::Error::NoTree) => Vec::new(),
@@ -127,6 +130,7 @@ pub(crate) fn work<'s>(
             status,
             logs,
             scratch,
+            scratch_below: None,
             session_conf: session_conf(cx, false),
             resolv_conf: cx.settings.resolv_conf.clone(),
             jobserver: None,

@@ -113,6 +113,9 @@ pub enum Error {
     /// A programming error: an upper directory that was bound into another session must be committed by `commit_bound`.
     #[error("cannot check session `{session}`, since it was mounted in another one")]
     NotLookedThrough { session: SessionId },
+    /// A programming error: what was done by hand is nobody's result.
+    #[error("session `{session}` was changed by hand and cannot become a build state")]
+    ByHand { session: SessionId },
     /// The whole store was to be removed, but somebody works in it.
     #[error("a process still works in session `{0}`")]
     SessionBusy(SessionId),

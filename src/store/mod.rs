@@ -49,6 +49,7 @@
 //! **Architecture invariant:** a committed layer's `fs` is never written again, and no lock of 4 or 5 is held while waiting for a lock of 1 to 3.
 
 mod ballast;
+mod by_hand;
 mod clean;
 mod durable;
 mod error;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::by_hand::Held;
 use super::in_map::{InMap, PID1_LIMIT};
 use super::lock::{Lock, LockMode};
 use super::process::ProcessStamp;
@@ -86,6 +87,10 @@ pub struct SessionRecord {
     pub status: SessionStatus,
     /// First process of its PID namespace, by its number outside, once started.
     pub pid1: Option<ProcessStamp>,
+    /// The suspended session in which a build failed, if a user works here by hand on what it has left. Such a session never becomes a
+    /// state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<SessionId>,
 }
 
 /// The properties of the state that a session's upper directory becomes.
@@ -117,6 +122,8 @@ pub struct Session {
     bound: bool,
     /// There is so much work in it that it is kept if it ends early.
     worth_keeping: bool,
+    /// The session that this one stands on, if it is one for work by hand.
+    pub(super) below: Option<Held>,
 }
 
 /// The steps of a commit after which a test can simulate a crash.
@@ -154,6 +161,18 @@ impl Store {
 
     /// The same for a session in which `subject` is made.
     pub fn session_create_for(&self, base: Option<&State>, purpose: Purpose, key: &str, subject: Option<&str>) -> Result<Session> {
+        self.session_create_on(base, purpose, key, subject, None)
+    }
+
+    /// The same for a session on a suspended one.
+    pub(super) fn session_create_on(
+        &self,
+        base: Option<&State>,
+        purpose: Purpose,
+        key: &str,
+        subject: Option<&str>,
+        below: Option<Held>,
+    ) -> Result<Session> {
         self.require_idmap()?;
         let fs = durable::open_dir(self.root())?;
         if let Some(base) = base {
@@ -171,6 +190,7 @@ impl Store {
             boot_id: self.inner.boot_id.clone(),
             status: SessionStatus::Active,
             pid1: None,
+            by_hand: below.as_ref().map(|below| below.record().id.clone()),
         };
         let _structure = self.structure(LockMode::Shared)?;
         make_dir(&dir, 0o700)?;
@@ -184,7 +204,7 @@ impl Store {
         }
         durable::write_unsynced_json_of(&dir.join("session.json"), &record, RECORD_BYTES)?;
         tracing::debug!(session = %record.id, %purpose, key, "session made");
-        Ok(Session { store: self.clone(), record, base: base.cloned(), dir, lock, fs, bound: false, worth_keeping: false })
+        Ok(Session { store: self.clone(), record, base: base.cloned(), dir, lock, fs, bound: false, worth_keeping: false, below })
     }
 
     /// The youngest suspended session for this build key that can be resumed. It is locked and active again.
@@ -202,7 +222,8 @@ impl Store {
             // Only what we read under the lock counts: meanwhile the session may have been resumed and committed.
             let Some(record) = read_record(&dir).filter(|r| self.is_resumable(r)) else { continue };
             let base = record.base.as_ref().map(|id| self.state(id)).transpose()?;
-            let mut session = Session { store: self.clone(), record, base, dir, lock, fs, bound: false, worth_keeping: true };
+            let store = self.clone();
+            let mut session = Session { store, record, base, dir, lock, fs, bound: false, worth_keeping: true, below: None };
             session.record.status = SessionStatus::Active;
             session.record.pid1 = None;
             session.write_record()?;
@@ -359,6 +380,22 @@ impl Session {
         self.lock.duplicate()
     }
 
+    /// The same of the session below, which must not go on while a process sees it.
+    pub fn lock_fd_below(&self) -> Result<Option<OwnedFd>> {
+        self.below.as_ref().map(Held::lock_fd).transpose()
+    }
+
+    /// The suspended session that this one stands on.
+    pub fn below(&self) -> Option<&Held> {
+        self.below.as_ref()
+    }
+
+    /// From now on recovery takes the session for suspended, whatever happens to this process. It stays locked.
+    pub fn keep_whatever_happens(&mut self, note: &str) -> Result<()> {
+        self.record.status = SessionStatus::Suspended { note: note.to_owned(), at: process::now() };
+        self.write_record()
+    }
+
     /// Records the first process of the session, by its number out here, so that recovery can wait for its end.
     pub fn record_pid1(&mut self, pid: i32) -> Result<()> {
         self.record.pid1 = ProcessStamp::of(pid);
@@ -409,6 +446,9 @@ impl Session {
 
     /// If the session is worth keeping and cannot become a layer yet, as on a full disk, it is suspended.
     fn commit_any(self, new: NewState) -> Result<State> {
+        if self.record.by_hand.is_some() {
+            return Err(Error::ByHand { session: self.record.id.clone() });
+        }
         match self.become_layer(new) {
             Ok(state) => {
                 let Self { store, dir, lock, .. } = self;

@@ -1,5 +1,6 @@
 //! The store as a whole, as an ordinary user would see it: trees of one owner, and tasks run by this very process.
 
+mod by_hand;
 mod cleaning;
 mod damaged;
 mod missing;

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::config;
 use crate::config::source::{Method, Revision, TreeSource};
 use crate::config::{ConfigDir, Located, PortageDir, REPOS_DIR, TreePin};
@@ -16,7 +18,7 @@ use crate::trees::{Error, Result};
 const MAIN: &str = "gentoo";
 
 /// A tree snapshot as sessions see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PinnedTree {
     pub(crate) name: String,
     pub(crate) path: PathBuf,

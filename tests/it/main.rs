@@ -28,6 +28,7 @@ mod transcript;
 
 mod artifacts;
 mod binhost;
+mod by_hand;
 mod clean;
 mod concurrency;
 mod config_check;

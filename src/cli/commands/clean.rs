@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::io::{BufRead as _, IsTerminal as _};
-use std::os::fd::AsFd as _;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use crate::history::clean;
@@ -11,10 +10,10 @@ use crate::history::clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, every
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::Outcome;
+use crate::cli::ask;
 use crate::cli::invocation::Invocation;
 use crate::cli::opened::Opened;
 use crate::cli::report::{Failure, Kind};
-use crate::cli::screen;
 use crate::cli::screen::Text;
 use crate::cli::table::{Table, count, human_bytes, print, print_json};
 
@@ -149,22 +148,10 @@ fn shown(args: &Args, plan: &CleanPlan, removed: bool, all: bool) -> Outcome {
 
 /// Asks on the terminal; without one nobody has agreed.
 fn agreed(plan: &CleanPlan, opened: &Opened<'_>) -> Result<bool, Failure> {
-    if !io::stdin().is_terminal() {
-        return Ok(false);
-    }
     let what = count(plan.items.len() as u64, "item");
-    screen::err(&Text::line(&format!("remove {what}, {}? [y/N] ", human_bytes(plan.bytes))));
-    let stdin = io::stdin();
-    // Ctrl-C only counts up while the program runs: here it has to end the question.
-    crate::sys::fd::wait_readable(&[stdin.as_fd(), opened.tools.interrupt.fd()], None)
-        .map_err(|error| Failure::new(Kind::Other, error))?;
-    if opened.tools.interrupt.count() > 0 {
-        screen::err(&"\n".into());
-        return Err(Failure::message(Kind::Interrupted, "interrupted: nothing was removed"));
-    }
-    let mut answer = String::new();
-    stdin.lock().read_line(&mut answer)?;
-    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+    let question = Text::line(&format!("remove {what}, {}? [y/N] ", human_bytes(plan.bytes)));
+    let answer = ask::answer(&question, "nothing was removed", opened)?.unwrap_or_default();
+    Ok(["y", "yes"].contains(&answer.to_lowercase().as_str()))
 }
 
 fn render(plan: &CleanPlan, all: bool) -> String {

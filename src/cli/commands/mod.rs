@@ -2,6 +2,7 @@
 
 mod binhost;
 mod bootstrap;
+mod by_hand;
 mod clean;
 mod completions;
 mod config;

@@ -1,17 +1,24 @@
 //! `gentoomuch stage build NAME`
 
+use std::io;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use crate::artifact::Artifact;
 use crate::config::ArtifactFormat;
 use crate::pipeline::stage;
 use crate::pipeline::stage::StageOptions;
+use crate::{by_hand, pipeline, session};
 use clap::{Subcommand, ValueEnum};
 
 use super::Outcome;
+use super::by_hand as questions;
+use super::by_hand::{Next, OnFailure};
 use crate::cli::invocation::Invocation;
 use crate::cli::limits::LimitArgs;
 use crate::cli::opened::Opened;
+use crate::cli::report;
+use crate::cli::report::Failure;
 use crate::cli::screen::Shown as _;
 use crate::cli::table::{count, human_bytes};
 
@@ -54,6 +61,9 @@ struct Build {
     /// Packages and make jobs to run at the same time [default: `env/jobs` of the configuration, or the number of processors]
     #[arg(short, long, value_name = "N")]
     jobs: Option<u32>,
+    /// What to do if a package does not build [default: ask on a terminal, else keep]
+    #[arg(long, value_enum)]
+    on_failure: Option<OnFailure>,
     #[command(flatten)]
     limits: LimitArgs,
     /// Print the result as JSON
@@ -103,9 +113,52 @@ pub(super) fn extent(artifact: &Artifact) -> String {
     format!("{}, {} entries{layers}", human_bytes(artifact.size_bytes), artifact.entries)
 }
 
+/// What comes after a failed build: it is built again (`None`), or ends with a code or a failure.
+fn after_failure(
+    args: &Build,
+    mut error: pipeline::Error,
+    invocation: &Invocation,
+    opened: &Opened<'_>,
+) -> Result<Option<ExitCode>, Failure> {
+    let asks = crate::sandbox::terminal::is_ours() && io::stderr().is_terminal() && !args.json;
+    let session = match &mut error {
+        pipeline::Error::Session(session::Error::Emerge { enter, resumable, .. }) => {
+            enter.clone().map(|what| (what, enter, resumable))
+        }
+        _ => None,
+    };
+    match (args.on_failure.unwrap_or(OnFailure::Ask), session) {
+        (OnFailure::Ask, Some((what, ..))) if asks => {
+            let code = report::print(error.into(), &invocation.global);
+            Ok(match questions::ask(&what, invocation, opened)? {
+                Next::Anew => None,
+                Next::GiveUp => Some(code),
+            })
+        }
+        (OnFailure::Stop, Some((what, enter, resumable))) => {
+            by_hand::remove(&opened.context(None), &what)?;
+            (*enter, *resumable) = (None, false);
+            Err(error.into())
+        }
+        _ => Err(error.into()),
+    }
+}
+
 /// Runs it.
 pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     let Command::Build(args) = &args.command;
+    build(args, invocation)
+}
+
+/// `stage build NAME`, for a build that was entered by hand.
+pub(super) fn build_anew(name: &str, limits: LimitArgs, invocation: &Invocation) -> Outcome {
+    let name = name.to_owned();
+    let nothing_else = (None, false, false, None, None, false);
+    let (format, no_sign, no_export, jobs, on_failure, json) = nothing_else;
+    build(&Build { name, format, no_sign, no_export, jobs, on_failure, limits, json }, invocation)
+}
+
+fn build(args: &Build, invocation: &Invocation) -> Outcome {
     let config = invocation.config()?;
     // What is wrong with the words given needs no sandbox to be found out.
     config.stage4(&args.name)?;
@@ -117,7 +170,19 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         gpg: if args.no_sign { None } else { Some(Invocation::gpg()) },
         export: !args.no_export,
     };
-    let built = stage::stage_build(&opened.context(jobs), &config, &options)?;
+    let mut config = config;
+    let built = loop {
+        let error = match stage::stage_build(&opened.context(jobs), &config, &options) {
+            Ok(built) => break built,
+            Err(error) => error,
+        };
+        match after_failure(args, error, invocation, &opened)? {
+            None => {}
+            Some(code) => return Ok(code),
+        }
+        // A patch may have been saved meanwhile.
+        config = invocation.config()?;
+    };
     invocation.progress.clear();
     if args.json {
         crate::cli::table::print_json(&built)?;

@@ -82,6 +82,7 @@ impl From<store::Error> for Failure {
                 (Kind::Other, Some("see what is affected with `gentoomuch store verify`"))
             }
             E::Version { .. } => (Kind::Other, Some("use the gentoomuch version that made it, or another `--data` directory")),
+            E::ByHand { .. } => (Kind::Other, Some("build it anew: what was done by hand stays out of states")),
             _ => (Kind::Other, None),
         };
         let failure = Self::new(kind, error);

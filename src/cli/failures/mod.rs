@@ -2,6 +2,7 @@
 
 mod artifact;
 mod binhost;
+mod by_hand;
 mod context;
 mod freshroot;
 mod history;

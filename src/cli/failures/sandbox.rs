@@ -78,6 +78,10 @@ pub(crate) fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
 fn task_words(kind: &str) -> (Kind, Vec<String>) {
     match kind {
         "archive-changed" | "archive-refused" => (Kind::Verification, Vec::new()),
+        "edits" => (
+            Kind::Other,
+            vec!["the source is not as the package had it: edit its files in place, without links to others".to_owned()],
+        ),
         "too-deep" => (Kind::Other, vec!["name a directory in it, and leave out the rest".to_owned()]),
         "archive-damaged" => (Kind::Verification, vec!["fetch the file again".to_owned()]),
         "archive-unmapped-owner" => (

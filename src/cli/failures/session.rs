@@ -21,7 +21,7 @@ impl From<session::Error> for Failure {
                 let lines: Vec<String> = missing.iter().map(file).collect();
                 lines.into_iter().fold(Self::new(Kind::Emerge, error), Self::detail).hint("repeat the command without `--offline`")
             }
-            E::Emerge { failure, log, resumable } => emerge(&failure, &log.shown(), resumable),
+            E::Emerge { failure, log, resumable, enter } => emerge(&failure, &log.shown(), resumable, enter.as_deref()),
             E::Unmet { ref unmet, ref log, .. } => {
                 let (log, lines) = (log.shown(), unmet.iter().map(ToString::to_string).collect::<Vec<_>>());
                 let failure = lines.into_iter().fold(Self::new(Kind::Emerge, error), Self::detail);
@@ -62,7 +62,7 @@ impl From<session::Error> for Failure {
     }
 }
 
-fn emerge(failure: &EmergeFailure, log: &str, resumable: bool) -> Failure {
+fn emerge(failure: &EmergeFailure, log: &str, resumable: bool, enter: Option<&str>) -> Failure {
     let mut shown = Failure::new(Kind::Emerge, failure.to_string());
     // What emerge says about dependencies is the end of its output, too, and holds its proposals.
     let lines = if failure.explanation.is_empty() { &failure.last_lines } else { &failure.explanation };
@@ -74,5 +74,8 @@ fn emerge(failure: &EmergeFailure, log: &str, resumable: bool) -> Failure {
             shown.hint("this is a bug of the package; until it is fixed, a file of `env/` with `SANDBOX_WRITE`, or a patch, helps");
     }
     shown = shown.hint(format!("the whole output is in {log}"));
+    if let Some(what) = enter {
+        shown = shown.hint(format!("look at it where it failed with `gentoomuch shell --failed {what}`"));
+    }
     if resumable { shown.hint("correct the cause and repeat the command to go on where it stopped") } else { shown }
 }

@@ -10,10 +10,8 @@ use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::recipe::kernel::{give, script};
 use crate::recipe::{Result, merge};
 use crate::sandbox::plan::{Network, Source};
-use crate::session::readable_files::create_open;
-use crate::session::root::KernelTree;
 use crate::session::work::StepsDone;
-use crate::session::{Work, run};
+use crate::session::{Work, given, run};
 use crate::store::{NewState, State};
 
 /// Made at the beginning of a stage4. Whatever is older was installed before. It lies in the session's scratch directory, so it goes with
@@ -44,12 +42,8 @@ pub(crate) fn built_from(cx: &Context<'_>, state: &State) -> Result<Option<crate
 /// Shows a session the headers of a kernel as `/usr/src`. What the session writes there goes with it.
 pub(crate) fn show_headers(cx: &Context<'_>, work: &mut Work<'_>, kernel: &State) -> Result<()> {
     let Some(lower) = headers_of(cx, kernel)? else { return Ok(()) };
-    let (upper, own_work) = {
-        let session = work.session.borrow();
-        (session.path("usr-src"), session.path("usr-src.work"))
-    };
-    create_open(&upper)?;
-    work.root.kernel_tree = Some(KernelTree { lower, upper, work: own_work });
+    let kernel_tree = given::kernel_tree(&work.session.borrow(), vec![lower])?;
+    work.root.kernel_tree = Some(kernel_tree);
     Ok(())
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn bring_sources(cx: &Context<'_>, work: &Work<'_>, request: &Request
     };
     let log = work.log_dir.join("fetch.log");
     write_public(&log, (failure.last_lines.join("\n") + "\n").as_bytes(), 0o644)?;
-    Err(Error::Emerge { failure: Box::new(failure), log, resumable: false })
+    Err(Error::Emerge { failure: Box::new(failure), log, resumable: false, enter: None })
 }
 
 fn wanted(cx: &Context<'_>, work: &Work<'_>, foreseen: &Foreseen) -> Result<Vec<Wanted>> {

@@ -381,6 +381,11 @@ fn rm(args: &Rm, invocation: &Invocation) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What is printed of a saved patch.
+pub(super) fn saved_lines(done: &save::SavedAs, config: &std::path::Path) -> String {
+    patch_lines::saved(done, config)
+}
+
 /// Whether both ends are a terminal.
 fn has_terminal() -> bool {
     crate::sandbox::terminal::is_ours()
