@@ -122,6 +122,9 @@ records! {
         /// The origin of the base.
         #[serde(skip_serializing_if = "Option::is_none")]
         base: Option<Recorded>,
+        /// Packages of its definition that it lacks, since they were left out.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        skipped: Option<Vec<String>>,
         kernel: Option<KernelRecord>,
         isolation: String,
         /// Who had the host's network.

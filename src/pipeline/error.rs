@@ -29,6 +29,9 @@ pub enum Error {
     /// No node has this id.
     #[error("there is no node `{id}`")]
     UnknownNode { id: String, known: Vec<String> },
+    /// Only what a stage4 names itself can be left out.
+    #[error("`{package}` is not among the packages of the stage4 `{stage4}`")]
+    NotSkippable { package: String, stage4: String, known: Vec<String> },
     /// A single node was asked for, and a node that it needs is not built.
     #[error("`{id}` needs nodes that are not built yet")]
     Unbuilt {

@@ -68,6 +68,8 @@ pub struct PipelineOptions {
     pub no_files: bool,
     /// Build one node after the other.
     pub one_by_one: bool,
+    /// Packages of stage4 definitions that are left out, `category/name`. The states say which, and have keys of their own.
+    pub skip: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -168,7 +168,7 @@ impl Planner<'_, '_> {
             .map(|(definition, kernel)| {
                 let at = (definition.profile.value.clone(), definition.stage3.value.clone());
                 let on = &recipes[&at].0;
-                let recipe = Stage4::new(definition, self.hooks.clone(), on.trees.clone(), Arc::clone(on));
+                let recipe = Stage4::new(definition, self.hooks.clone(), on.trees.clone(), Arc::clone(on), &options.skip);
                 let kernel_key = kernel.as_ref().map(|kernel| kernels[kernel].wanted.key.as_str());
                 let since = standing.get(&at).map(|base| recipe.since(base)).unwrap_or_default();
                 let wanted = Wanted::new(recipe.inputs(&bases[&at].key, &since, kernel_key));

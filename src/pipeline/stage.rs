@@ -4,12 +4,16 @@ use serde::Serialize;
 
 use crate::artifact;
 use crate::artifact::Artifact;
+use crate::causes::in_one_line;
 use crate::config::{ArtifactFormat, ConfigDir};
 use crate::context::Context;
 use crate::names::profiles;
 use crate::pipeline;
 use crate::pipeline::run::{Outcome, PassOn};
-use crate::pipeline::{PipelineOptions, Result};
+use crate::pipeline::{Error, PipelineOptions, Result};
+use crate::portage::cpv::Cpv;
+use crate::recipe::stage4::names_of;
+use crate::session;
 use crate::stage3::sign::Gpg;
 
 /// What to build and how to export it.
@@ -23,6 +27,10 @@ pub(crate) struct StageOptions {
     pub gpg: Option<Gpg>,
     /// Whether to make the files.
     pub export: bool,
+    /// Packages of the definition to leave out, `category/name`.
+    pub skip: Vec<String>,
+    /// Leave out those that do not build, too.
+    pub keep_going: bool,
 }
 
 /// What came of it.
@@ -33,6 +41,9 @@ pub(crate) struct StageBuilt {
     pub state: String,
     /// Whether the state existed before.
     pub state_reused: bool,
+    /// Packages of the definition that it lacks: those that were to be left out, and those that did not build.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<String>,
     /// Packages with patches, and what became of these; see [`PatchedPackage`](crate::recipe::patches::applied::PatchedPackage). Null where there are none.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
     pub patched: serde_json::Value,
@@ -41,12 +52,50 @@ pub(crate) struct StageBuilt {
     pub artifact: Option<Artifact>,
 }
 
-/// Builds a stage4 with everything that it needs, and exports it: a pipeline of one stage.
+/// Builds a stage4 with everything that it needs, and exports it: a pipeline of one stage. With `keep_going` it is built again without what
+/// does not build; packages that were built are binary packages by then.
 pub(crate) fn stage_build(cx: &Context<'_>, config: &ConfigDir, options: &StageOptions) -> Result<StageBuilt> {
-    let StageOptions { name, format, gpg, export } = options.clone();
+    let definition = config.stage4(&options.name)?;
+    let known: Vec<String> = names_of(&definition).collect();
+    if let Some(package) = options.skip.iter().find(|package| !known.contains(package)) {
+        return Err(Error::NotSkippable { package: package.clone(), stage4: options.name.clone(), known });
+    }
+    let mut options = options.clone();
+    loop {
+        match built(cx, config, &options) {
+            Err(error) if options.keep_going => match to_skip(&error, &options, &known) {
+                Some(package) => {
+                    cx.observer.warn(&format!("{}: going on without `{package}`", in_one_line(&error)));
+                    options.skip.push(package);
+                }
+                None => return Err(error),
+            },
+            built => return built,
+        }
+    }
+}
+
+/// The package that has failed, if the stage4 can be built without it.
+fn to_skip(error: &Error, options: &StageOptions, known: &[String]) -> Option<String> {
+    let Error::Session(session::Error::Emerge { failure, enter, .. }) = error else { return None };
+    let name = Cpv::name_of(failure.package.as_deref()?).to_owned();
+    // Not in what it is built on: that is the base of others, too.
+    let is_own = enter.as_deref() == Some(options.name.as_str());
+    (is_own && known.contains(&name) && !options.skip.contains(&name)).then_some(name)
+}
+
+fn built(cx: &Context<'_>, config: &ConfigDir, options: &StageOptions) -> Result<StageBuilt> {
+    let StageOptions { name, format, gpg, export, skip, .. } = options.clone();
     let gpg = gpg.filter(|_| export);
     profiles::profile_of(cx, &config.stage4(&name)?.profile)?;
-    let options = PipelineOptions { names: vec![name.clone()], format, gpg: gpg.clone(), no_files: !export, one_by_one: true };
+    let options = PipelineOptions {
+        names: vec![name.clone()],
+        format,
+        gpg: gpg.clone(),
+        no_files: !export,
+        one_by_one: true,
+        skip: skip.clone(),
+    };
     let planned = pipeline::pipeline(cx, config, options);
     if planned.is_err() && gpg.is_some() {
         // The plan also tries the key, but before that it may have to fetch a tree, which takes long. So a key that cannot sign is
@@ -59,6 +108,7 @@ pub(crate) fn stage_build(cx: &Context<'_>, config: &ConfigDir, options: &StageO
     let stage = report.into_node(&format!("stage4/{name}"))?;
     let state = stage.state.map(|id| cx.store.state(&id)).transpose()?;
     Ok(StageBuilt {
+        skipped: skip,
         name,
         patched: state.as_ref().map_or(serde_json::Value::Null, |state| serde_json::json!(state.origin.patched())),
         state: state.map(|state| state.id.to_string()).unwrap_or_default(),

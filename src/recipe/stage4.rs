@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::build_key::Inputs;
 use crate::config::hooks::{Hooks, Phase};
-use crate::config::{ConfigDir, PathPattern, Stage4Definition};
+use crate::config::{ConfigDir, Package, PathPattern, Stage4Definition};
 use crate::context::Context;
 use crate::names::refs::{stage4_lock, stage4_ref};
 use crate::portage::emerge::request::{Existing, Goal};
@@ -32,6 +32,8 @@ use crate::trees::choose::PinnedTree;
 pub(crate) struct Stage4 {
     pub(crate) definition: Stage4Definition,
     pub(crate) packages: Vec<String>,
+    /// Packages of its configuration that this build leaves out, `category/name`. The definition here does not have them.
+    pub(crate) skipped: Vec<String>,
     pub(crate) removes: Vec<PathPattern>,
     pub(crate) hooks: Hooks,
     pub(crate) trees: Vec<PinnedTree>,
@@ -40,10 +42,22 @@ pub(crate) struct Stage4 {
 }
 
 impl Stage4 {
-    pub(crate) fn new(definition: Stage4Definition, hooks: Hooks, trees: Vec<PinnedTree>, on: Arc<Stage3>) -> Self {
+    /// Without the packages `skip`.
+    pub(crate) fn new(
+        mut definition: Stage4Definition,
+        hooks: Hooks,
+        trees: Vec<PinnedTree>,
+        on: Arc<Stage3>,
+        skip: &[String],
+    ) -> Self {
+        let is_skipped = |name: &str| skip.iter().any(|skipped| skipped == name);
+        let mut skipped: Vec<String> = names_of(&definition).filter(|name| is_skipped(name)).collect();
+        skipped.sort();
+        skipped.dedup();
+        definition.packages.retain(|package| !name_of(&package.value).is_some_and(|name| is_skipped(&name)));
         let packages = definition.packages.iter().map(|package| package.value.to_string()).collect();
         let removes = definition.removes.iter().map(|pattern| pattern.value.clone()).collect();
-        Self { definition, packages, removes, hooks, trees, on }
+        Self { definition, packages, skipped, removes, hooks, trees, on }
     }
 
     /// The packages about which the configuration says something else now than when `base` was made. The base does not have them, but the
@@ -68,6 +82,10 @@ impl Stage4 {
         if let Some(key) = kernel_key {
             inputs = inputs.with("kernel", key);
         }
+        if !self.skipped.is_empty() {
+            // A state that lacks something is never taken for a whole one.
+            inputs = inputs.with_list("skipped", &self.skipped);
+        }
         if !since.is_empty() {
             inputs = inputs.with_list(SINCE_BASE, since.iter().map(|(name, digest)| format!("{name}={digest}")));
         }
@@ -81,6 +99,18 @@ impl Stage4 {
             .with("hooks", self.hooks.digest_of(&[Phase::Stage, Phase::Finish]))
             .with_list("trees", self.trees.iter().map(|tree| format!("{}={}", tree.name, tree.digest)))
             .with("network", network_record(&self.definition.network).to_string())
+    }
+}
+
+/// `category/name` of each of its packages that is no set.
+pub(crate) fn names_of(definition: &Stage4Definition) -> impl Iterator<Item = String> {
+    definition.packages.iter().filter_map(|package| name_of(&package.value))
+}
+
+fn name_of(package: &Package) -> Option<String> {
+    match package {
+        Package::Atom(atom) => Some(format!("{}/{}", atom.category, atom.package)),
+        Package::Set(_) => None,
     }
 }
 
@@ -179,6 +209,9 @@ impl InSession for Stage4Recipe<'_> {
             patches = self.stage4.on.patches();
         }
         note_patches(&mut origin, &patches, &filled.patched);
+        if !self.stage4.skipped.is_empty() {
+            origin["skipped"] = serde_json::json!(self.stage4.skipped);
+        }
         origin[NOTED] = serde_json::json!(filled.keys);
         origin
     }

@@ -66,6 +66,7 @@ mod requests;
 mod resolve;
 mod room;
 mod signing;
+mod skipped;
 mod terminal;
 mod trees;
 mod unpacked;

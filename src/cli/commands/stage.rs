@@ -40,12 +40,16 @@ enum Command {
 ///
 /// First the stage3 definition that it names is built on the profile's stage3; all stage4s that name it share the result. If an input has
 /// not changed since the last build, its result is reused.
+///
+/// A stage4 without packages that `--skip` or `--keep-going` left out is never taken for a whole one: the next build without these options
+/// builds it anew. Its `.json` says what it lacks.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch stage build web
   gentoomuch stage build --format tar.zst --no-sign web
   gentoomuch stage build --format oci web
-  gentoomuch stage build --no-export web")]
+  gentoomuch stage build --no-export web
+  gentoomuch stage build --skip app-misc/broken web")]
 struct Build {
     /// The stage4 definition
     name: String,
@@ -61,6 +65,8 @@ struct Build {
     /// Packages and make jobs to run at the same time [default: `env/jobs` of the configuration, or the number of processors]
     #[arg(short, long, value_name = "N")]
     jobs: Option<u32>,
+    #[command(flatten)]
+    incomplete: Incomplete,
     /// What to do if a package does not build [default: ask on a terminal, else keep]
     #[arg(long, value_enum)]
     on_failure: Option<OnFailure>,
@@ -69,6 +75,17 @@ struct Build {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// What a stage may lack.
+#[derive(Debug, Clone, Default, clap::Args)]
+struct Incomplete {
+    /// Leave out this package of the definition; can be given several times
+    #[arg(long, value_name = "CATEGORY/PACKAGE")]
+    skip: Vec<String>,
+    /// Leave out packages of the definition that do not build; the exit code is 6 then
+    #[arg(short, long)]
+    keep_going: bool,
 }
 
 /// Form of an artifact.
@@ -153,9 +170,9 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
 /// `stage build NAME`, for a build that was entered by hand.
 pub(super) fn build_anew(name: &str, limits: LimitArgs, invocation: &Invocation) -> Outcome {
     let name = name.to_owned();
-    let nothing_else = (None, false, false, None, None, false);
-    let (format, no_sign, no_export, jobs, on_failure, json) = nothing_else;
-    build(&Build { name, format, no_sign, no_export, jobs, on_failure, limits, json }, invocation)
+    let (format, no_sign, no_export, jobs, on_failure, json) = (None, false, false, None, None, false);
+    let incomplete = Incomplete::default();
+    build(&Build { name, format, no_sign, no_export, jobs, incomplete, on_failure, limits, json }, invocation)
 }
 
 fn build(args: &Build, invocation: &Invocation) -> Outcome {
@@ -169,6 +186,8 @@ fn build(args: &Build, invocation: &Invocation) -> Outcome {
         format: args.format.map(Into::into),
         gpg: if args.no_sign { None } else { Some(Invocation::gpg()) },
         export: !args.no_export,
+        skip: args.incomplete.skip.clone(),
+        keep_going: args.incomplete.keep_going,
     };
     let mut config = config;
     let built = loop {
@@ -184,13 +203,19 @@ fn build(args: &Build, invocation: &Invocation) -> Outcome {
         config = invocation.config()?;
     };
     invocation.progress.clear();
+    // What was left out by name is what the user wanted.
+    let is_whole = built.skipped.iter().all(|package| args.incomplete.skip.contains(package));
+    let code = if is_whole { ExitCode::SUCCESS } else { ExitCode::from(report::Kind::Emerge.code()) };
     if args.json {
         crate::cli::table::print_json(&built)?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(code);
     }
     let reused = |yes| if yes { "  (unchanged)" } else { "" };
     crate::cli::table::print(format!("stage4    {}\nstate     {}{}\n", built.name, built.state, reused(built.state_reused)))?;
-    let Some(artifact) = &built.artifact else { return Ok(ExitCode::SUCCESS) };
+    if !built.skipped.is_empty() {
+        crate::cli::table::print(format!("lacks     {}\n", built.skipped.join(" ")))?;
+    }
+    let Some(artifact) = &built.artifact else { return Ok(code) };
     crate::cli::table::print(format!(
         "artifact  {}{}\nformat    {}\nsize      {}\nsigned    {}\n",
         artifact.path.shown(),
@@ -199,5 +224,5 @@ fn build(args: &Build, invocation: &Invocation) -> Outcome {
         extent(artifact),
         artifact.signed_by.as_deref().unwrap_or("no"),
     ))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }

@@ -17,7 +17,7 @@ impl From<pipeline::Error> for Failure {
             E::Artifact(error) => error.into(),
             E::Recipe(error) => error.into(),
             E::Resolve(error) => error.into(),
-            E::UnknownNode { ref known, .. } => {
+            E::UnknownNode { ref known, .. } | E::NotSkippable { ref known, .. } => {
                 let hint = there_are(known);
                 Self::new(Kind::Usage, error).hints(hint)
             }
