@@ -116,3 +116,35 @@ fn built(cx: &Context<'_>, config: &ConfigDir, options: &StageOptions) -> Result
         artifact: artifact.filter(|_| export),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::portage::emerge::output::EmergeLog;
+
+    #[test]
+    fn only_a_package_of_the_stage_itself_is_left_out_and_only_once() {
+        let known = ["app-misc/broken", "app-misc/hello"].map(str::to_owned);
+        let tried = |enter: &str, package: Option<&str>, skip: &[&str]| {
+            let log = EmergeLog::create(std::path::Path::new("/dev/null")).unwrap();
+            let mut failure = Box::new(log.into_failure(|_| None));
+            failure.package = package.map(str::to_owned);
+            let enter = Some(enter.to_owned());
+            let error = session::Error::Emerge { failure, log: "/log".into(), resumable: true, enter }.into();
+            let skip = skip.iter().map(|name| (*name).to_owned()).collect();
+            let options = StageOptions { name: "web".to_owned(), format: None, gpg: None, export: false, skip, keep_going: true };
+            to_skip(&error, &options, &known)
+        };
+        let broken = Some("app-misc/broken-1.0-r2");
+        assert_eq!(tried("web", broken, &[]).as_deref(), Some("app-misc/broken"));
+        for (enter, package, skip) in [
+            ("demo/plain", broken, &[][..]),
+            ("web", Some("dev-libs/needed-1.0"), &[]),
+            ("web", None, &[]),
+            // As a dependency of another package.
+            ("web", broken, &["app-misc/broken"]),
+        ] {
+            assert_eq!(tried(enter, package, skip), None, "{enter} {package:?} {skip:?}");
+        }
+    }
+}

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::config::ConfigDir;
 use crate::pipeline::bootstrap;
 use crate::recipe::import::BootstrapOptions;
 use crate::release::Which;
 
 use super::Outcome;
+use super::by_hand::FailureArgs;
 use crate::cli::invocation::Invocation;
 use crate::cli::limits::LimitArgs;
 use crate::cli::opened::Opened;
@@ -41,6 +43,8 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "N")]
     jobs: Option<u32>,
     #[command(flatten)]
+    failure: FailureArgs,
+    #[command(flatten)]
     limits: LimitArgs,
     /// Print the result as JSON
     #[arg(long)]
@@ -60,7 +64,12 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     };
     Invocation::given_file(&options.stage3)?;
     let opened = Opened::for_sessions(invocation, args.limits)?;
-    let done = bootstrap::bootstrap(&opened.context(jobs), &config, &keys, &options)?;
+    let cx = opened.context(jobs);
+    let build = |config: &ConfigDir| bootstrap::bootstrap(&cx, config, &keys, &options);
+    let done = match args.failure.build(args.json, invocation, &opened, build)? {
+        Ok(done) => done,
+        Err(code) => return Ok(code),
+    };
     invocation.progress.clear();
     if args.json {
         crate::cli::table::print_json(&done)?;

@@ -1,12 +1,16 @@
 //! A failed build at the terminal: what can be done about it, asked or told. For `shell --failed` and `--on-failure ask`.
 
+use std::io;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use crate::by_hand;
 use crate::by_hand::{Deed, SavedEdits};
+use crate::config::ConfigDir;
 use crate::progress::{Event, Observer as _};
 use crate::recipe::failed::FailedBuild;
 use crate::sandbox::Exit;
+use crate::{pipeline, session};
 use clap::ValueEnum;
 
 use crate::cli::ask;
@@ -25,6 +29,65 @@ pub(super) enum OnFailure {
     Keep,
     /// Remove the session: the next build begins anew, with the packages built so far
     Stop,
+}
+
+/// For commands that build one thing.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub(super) struct FailureArgs {
+    /// What to do if a package does not build [default: ask on a terminal, else keep]
+    #[arg(long, value_enum)]
+    on_failure: Option<OnFailure>,
+}
+
+impl FailureArgs {
+    /// Builds until that succeeds, or the user gives up: then with what the command ends.
+    pub(super) fn build<T>(
+        self,
+        json: bool,
+        invocation: &Invocation,
+        opened: &Opened<'_>,
+        mut build: impl FnMut(&ConfigDir) -> Result<T, pipeline::Error>,
+    ) -> Result<Result<T, ExitCode>, Failure> {
+        loop {
+            // Read each time: a patch may have been saved.
+            let error = match build(&invocation.config()?) {
+                Ok(built) => return Ok(Ok(built)),
+                Err(error) => error,
+            };
+            if let Some(code) = self.after(error, json, invocation, opened)? {
+                return Ok(Err(code));
+            }
+        }
+    }
+
+    /// What comes after a failed build: it is built again (`None`), or ends with a code or a failure.
+    fn after(
+        self,
+        mut error: pipeline::Error,
+        json: bool,
+        invocation: &Invocation,
+        opened: &Opened<'_>,
+    ) -> Result<Option<ExitCode>, Failure> {
+        let asks = crate::sandbox::terminal::is_ours() && io::stderr().is_terminal() && !json;
+        let pipeline::Error::Session(session::Error::Emerge { enter, resumable, .. }) = &mut error else {
+            return Err(error.into());
+        };
+        match (self.on_failure.unwrap_or(OnFailure::Ask), enter.clone()) {
+            (OnFailure::Ask, Some(what)) if asks => {
+                let code = report::print(error.into(), &invocation.global);
+                Ok(match ask(&what, invocation, opened)? {
+                    Next::Anew => None,
+                    Next::GiveUp => Some(code),
+                })
+            }
+            (OnFailure::Stop, Some(what)) => {
+                (*enter, *resumable) = (None, false);
+                by_hand::remove(&opened.context(None), &what)?;
+                Err(error.into())
+            }
+            _ => Err(error.into()),
+        }
+    }
 }
 
 /// What the user has chosen.

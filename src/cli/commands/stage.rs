@@ -1,24 +1,19 @@
 //! `gentoomuch stage build NAME`
 
-use std::io;
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use crate::artifact::Artifact;
 use crate::config::ArtifactFormat;
 use crate::pipeline::stage;
 use crate::pipeline::stage::StageOptions;
-use crate::{by_hand, pipeline, session};
 use clap::{Subcommand, ValueEnum};
 
 use super::Outcome;
-use super::by_hand as questions;
-use super::by_hand::{Next, OnFailure};
+use super::by_hand::FailureArgs;
 use crate::cli::invocation::Invocation;
 use crate::cli::limits::LimitArgs;
 use crate::cli::opened::Opened;
 use crate::cli::report;
-use crate::cli::report::Failure;
 use crate::cli::screen::Shown as _;
 use crate::cli::table::{count, human_bytes};
 
@@ -67,9 +62,8 @@ struct Build {
     jobs: Option<u32>,
     #[command(flatten)]
     incomplete: Incomplete,
-    /// What to do if a package does not build [default: ask on a terminal, else keep]
-    #[arg(long, value_enum)]
-    on_failure: Option<OnFailure>,
+    #[command(flatten)]
+    failure: FailureArgs,
     #[command(flatten)]
     limits: LimitArgs,
     /// Print the result as JSON
@@ -130,37 +124,6 @@ pub(super) fn extent(artifact: &Artifact) -> String {
     format!("{}, {} entries{layers}", human_bytes(artifact.size_bytes), artifact.entries)
 }
 
-/// What comes after a failed build: it is built again (`None`), or ends with a code or a failure.
-fn after_failure(
-    args: &Build,
-    mut error: pipeline::Error,
-    invocation: &Invocation,
-    opened: &Opened<'_>,
-) -> Result<Option<ExitCode>, Failure> {
-    let asks = crate::sandbox::terminal::is_ours() && io::stderr().is_terminal() && !args.json;
-    let session = match &mut error {
-        pipeline::Error::Session(session::Error::Emerge { enter, resumable, .. }) => {
-            enter.clone().map(|what| (what, enter, resumable))
-        }
-        _ => None,
-    };
-    match (args.on_failure.unwrap_or(OnFailure::Ask), session) {
-        (OnFailure::Ask, Some((what, ..))) if asks => {
-            let code = report::print(error.into(), &invocation.global);
-            Ok(match questions::ask(&what, invocation, opened)? {
-                Next::Anew => None,
-                Next::GiveUp => Some(code),
-            })
-        }
-        (OnFailure::Stop, Some((what, enter, resumable))) => {
-            by_hand::remove(&opened.context(None), &what)?;
-            (*enter, *resumable) = (None, false);
-            Err(error.into())
-        }
-        _ => Err(error.into()),
-    }
-}
-
 /// Runs it.
 pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     let Command::Build(args) = &args.command;
@@ -170,9 +133,9 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
 /// `stage build NAME`, for a build that was entered by hand.
 pub(super) fn build_anew(name: &str, limits: LimitArgs, invocation: &Invocation) -> Outcome {
     let name = name.to_owned();
-    let (format, no_sign, no_export, jobs, on_failure, json) = (None, false, false, None, None, false);
-    let incomplete = Incomplete::default();
-    build(&Build { name, format, no_sign, no_export, jobs, incomplete, on_failure, limits, json }, invocation)
+    let (format, no_sign, no_export, jobs, json) = (None, false, false, None, false);
+    let (incomplete, failure) = (Incomplete::default(), FailureArgs::default());
+    build(&Build { name, format, no_sign, no_export, jobs, incomplete, failure, limits, json }, invocation)
 }
 
 fn build(args: &Build, invocation: &Invocation) -> Outcome {
@@ -189,18 +152,11 @@ fn build(args: &Build, invocation: &Invocation) -> Outcome {
         skip: args.incomplete.skip.clone(),
         keep_going: args.incomplete.keep_going,
     };
-    let mut config = config;
-    let built = loop {
-        let error = match stage::stage_build(&opened.context(jobs), &config, &options) {
-            Ok(built) => break built,
-            Err(error) => error,
-        };
-        match after_failure(args, error, invocation, &opened)? {
-            None => {}
-            Some(code) => return Ok(code),
-        }
-        // A patch may have been saved meanwhile.
-        config = invocation.config()?;
+    let cx = opened.context(jobs);
+    let built = args.failure.build(args.json, invocation, &opened, |config| stage::stage_build(&cx, config, &options))?;
+    let built = match built {
+        Ok(built) => built,
+        Err(code) => return Ok(code),
     };
     invocation.progress.clear();
     // What was left out by name is what the user wanted.

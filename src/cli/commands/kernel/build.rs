@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
+use crate::config::ConfigDir;
 use crate::pipeline::kernel;
 
 use crate::cli::commands::Outcome;
+use crate::cli::commands::by_hand::FailureArgs;
 use crate::cli::invocation::Invocation;
 use crate::cli::limits::LimitArgs;
 use crate::cli::opened::Opened;
@@ -28,6 +30,8 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "N")]
     jobs: Option<u32>,
     #[command(flatten)]
+    failure: FailureArgs,
+    #[command(flatten)]
     limits: LimitArgs,
     /// Print the result as JSON
     #[arg(long)]
@@ -41,7 +45,12 @@ pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     config.kernel(&args.name)?;
     let jobs = Invocation::jobs(args.jobs, &config)?;
     let opened = Opened::for_sessions(invocation, args.limits)?;
-    let built = kernel::kernel_build(&opened.context(jobs), &config, &args.name, args.profile.as_deref())?;
+    let cx = opened.context(jobs);
+    let build = |config: &ConfigDir| kernel::kernel_build(&cx, config, &args.name, args.profile.as_deref());
+    let built = match args.failure.build(args.json, invocation, &opened, build)? {
+        Ok(built) => built,
+        Err(code) => return Ok(code),
+    };
     invocation.progress.clear();
     if args.json {
         print_json(&built)?;
