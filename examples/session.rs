@@ -42,6 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         state: None,
         keep: Some(name.clone()),
         keep_failed: false,
+        replace: false,
         binds: Vec::new(),
         network: Network::None,
         promote: false,

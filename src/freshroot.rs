@@ -22,7 +22,7 @@ use crate::session::keys::{learn, pools};
 use crate::session::root::{Run, UserBind};
 use crate::session::work::{Given, Subject};
 use crate::session::{Work, keyring, run, tidy, work};
-use crate::store::{NewState, Purpose, Session, State};
+use crate::store::{Lock, NewState, Purpose, Session, State};
 use crate::{beneath, config, context, names, origin, sandbox, session, store};
 
 /// Why a session is not opened.
@@ -62,6 +62,7 @@ const NETWORK_WARNING: &str =
 
 /// What to run and where.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent answers to independent questions")]
 pub struct FreshrootOptions {
     /// The profile, or an earlier state of it, `NAME@{N}`; `None` for the default one.
     pub profile: Option<String>,
@@ -73,6 +74,8 @@ pub struct FreshrootOptions {
     pub keep: Option<String>,
     /// Keep it even if the command fails.
     pub keep_failed: bool,
+    /// Keep it even if there is a state of this name, which `NAME@{1}` then stands for.
+    pub replace: bool,
     /// Directories of the host to show inside.
     pub binds: Vec<UserBind>,
     /// Whether it has the host's network. emerge's downloads do not need it: we fetch them outside.
@@ -117,11 +120,8 @@ pub(crate) fn freshroot_plan(cx: &Context<'_>, options: &FreshrootOptions) -> Re
 /// Runs a command, or a shell, in a throw-away session.
 pub fn freshroot(cx: &Context<'_>, options: &FreshrootOptions) -> Result<Ended> {
     let _shared = context::share_store(cx)?;
-    if let Some(name) = &options.keep
-        && cx.store.ref_get(&kept_ref(name))?.is_some()
-    {
-        return Err(Error::KeptExists { name: name.clone() });
-    }
+    // Until the end, so that of two sessions that keep the same name the second one is told before it does its work.
+    let _keeping = keeping(cx, options)?;
     let (profile, base) = freshroot_base(cx, options)?;
     if options.keep.is_some() {
         base.check_room()?;
@@ -155,6 +155,19 @@ pub fn freshroot(cx: &Context<'_>, options: &FreshrootOptions) -> Result<Ended> 
             Err(error)
         }
     }
+}
+
+/// The lock on the name that is to be kept. It is not taken for a name that is there and must stay.
+fn keeping(cx: &Context<'_>, options: &FreshrootOptions) -> Result<Option<Lock>> {
+    let Some(name) = &options.keep else { return Ok(None) };
+    let is_free = || match cx.store.ref_get(&kept_ref(name))? {
+        Some(_) if !options.replace => Err(Error::KeptExists { name: name.clone() }),
+        _ => Ok(()),
+    };
+    is_free()?;
+    let lock = context::lock(cx, &kept_ref(name))?;
+    is_free()?;
+    Ok(Some(lock))
 }
 
 fn freshroot_base(cx: &Context<'_>, options: &FreshrootOptions) -> Result<(String, State)> {

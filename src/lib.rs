@@ -85,6 +85,7 @@ mod terminal_text;
 mod threads;
 mod trees;
 mod try_it;
+mod uses;
 
 pub use artifact::of_state::{Destination, ExportRequest, ExportedState, export_state};
 pub use artifact::{Artifact, Error as ExportError};

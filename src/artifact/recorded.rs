@@ -70,11 +70,11 @@ pub(crate) struct Wanted<'a> {
 /// The parts of an artifact's metadata that decide whether it is up to date.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Recorded {
-    state: String,
+    pub(crate) state: String,
     /// The form. Earlier versions did not record it; then the file's name tells.
-    form: Option<String>,
+    pub(crate) form: Option<String>,
     source_date_epoch: i64,
-    signed_by: Option<String>,
+    pub(crate) signed_by: Option<String>,
     #[serde(default = "unknown")]
     sign_key: serde_json::Value,
     keep: Vec<String>,
@@ -180,6 +180,32 @@ impl Recorded {
         if signature.fits(&made) { Ok(made) } else { Err(Lacking::OtherSignature) }
     }
 
+    /// The metadata of the artifact at `path`, `None` if there are none: then it is the rest of a killed run. Else why it is damaged, as far
+    /// as sizes tell. `within` are the files of an image, relative to it.
+    pub(crate) fn judged(path: &Path, within: &[PathBuf]) -> std::result::Result<Option<Self>, String> {
+        let json = beside(path, "json");
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let bytes = match fs::read(&json) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|error| format!("`{}` cannot be read: {error}", name(&json)))?,
+        };
+        let made: Self = serde_json::from_slice(&bytes).map_err(|_| format!("`{}` is damaged", name(&json)))?;
+        let (dir, is_image) = (path.parent().unwrap_or(path), path.is_dir());
+        let blobs = made.blobs.iter().map(|(name, size)| (path.join("blobs/sha256").join(name), *size));
+        let others = made.files.iter().map(|(name, mark)| (dir.join(name), mark.size));
+        let main = (!is_image).then(|| (path.to_owned(), made.size));
+        let all: Vec<(PathBuf, u64)> = main.into_iter().chain(others).chain(blobs).collect();
+        if let Some((wrong, _)) = all.iter().find(|(path, size)| !is_file_of(path, *size)) {
+            return Err(format!("`{}` is not as it was written", name(wrong)));
+        }
+        let index = path.join("index.json");
+        let known = |file: &PathBuf| path.join(file) == index || all.iter().any(|(known, _)| *known == path.join(file));
+        match within.iter().find(|file| !known(file)) {
+            Some(foreign) => Err(format!("`{}` in it does not belong to it", foreign.display())),
+            None => Ok(Some(made)),
+        }
+    }
+
     fn is_wanted(&self, wanted: &Wanted<'_>) -> std::result::Result<(), Lacking> {
         let options = wanted.options;
         let form = self.form.as_ref().is_none_or(|form| *form == options.format.to_string());
@@ -203,7 +229,7 @@ impl Recorded {
     }
 
     /// Whether each file has its digest.
-    fn is_whole(&self, path: &Path, seen: &Path) -> std::result::Result<(), Lacking> {
+    pub(crate) fn is_whole(&self, path: &Path, seen: &Path) -> std::result::Result<(), Lacking> {
         let dir = path.parent().unwrap_or(path);
         let is_image = path.is_dir();
         let main = if is_image { path.join("index.json") } else { path.to_owned() };

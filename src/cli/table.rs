@@ -89,6 +89,15 @@ pub(crate) fn short_id(id: &impl ToString) -> String {
     id.to_string().chars().take(12).collect()
 }
 
+/// How long ago something was, for people: `5 min`, `3 h`, `12 days`.
+pub(crate) fn age(secs: i64) -> String {
+    match u64::try_from(secs).unwrap_or(0) {
+        secs @ 0..3600 => format!("{} min", secs / 60),
+        secs @ 3600..172_800 => format!("{} h", secs / 3600),
+        secs => count(secs / 86_400, "day"),
+    }
+}
+
 /// `bytes` for people: `0 B`, `512 B`, `1.5 MiB`.
 pub(crate) fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -120,6 +129,10 @@ mod tests {
         assert_eq!((count(1, "tree"), count(0, "tree")), ("1 tree".to_owned(), "0 trees".to_owned()));
         for time in ["2026-11-22T09:39:42.78Z", "2026-11-22T09:39:42Z"] {
             assert_eq!(short_time(time), "2026-11-22 09:39:42");
+        }
+        for (secs, text) in [(-5, "0 min"), (59, "0 min"), (3599, "59 min"), (3600, "1 h"), (172_799, "47 h"), (172_800, "2 days")]
+        {
+            assert_eq!(age(secs), text);
         }
         assert_eq!(short_id(&"28c4490114768c079ad4bc66ef930186"), "28c449011476");
     }

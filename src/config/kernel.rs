@@ -101,6 +101,21 @@ impl ConfigDir {
         names
     }
 
+    /// Whether there is a configuration of the kernel with this label. It fails if that cannot be known.
+    pub(crate) fn has_kernel(&self, label: &str) -> Result<bool> {
+        // A name may have a `+`, too.
+        let names = label.match_indices('+').map(|(at, _)| &label[..at]).chain([label]);
+        for name in names.filter(|name| names::is_name(name)) {
+            let files = [Path::new(CONFIGS).join(format!("{name}.kconf")), Path::new(DEFINES).join(name).join("config")];
+            for file in files {
+                if self.is_there(&file)? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     /// The kernel configuration called `name`.
     pub fn kernel(&self, name: &str) -> Result<KernelConfig> {
         let name = name.strip_suffix(".kconf").unwrap_or(name);

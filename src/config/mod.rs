@@ -117,6 +117,9 @@ pub enum Error {
         nearest: Option<String>,
         known: Vec<String>,
     },
+    /// Nobody can tell from it which definitions are gone.
+    #[error("there are no definitions in `{0}`")]
+    NoDefinitions(PathBuf),
     /// It has errors.
     #[error("{0}")]
     Invalid(Diagnostics),
@@ -170,6 +173,32 @@ impl ConfigDir {
     /// Names of all stage4 definitions, sorted.
     pub fn stage4_names(&self) -> Vec<String> {
         names::list(&self.root, "stage4.defines", Shape::Directory)
+    }
+
+    /// Whether there is a stage3 definition `name`. Unlike [`Self::stage3_names`] it fails if that cannot be known.
+    pub(crate) fn has_stage3(&self, name: &str) -> Result<bool> {
+        Ok(names::is_name(name) && self.is_there(&self.stage3_dir(name))?)
+    }
+
+    /// The same for a stage4 definition.
+    pub(crate) fn has_stage4(&self, name: &str) -> Result<bool> {
+        Ok(names::is_name(name) && self.is_there(&Path::new("stage4.defines").join(name))?)
+    }
+
+    /// Fails if there is no folder of definitions at all: a wrong directory, or one that is not mounted.
+    pub(crate) fn check_has_definitions(&self) -> Result<()> {
+        let folders = ["stage3.defines", "stage4.defines"].map(Path::new);
+        let there = folders.into_iter().map(|folder| self.is_there(folder)).collect::<Result<Vec<_>>>()?;
+        if there.contains(&true) { Ok(()) } else { Err(Error::NoDefinitions(self.root.clone())) }
+    }
+
+    fn is_there(&self, path: &Path) -> Result<bool> {
+        let path = self.root.join(path);
+        match std::fs::metadata(&path) {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+            Err(source) => Err(Error::Read { path, source }),
+        }
     }
 
     /// Reads the stage3 definition `name`.

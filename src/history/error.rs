@@ -56,6 +56,51 @@ pub(crate) enum Error {
     /// Names of other states begin so.
     #[error("`{0}` is the name of a state, but not of a tag")]
     TagTaken(String),
+    /// A position of a name, where a name is removed as a whole.
+    #[error("`{0}` is an earlier state of a name, and names are removed as a whole")]
+    EarlierState(String),
+    /// A short form of more than one name.
+    #[error("`{text}` means more than one thing")]
+    SeveralNames { text: String, fits: Vec<String> },
+    /// What a profile consists of goes with it.
+    #[error("`{name}` belongs to the profile `{profile}`")]
+    OfProfile { name: String, profile: String },
+    /// A tree snapshot is no build state.
+    #[error("`{0}` is a tree snapshot")]
+    Tree(String),
+    /// The configuration would have it built again.
+    #[error("`{name}` has a definition: `{definition}`")]
+    Defined {
+        /// The name in full.
+        name: String,
+        /// Relative to the configuration directory.
+        definition: String,
+    },
+    /// Something depends on it, so it is not removed.
+    #[error("`{name}` is in use")]
+    NameInUse {
+        /// The name in full.
+        name: String,
+        /// What depends on it, in words.
+        by: Vec<String>,
+        /// Whether `--force` would remove it.
+        may_force: bool,
+    },
+    /// Neither a definition nor a state nor an artifact is called so.
+    #[error("there is no stage4 `{name}`")]
+    NoStage { name: String, known: Vec<String> },
+    /// The stage4 has no such artifact.
+    #[error("`{stage}` has no artifact `{name}`")]
+    NoArtifact { stage: String, name: String, known: Vec<String> },
+    /// Nobody knows whose it is, so it is not removed.
+    #[error("the artifact `{}` is damaged: {why}", path.display())]
+    DamagedArtifact { path: PathBuf, why: String },
+    /// Somebody has moved or removed it meanwhile.
+    #[error("`{name}` is not what it was when it was shown")]
+    Moved { name: String },
+    /// Not all names were removed.
+    #[error("not everything was removed")]
+    Stopped { removed: Vec<String>, source: Box<Self> },
     /// No build has left logs.
     #[error("nothing has been logged yet")]
     NothingLogged,

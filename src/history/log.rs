@@ -74,7 +74,7 @@ pub(crate) fn log(cx: &Context<'_>, name: Option<&str>) -> Result<Vec<LogEntry>>
 }
 
 /// Every name with its states, newest first.
-fn histories(cx: &Context<'_>) -> Result<Vec<(String, Vec<StateId>)>> {
+pub(crate) fn histories(cx: &Context<'_>) -> Result<Vec<(String, Vec<StateId>)>> {
     let names = cx.store.refs()?.into_iter().map(|(name, _)| name);
     names
         .map(|name| {

@@ -5,6 +5,8 @@
 //! logs      what builds have logged
 //! rollback  moves a name back to an earlier state
 //! diff      the differences between two states, in packages and files
+//! remove    takes names from states
+//! stages    stage4s with their artifacts
 //! cp        copies files out of a state
 //! clean     finds, shows and removes what is not needed any more
 //! ```
@@ -15,6 +17,8 @@ pub(crate) mod diff;
 mod error;
 pub(crate) mod log;
 pub(crate) mod logs;
+pub(crate) mod remove;
 pub(crate) mod rollback;
+pub(crate) mod stages;
 
 pub(crate) use error::{Error, Result};

@@ -8,14 +8,12 @@ use serde::Serialize;
 use crate::config::ConfigDir;
 use crate::context;
 use crate::context::Context;
-use crate::inventory::bytes_of;
 use crate::names::profiles;
 use crate::names::profiles::{DEFAULT_LOCK, check_profile_name};
 use crate::names::refs::{kernel_prefixes, profile_lock};
 use crate::path_error::OfFile as _;
 use crate::profile::{Error, Result};
-use crate::recipe::kernel::stage;
-use crate::store::{SessionStatus, State, StateId};
+use crate::uses;
 
 /// The result of [`profile_remove`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -54,13 +52,14 @@ pub(crate) fn profile_remove(cx: &Context<'_>, profile: &str, force: bool) -> Re
     let profile = profiles::profile_or_default(cx, Some(profile))?;
     let _lock = context::lock(cx, &profile_lock(&profile))?;
     let prefix = format!("profile/{profile}/");
-    let mine = states_of_its_own(cx, &prefix)?;
-    let running = sessions_on(cx, &mine, true)?;
+    // Profiles from one stage3 share its state.
+    let mine = uses::states_of(cx, |name| name.starts_with(&prefix), |name| name.starts_with("profile/"))?;
+    let running = uses::sessions_on(cx, &mine, true)?;
     if !running.is_empty() {
         return Err(Error::InUse { profile, by: running, may_force: false });
     }
-    let left = built_on(cx, &mine)?;
-    let by: Vec<String> = sessions_on(cx, &mine, false)?.into_iter().chain(left.clone()).collect();
+    let left = uses::built_on(cx, &mine, &BTreeSet::new())?;
+    let by: Vec<String> = uses::sessions_on(cx, &mine, false)?.into_iter().chain(left.clone()).collect();
     if !by.is_empty() && !force {
         return Err(Error::InUse { profile, by, may_force: true });
     }
@@ -70,7 +69,7 @@ pub(crate) fn profile_remove(cx: &Context<'_>, profile: &str, force: bool) -> Re
         let path = cx.places.data.join("default-profile");
         fs::remove_file(&path).map_err(Error::io("remove", &path))?;
     }
-    let before = reachable(cx)?;
+    let before = uses::reachable(cx, &BTreeSet::new())?;
     let mut refs = cx.store.ref_names()?;
     let kernels = kernel_prefixes(&profile).map(|prefix| format!("{prefix}/"));
     refs.retain(|name| name.starts_with(&prefix) || kernels.iter().any(|prefix| name.starts_with(prefix)));
@@ -79,10 +78,8 @@ pub(crate) fn profile_remove(cx: &Context<'_>, profile: &str, force: bool) -> Re
     for name in &refs {
         cx.store.ref_remove(name)?;
     }
-    let after = reachable(cx)?;
-    let unnamed: Vec<State> = before.into_iter().filter(|state| !after.iter().any(|kept| kept.id == state.id)).collect();
-    let unnamed_bytes = bytes_of(cx, &unnamed, &after)?;
-    Ok(RemovedProfile { profile, refs, was_default, left, unnamed_states: unnamed.len(), unnamed_bytes })
+    let (unnamed_states, unnamed_bytes) = uses::unnamed(cx, before, &uses::reachable(cx, &BTreeSet::new())?)?;
+    Ok(RemovedProfile { profile, refs, was_default, left, unnamed_states, unnamed_bytes })
 }
 
 /// Renames a profile with all names below it, by one rename. Definitions that use the old name are only reported.
@@ -120,69 +117,4 @@ pub(crate) fn profile_rename(cx: &Context<'_>, old: &str, new: &str, config: Opt
     let named_at = config.map(|config| config.stage4s_on(old)).unwrap_or_default();
     let named_at = named_at.into_iter().map(|place| place.to_string()).collect();
     Ok(RenamedProfile { from: old.to_owned(), to: new.to_owned(), refs, is_default, named_at })
-}
-
-/// The states that names below `prefix` have or had and no other name has: profiles from one stage3 share its state.
-fn states_of_its_own(cx: &Context<'_>, prefix: &str) -> Result<BTreeSet<StateId>> {
-    let (mut mine, mut others) = (BTreeSet::new(), BTreeSet::new());
-    for (name, _) in cx.store.refs()? {
-        let values = cx.store.ref_history(&name)?.into_iter().map(|entry| entry.value);
-        if name.starts_with(prefix) {
-            mine.extend(values);
-        } else if name.starts_with("profile/") {
-            others.extend(values);
-        }
-    }
-    Ok(mine.difference(&others).cloned().collect())
-}
-
-/// Sessions on one of `states`, in words: the active or the suspended ones.
-fn sessions_on(cx: &Context<'_>, states: &BTreeSet<StateId>, active: bool) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for session in cx.store.sessions()? {
-        if session.base.as_ref().is_some_and(|base| states.contains(base)) {
-            match &session.status {
-                SessionStatus::Active if active => found.push(format!("a {} session is running in it", session.purpose)),
-                SessionStatus::Suspended { note, .. } if !active => {
-                    found.push(format!("a {} session on it is suspended: {note}", session.purpose));
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// What was built on one of `states`, in words.
-fn built_on(cx: &Context<'_>, states: &BTreeSet<StateId>) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for (name, id) in cx.store.refs()? {
-        let Some((kind, rest)) = name.split_once('/').filter(|(kind, _)| ["stage4", "kept"].contains(kind)) else { continue };
-        let parent = stage::built_from(cx, &cx.store.state(&id)?)?;
-        if parent.is_some_and(|parent| states.contains(&parent)) {
-            found.push(format!("{kind} `{rest}` was built on it"));
-        }
-    }
-    Ok(found)
-}
-
-/// All states that a name has or had or that a session uses, with those below them.
-fn reachable(cx: &Context<'_>) -> Result<Vec<State>> {
-    let mut waiting: Vec<StateId> = Vec::new();
-    for (name, _) in cx.store.refs()? {
-        waiting.extend(cx.store.ref_history(&name)?.into_iter().map(|entry| entry.value));
-    }
-    waiting.extend(cx.store.sessions()?.into_iter().filter_map(|session| session.base));
-    let mut seen = BTreeSet::new();
-    let mut found = Vec::new();
-    while let Some(id) = waiting.pop() {
-        if !seen.insert(id.clone()) {
-            continue;
-        }
-        // A name's history may contain removed states.
-        let Ok(state) = cx.store.state(&id) else { continue };
-        waiting.extend(state.parent.clone());
-        found.push(state);
-    }
-    Ok(found)
 }

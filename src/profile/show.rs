@@ -12,9 +12,8 @@ use crate::origin::{Import, Origin};
 use crate::portage::vdb::Package;
 use crate::profile::Result;
 use crate::recipe::definition;
-use crate::recipe::kernel::stage;
 use crate::store::{State, StateId, TreeId, split_index};
-use crate::{context, inventory, names};
+use crate::{context, inventory, names, uses};
 
 /// Everything that `profile show` shows.
 #[derive(Debug, Clone, Serialize)]
@@ -145,7 +144,7 @@ pub(crate) fn profile_show(cx: &Context<'_>, named: Option<&str>, config: Option
     let mut stages = Vec::new();
     for (name, id) in cx.store.refs()? {
         if let Some(stage) = name.strip_prefix("stage4/")
-            && stage::built_from(cx, &cx.store.state(&id)?)?.is_some_and(|parent| mine.contains(&parent))
+            && uses::built_from(cx, &cx.store.state(&id)?)?.is_some_and(|parent| mine.contains(&parent))
         {
             stages.push(stage.to_owned());
         }

@@ -62,6 +62,7 @@ mod pipeline;
 mod portage;
 mod profiles;
 mod refusals;
+mod removal;
 mod requests;
 mod resolve;
 mod room;

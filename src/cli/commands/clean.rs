@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use crate::history::clean;
@@ -10,11 +9,9 @@ use crate::history::clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, every
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::Outcome;
-use crate::cli::ask;
+use crate::cli::ask::agreed;
 use crate::cli::invocation::Invocation;
 use crate::cli::opened::Opened;
-use crate::cli::report::{Failure, Kind};
-use crate::cli::screen::Text;
 use crate::cli::table::{Table, count, human_bytes, print, print_json};
 
 /// So many lines a reason are shown; `-v` shows all.
@@ -34,6 +31,7 @@ const LINES: usize = 12;
   gentoomuch clean --keep 3 --older-than 30d
   gentoomuch clean --yes --max-size 20G
   gentoomuch clean binpkgs distfiles
+  gentoomuch clean --orphans --dry-run
   gentoomuch clean --everything
 
 Sizes are powers of 1024 (K, M, G, T). Durations are hours, days, weeks, months of 30 days, or years: 12h, 30d, 2w, 6m, 1y.
@@ -52,6 +50,9 @@ pub(crate) struct Args {
     /// Also remove suspended sessions that could still go on
     #[arg(long)]
     sessions: bool,
+    /// Also remove states and artifacts whose stage4 or stage3 definition, or whose profile, is gone
+    #[arg(long)]
+    orphans: bool,
     /// Keep the N newest states of each name and the N newest artifacts of each stage4, and remove earlier ones
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
@@ -62,7 +63,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_size: Option<u64>,
     /// Remove the whole store, all artifacts, logs, distfiles and binary packages; the configuration stays
-    #[arg(long, conflicts_with_all = ["what", "sessions", "keep", "older_than", "max_size"])]
+    #[arg(long, conflicts_with_all = ["what", "sessions", "orphans", "keep", "older_than", "max_size"])]
     everything: bool,
     /// Print as JSON
     #[arg(long)]
@@ -100,14 +101,9 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     if !args.json {
         print(render(&plan, invocation.global.verbose > 0))?;
     }
-    if !args.yes && !agreed(&plan, &opened)? {
-        return if io::stdin().is_terminal() {
-            print("nothing was removed\n")?;
-            Ok(ExitCode::SUCCESS)
-        } else {
-            Err(Failure::message(Kind::Usage, "nothing was removed: there is no terminal to ask you on")
-                .hint("`--yes` removes what is shown, `--dry-run` only shows it"))
-        };
+    let question = format!("remove {}, {}", count(plan.items.len() as u64, "item"), human_bytes(plan.bytes));
+    if !args.yes && !agreed(&question, &opened)? {
+        return Ok(ExitCode::SUCCESS);
     }
     let done = if args.everything { everything::clean_everything(&cx)? } else { clean::clean(&cx, &options, &plan)? };
     invocation.progress.clear();
@@ -128,6 +124,7 @@ fn options(args: &Args) -> CleanOptions {
     CleanOptions {
         kinds,
         suspended,
+        orphans: args.orphans,
         keep: args.keep.map(|keep| keep as usize),
         older_than_secs: args.older_than,
         max_size_bytes: args.max_size,
@@ -144,14 +141,6 @@ fn shown(args: &Args, plan: &CleanPlan, removed: bool, all: bool) -> Outcome {
         print(render(plan, all))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Asks on the terminal; without one nobody has agreed.
-fn agreed(plan: &CleanPlan, opened: &Opened<'_>) -> Result<bool, Failure> {
-    let what = count(plan.items.len() as u64, "item");
-    let question = Text::line(&format!("remove {what}, {}? [y/N] ", human_bytes(plan.bytes)));
-    let answer = ask::answer(&question, "nothing was removed", opened)?.unwrap_or_default();
-    Ok(["y", "yes"].contains(&answer.to_lowercase().as_str()))
 }
 
 fn render(plan: &CleanPlan, all: bool) -> String {
@@ -184,7 +173,8 @@ fn render(plan: &CleanPlan, all: bool) -> String {
     }
     for forgotten in &plan.forgotten {
         let values = count(forgotten.positions.len() as u64, "earlier value");
-        text.push_str(&format!("forgets  {values} of `{}`\n", forgotten.name));
+        let what = if forgotten.whole { String::new() } else { format!("{values} of ") };
+        text.push_str(&format!("forgets  {what}`{}`\n", forgotten.name));
     }
     if let Some(total) = plan.total_bytes {
         let left = total.saturating_sub(plan.bytes);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::freshroot::FreshrootOptions;
+use crate::names::refs::kept_ref;
 use crate::progress::{Event, Observer as _};
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
@@ -29,7 +30,9 @@ use crate::cli::table;
   gentoomuch freshroot -- emerge app-misc/hello
   gentoomuch freshroot --keep with-hello -- emerge app-misc/hello
   gentoomuch freshroot --from with-hello -- hello
+  gentoomuch freshroot --from with-hello --keep with-hello --force -- emerge app-misc/greeter
   gentoomuch freshroot --bind ~/src:/mnt/src:ro -- make -C /mnt/src check")]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line, each on its own")]
 pub(crate) struct Args {
     /// The profile, or an earlier state of it [default: the one set with `gentoomuch profile set`]
     #[arg(short, long, value_name = "NAME[@{N}]")]
@@ -43,6 +46,9 @@ pub(crate) struct Args {
     /// Keep the result even if the command fails
     #[arg(long, requires = "keep")]
     keep_failed: bool,
+    /// Replace the state that was kept under this name; `kept/NAME@{1}` is that one then
+    #[arg(long, requires = "keep")]
+    force: bool,
     /// Show a directory of the host in the session; can be given several times
     #[arg(long, value_name = "SRC:DST[:ro]")]
     bind: Vec<String>,
@@ -99,6 +105,7 @@ fn options(args: &Args, invocation: &Invocation) -> Result<FreshrootOptions, Fai
         state: None,
         keep: args.keep.clone(),
         keep_failed: args.keep_failed,
+        replace: args.force,
         binds: args.bind.iter().map(|text| parse_bind(text, invocation)).collect::<Result<_, _>>()?,
         network: args.network.into(),
         promote: args.promote,
@@ -133,6 +140,9 @@ pub(super) fn run_with(options: &FreshrootOptions, limits: LimitArgs, print_plan
     match (&ended.kept, &options.keep) {
         (Some(state), Some(name)) => {
             note(format!("kept as `{name}`, state {}: `gentoomuch freshroot --from {name}` starts from it", state.id));
+            if cx.store.ref_history(&kept_ref(name))?.len() > 1 {
+                note(format!("`kept/{name}@{{1}}` is what was kept before"));
+            }
         }
         (None, Some(name)) => {
             note(format!("nothing is kept as `{name}`, since the command failed; `--keep-failed` keeps it all the same"));

@@ -23,6 +23,7 @@ mod patch;
 mod pipeline;
 mod profile;
 mod resolve;
+mod rm;
 mod rollback;
 mod shell;
 mod stage;
@@ -71,6 +72,7 @@ pub(crate) enum Command {
     Diff(diff::Args),
     Rollback(rollback::Args),
     Tag(tag::Args),
+    Rm(rm::Args),
     Store(store::Args),
     Binhost(binhost::Args),
     Clean(clean::Args),
@@ -122,6 +124,7 @@ pub(crate) fn run(command: Command, invocation: &Invocation) -> Outcome {
         Command::Diff(args) => diff::run(&args, invocation),
         Command::Rollback(args) => rollback::run(&args, invocation),
         Command::Tag(args) => tag::run(&args, invocation),
+        Command::Rm(args) => rm::run(&args, invocation),
         Command::Store(args) => store::run(&args, invocation),
         Command::Binhost(args) => binhost::run(&args, invocation),
         Command::Clean(args) => clean::run(&args, invocation),

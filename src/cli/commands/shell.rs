@@ -46,6 +46,9 @@ pub(crate) struct Args {
     /// Keep the result even if the command fails
     #[arg(long, requires = "keep")]
     keep_failed: bool,
+    /// Replace the state that was kept under this name; `kept/NAME@{1}` is that one then
+    #[arg(long, requires = "keep")]
+    force: bool,
     /// Show a directory of the host in the session; can be given several times
     #[arg(long, value_name = "SRC:DST[:ro]")]
     bind: Vec<String>,
@@ -139,6 +142,7 @@ fn options(args: &Args, invocation: &Invocation) -> Result<FreshrootOptions, Fai
         state: args.state.clone(),
         keep: args.keep.clone(),
         keep_failed: args.keep_failed,
+        replace: args.force,
         binds: args.bind.iter().map(|text| parse_bind(text, invocation)).collect::<Result<_, _>>()?,
         network: args.network.into(),
         promote: false,

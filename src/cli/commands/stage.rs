@@ -1,26 +1,33 @@
-//! `gentoomuch stage build NAME`
+//! `gentoomuch stage build|ls|show|rm`
 
+mod stage_lines;
+
+use std::io;
 use std::process::ExitCode;
 
 use crate::artifact::Artifact;
 use crate::config::ArtifactFormat;
+use crate::history::stages;
+use crate::history::stages::StageRemoval;
 use crate::pipeline::stage;
 use crate::pipeline::stage::StageOptions;
 use clap::{Subcommand, ValueEnum};
 
 use super::Outcome;
 use super::by_hand::FailureArgs;
+use super::store::all_was_readable;
+use crate::cli::ask::agreed;
 use crate::cli::invocation::Invocation;
 use crate::cli::limits::LimitArgs;
 use crate::cli::opened::Opened;
 use crate::cli::report;
 use crate::cli::screen::Shown as _;
-use crate::cli::table::{count, human_bytes};
+use crate::cli::table::{count, human_bytes, print, print_either, print_json};
 
-/// Build stage4s
+/// Build, list, show and remove stage4s and their artifacts
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
-#[command(after_help = "Example:\n  gentoomuch stage build web")]
+#[command(after_help = "Examples:\n  gentoomuch stage build web\n  gentoomuch stage ls\n  gentoomuch stage show web")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -29,6 +36,59 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Build(Build),
+    /// List stage4s with their artifacts
+    ///
+    /// Of each artifact: format, size, the key that signed it, age, and whether it is of the present state. Whether the configuration has changed since the present state was built, `gentoomuch pipeline plan` tells.
+    #[command(after_help = "Examples:\n  gentoomuch stage ls\n  gentoomuch stage ls --json")]
+    #[command(alias = "list")]
+    Ls {
+        /// Print the list as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one stage4: its state, base, kernel, packages and artifacts
+    #[command(after_help = "Example:\n  gentoomuch stage show web")]
+    Show {
+        /// A stage4
+        name: String,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    Rm(Rm),
+}
+
+/// Remove the artifacts of a stage4, and its state
+///
+/// The state is what `gentoomuch rm stage4/NAME` removes: it is refused if the stage4 has a definition. `--artifact` removes artifacts alone.
+/// Damaged artifacts, and files that are not ours, are named and stay.
+#[derive(Debug, clap::Args)]
+#[command(alias = "remove")]
+#[command(after_help = "Examples:
+  gentoomuch stage rm old
+  gentoomuch stage rm web --artifact stage4-amd64-web-20261012T184918Z-37c4e9eb789d.tar.xz
+  gentoomuch stage rm web --artifact all --dry-run
+
+Without a terminal, nothing is removed unless you give `--yes`.")]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line, each on its own")]
+struct Rm {
+    /// A stage4
+    name: String,
+    /// Remove this artifact alone, or `all`, and keep the state; can be given several times
+    #[arg(long, value_name = "FILE")]
+    artifact: Vec<String>,
+    /// Also remove a state that has a definition, or that something was built on; that stays as it is
+    #[arg(long, conflicts_with = "artifact")]
+    force: bool,
+    /// Only show what would be removed
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Build a stage4 and export it, signed, as a tarball or an image
@@ -126,8 +186,53 @@ pub(super) fn extent(artifact: &Artifact) -> String {
 
 /// Runs it.
 pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
-    let Command::Build(args) = &args.command;
-    build(args, invocation)
+    match &args.command {
+        Command::Build(args) => build(args, invocation),
+        Command::Ls { json } => {
+            let opened = Opened::open_idle(invocation)?;
+            print_either(*json, &stages::stage_rows(&opened.context(None))?, |rows| stage_lines::rows(rows, super::now_secs()))?;
+            all_was_readable(&opened)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Show { name, json } => {
+            let opened = Opened::open(invocation)?;
+            let shown = stages::stage_show(&opened.context(None), name)?;
+            print_either(*json, &shown, |shown| stage_lines::shown(shown, super::now_secs()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Rm(args) => remove(args, invocation),
+    }
+}
+
+fn remove(args: &Rm, invocation: &Invocation) -> Outcome {
+    let opened = Opened::open(invocation)?;
+    let cx = opened.context(None);
+    let plan = stages::stage_remove_plan(&cx, &args.name, &args.artifact, args.force)?;
+    let shown = |removal: &StageRemoval, removed: bool| {
+        if args.json {
+            let mut value = serde_json::to_value(removal).map_err(io::Error::other)?;
+            value["removed"] = removed.into();
+            print_json(&value)
+        } else {
+            print(stage_lines::removal(removal, removed, super::now_secs()))
+        }
+    };
+    if args.dry_run || plan.artifacts.is_empty() && plan.names.names.is_empty() {
+        shown(&plan, false)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !args.json {
+        shown(&plan, false)?;
+    }
+    let names = if plan.names.names.is_empty() { "" } else { " and the state" };
+    let question = format!("remove {}{names}", count(plan.artifacts.len() as u64, "artifact"));
+    if !args.yes && !agreed(&question, &opened)? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let done = stages::stage_remove(&cx, plan, args.force)?;
+    invocation.progress.clear();
+    shown(&done, true)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `stage build NAME`, for a build that was entered by hand.

@@ -1,11 +1,16 @@
 //! `gentoomuch store ls|show|du|seal|verify`
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::process::ExitCode;
 
-use crate::context;
+use crate::config::BUILDER;
 use crate::names::named;
+use crate::names::refs::UPSTREAM;
 use crate::origin::Recorded;
-use crate::store::{DeepReport, LayerId, ListReport, SessionStatus, Severity, ShowReport, VerifyReport};
+use crate::store::{DeepReport, LayerId, ListReport, SessionStatus, Severity, ShowReport, StateId, VerifyReport};
+use crate::uses::Use;
+use crate::{context, uses};
 use clap::Subcommand;
 
 use super::Outcome;
@@ -14,6 +19,9 @@ use crate::cli::opened::Opened;
 use crate::cli::report::{Failure, Kind};
 use crate::cli::table;
 use crate::cli::table::{Table, count, human_bytes, print, print_json, short_id, short_time};
+
+/// What states are for.
+type Uses = BTreeMap<StateId, BTreeSet<Use>>;
 
 /// Look at layers, build states and names; seal and verify them
 #[derive(Debug, clap::Args)]
@@ -26,7 +34,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List names, build states, tree snapshots and sessions
+    /// List build states and what they are for, trees and sessions
     #[command(after_help = "Example:\n  gentoomuch store ls --json")]
     #[command(alias = "list")]
     Ls {
@@ -81,11 +89,11 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     let opened = Opened::open(invocation)?;
     match &args.command {
         Command::Ls { json } => {
-            let list = opened.tools.store.list()?;
+            let (list, uses) = (opened.tools.store.list()?, uses::uses(&opened.context(None))?);
             if *json {
-                print_json(&list)?;
+                print_json(&with_uses(&list, &uses)?)?;
             } else {
-                print(render_list(&list))?;
+                print(render_list(&list, &uses))?;
             }
             all_was_readable(&opened)?;
         }
@@ -116,14 +124,53 @@ fn or_dash(words: &[String]) -> String {
     if words.is_empty() { "-".to_owned() } else { words.join(" ") }
 }
 
-fn render_list(list: &ListReport) -> String {
+/// The list with what each state is `for`.
+fn with_uses(list: &ListReport, uses: &Uses) -> Result<serde_json::Value, Failure> {
+    let mut value = serde_json::to_value(list).map_err(io::Error::other)?;
+    for (at, state) in list.states.iter().enumerate() {
+        value["states"][at]["for"] =
+            serde_json::to_value(uses.get(&state.id).cloned().unwrap_or_default()).map_err(io::Error::other)?;
+    }
+    Ok(value)
+}
+
+/// What a state is for, in words.
+fn purpose(uses: Option<&BTreeSet<Use>>) -> String {
+    let words = |what: &Use| match what {
+        Use::Named { name } => named_words(name),
+        Use::BaseOf { name } => format!("base of {name}"),
+        Use::Session { of, .. } => format!("a session of {of}"),
+        Use::ResumeOf { of, .. } => format!("resume of {of}"),
+        Use::Earlier { name } => format!("earlier {name}"),
+    };
+    let all: Vec<String> = uses.into_iter().flatten().map(words).collect();
+    if all.is_empty() { "nothing: `clean` removes it".to_owned() } else { all.join(", ") }
+}
+
+/// What a name is, in words.
+fn named_words(name: &str) -> String {
+    let (kind, rest) = name.split_once('/').unwrap_or((name, ""));
+    match (kind, rest.split_once('/')) {
+        ("profile", Some((profile, UPSTREAM))) => format!("stage3 of profile {profile}"),
+        ("profile", Some((profile, BUILDER))) => format!("builder of profile {profile}"),
+        ("profile", Some((profile, definition))) => format!("stage {definition} on profile {profile}"),
+        ("kernel", Some((profile, label))) => format!("kernel {label} of profile {profile}"),
+        ("kernel-sources", Some((profile, label))) => format!("kernel sources {label} of profile {profile}"),
+        ("stage4", _) => format!("stage4 {rest}"),
+        ("kept", _) => format!("kept by freshroot as {rest}"),
+        _ => format!("tag {rest}"),
+    }
+}
+
+fn render_list(list: &ListReport, uses: &Uses) -> String {
     if list.refs.is_empty() && list.states.is_empty() && list.trees.is_empty() {
         return "the store is empty\n".to_owned();
     }
     let mut sections = Vec::new();
-    let mut table = Table::new(&["STATE", "CREATED", ">LAYERS", "NAMES"]);
+    let mut table = Table::new(&["STATE", "CREATED", ">LAYERS", "NAMES", "FOR"]);
     for state in &list.states {
-        table.row([short_id(&state.id), short_time(&state.created), state.layers.to_string(), or_dash(&state.refs)]);
+        let purpose = purpose(uses.get(&state.id));
+        table.row([short_id(&state.id), short_time(&state.created), state.layers.to_string(), or_dash(&state.refs), purpose]);
     }
     if !list.states.is_empty() {
         sections.push(table.render());
@@ -336,6 +383,32 @@ fn verify(opened: &Opened<'_>, deep: bool, seal: bool, json: bool) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_state_is_for_in_words() {
+        let named = |name: &str| Use::Named { name: name.to_owned() };
+        for (name, words) in [
+            ("profile/demo/upstream", "stage3 of profile demo"),
+            ("profile/demo/gentoomuch/builder", "builder of profile demo"),
+            ("profile/demo/plain", "stage plain on profile demo"),
+            ("kernel/demo/qemu", "kernel qemu of profile demo"),
+            ("kernel-sources/demo/gentoo-sources", "kernel sources gentoo-sources of profile demo"),
+            ("stage4/group/web", "stage4 group/web"),
+            ("kept/x", "kept by freshroot as x"),
+            ("tag/v1", "tag v1"),
+        ] {
+            assert_eq!(purpose(Some(&BTreeSet::from([named(name)]))), words);
+        }
+        let of = "stage4/web".to_owned();
+        let all = BTreeSet::from([
+            Use::Earlier { name: "stage4/web@{1}".to_owned() },
+            Use::ResumeOf { session: "0".to_owned(), of: of.clone() },
+            Use::BaseOf { name: of },
+            named("kept/x"),
+        ]);
+        assert_eq!(purpose(Some(&all)), "kept by freshroot as x, base of stage4/web, resume of stage4/web, earlier stage4/web@{1}");
+        assert_eq!(purpose(None), "nothing: `clean` removes it");
+    }
 
     #[test]
     fn an_origin_is_told_from_the_top_to_the_stage3() {

@@ -17,7 +17,7 @@ impl From<freshroot::Error> for Failure {
                 let hint = there_are(known);
                 Self::new(Kind::Usage, error).hints(hint).hint("keep a session with `gentoomuch freshroot --keep NAME`")
             }
-            E::KeptExists { .. } => Self::new(Kind::Usage, error).hint("choose another name"),
+            E::KeptExists { .. } => Self::new(Kind::Usage, error).hint("choose another name, or replace it with `--force`"),
         }
     }
 }

@@ -31,6 +31,7 @@ impl From<config::Error> for Failure {
     fn from(error: config::Error) -> Self {
         let hint = match &error {
             config::Error::Missing(_) => Some("choose one with `--config DIR`, or make one with `gentoomuch init`".to_owned()),
+            config::Error::NoDefinitions(_) => Some("choose your configuration with `--config DIR`".to_owned()),
             config::Error::Unknown { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
             config::Error::Unknown { known, .. } if known.is_empty() => Some("there are none".to_owned()),
             config::Error::Unknown { known, .. } => Some(format!("there are: {}", known.join(", "))),

@@ -13,9 +13,11 @@ use crate::artifact::is_unfinished;
 use crate::beneath::is_held_open;
 use crate::config::ArtifactFormat;
 use crate::context::Context;
+use crate::history::clean::orphans::Defined;
 use crate::history::clean::survey::Survey;
 use crate::history::clean::{CleanItem, CleanKind, CleanOptions, FileUse, Thing};
 use crate::history::{Error, Result};
+use crate::names::refs::stage4_ref;
 use crate::path_error::OfFile as _;
 
 /// Logs are kept so long by default.
@@ -39,6 +41,8 @@ pub(crate) struct ArtifactFiles {
     pub(crate) made: i64,
     /// Whether it is of the present state of its name, or of one that a tag or a name in `kept/` points to.
     pub(crate) stays: bool,
+    /// Why it is an orphan, if it is one: of no state that was named to be kept, and nothing makes it again.
+    pub(crate) orphaned: Option<String>,
 }
 
 impl ArtifactFiles {
@@ -48,13 +52,20 @@ impl ArtifactFiles {
         path.into()
     }
 
+    /// What it is of: `stage4/web`, `kept/with-hello`. `top` is the directory of all artifacts.
+    pub(crate) fn name(&self, top: &Path) -> Option<String> {
+        let dir = self.path.parent()?.strip_prefix(top).ok()?.to_str()?;
+        let is_stage4 = self.path.file_name()?.to_str()?.starts_with(KINDS[0]);
+        Some(if is_stage4 { stage4_ref(dir) } else { dir.to_owned() })
+    }
+
     /// Without metadata it is the rest of an interrupted removal.
-    fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.files.iter().any(|(path, _)| *path == self.metadata())
     }
 
     /// The state that it was made from.
-    fn state(&self) -> Option<String> {
+    pub(crate) fn state(&self) -> Option<String> {
         #[derive(serde::Deserialize)]
         struct Metadata {
             state: String,
@@ -82,12 +93,15 @@ pub(crate) fn old_logs(cx: &Context<'_>, options: &CleanOptions) -> Result<Vec<C
     Ok(items)
 }
 
-/// Artifacts beyond the limits. Of each stage4 and form the newest is kept, and that of the present state.
-pub(crate) fn surplus_artifacts(cx: &Context<'_>, options: &CleanOptions, survey: &Survey) -> Result<Vec<CleanItem>> {
+/// Artifacts beyond the limits, and orphans if they are asked for. Of each stage4 and form the newest is kept, and that of the present
+/// state.
+pub(crate) fn surplus_artifacts(options: &CleanOptions, artifacts: Vec<Vec<ArtifactFiles>>) -> Vec<CleanItem> {
     let mut items = Vec::new();
-    for artifacts in artifacts(cx, survey)? {
+    for artifacts in artifacts {
         for (position, artifact) in artifacts.into_iter().enumerate() {
-            if position > 0 && !artifact.stays && options.beyond(position, artifact.made) {
+            if let Some(why) = artifact.orphaned.clone().filter(|_| options.orphans) {
+                items.push(artifact_item(artifact, why));
+            } else if position > 0 && !artifact.stays && options.beyond(position, artifact.made) {
                 let why = match position {
                     _ if !artifact.is_complete() => "it is incomplete, and a complete one stays".to_owned(),
                     1 => "a newer one stays".to_owned(),
@@ -97,7 +111,7 @@ pub(crate) fn surplus_artifacts(cx: &Context<'_>, options: &CleanOptions, survey
             }
         }
     }
-    Ok(items)
+    items
 }
 
 /// Leftovers of killed exports. The store is locked, so no export is running.
@@ -119,10 +133,29 @@ pub(crate) fn unfinished_artifacts(cx: &Context<'_>) -> Result<Vec<CleanItem>> {
     Ok(items)
 }
 
+/// The artifacts of each stage4 and form, newest first, with what becomes of them.
+pub(crate) fn artifacts(cx: &Context<'_>, survey: &Survey, defined: Option<&Defined>) -> Result<Vec<Vec<ArtifactFiles>>> {
+    let mut groups = groups(cx)?;
+    for artifact in groups.iter_mut().flatten() {
+        let (Some(name), Some(state)) = (artifact.name(&cx.places.stages()), artifact.state()) else { continue };
+        let is_present = survey.present(&name).is_some_and(|present| state == present.as_str());
+        if let Some(defined) = defined.filter(|_| !survey.keeps(&state)) {
+            artifact.orphaned = defined.orphaned(&name)?;
+        }
+        artifact.stays = is_present || survey.keeps(&state);
+    }
+    Ok(groups)
+}
+
 /// The artifacts of each stage4 and form, newest first.
-pub(crate) fn artifacts(cx: &Context<'_>, survey: &Survey) -> Result<Vec<Vec<ArtifactFiles>>> {
+pub(crate) fn groups(cx: &Context<'_>) -> Result<Vec<Vec<ArtifactFiles>>> {
+    Ok(groups_and_others(cx)?.0)
+}
+
+/// As [`groups`], and the files between them that are not ours.
+pub(crate) fn groups_and_others(cx: &Context<'_>) -> Result<(Vec<Vec<ArtifactFiles>>, Vec<PathBuf>)> {
     let top = cx.places.stages();
-    let mut found = Vec::new();
+    let (mut found, mut others) = (Vec::new(), Vec::new());
     let mut waiting = vec![top.clone()];
     while let Some(dir) = waiting.pop() {
         let mut artifacts: BTreeMap<String, ArtifactFiles> = BTreeMap::new();
@@ -136,7 +169,7 @@ pub(crate) fn artifacts(cx: &Context<'_>, survey: &Survey) -> Result<Vec<Vec<Art
                 }
             } else if is_ours && (is_image || meta.is_file()) {
                 let main = BESIDE.iter().find_map(|suffix| name.strip_suffix(suffix)).filter(|_| !is_image).unwrap_or(name);
-                let empty = || ArtifactFiles { path: dir.join(main), files: Vec::new(), made: 0, stays: false };
+                let empty = || ArtifactFiles { path: dir.join(main), files: Vec::new(), made: 0, stays: false, orphaned: None };
                 let artifact = artifacts.entry(main.to_owned()).or_insert_with(empty);
                 artifact.made = artifact.made.max(meta.mtime());
                 if is_image {
@@ -144,13 +177,14 @@ pub(crate) fn artifacts(cx: &Context<'_>, survey: &Survey) -> Result<Vec<Vec<Art
                 } else {
                     artifact.files.push((path, FileUse::of(&meta)));
                 }
+            } else if !name.starts_with('.') {
+                others.push(path);
             }
         }
         let mut groups: BTreeMap<(&str, String), Vec<ArtifactFiles>> = BTreeMap::new();
         for (name, mut artifact) in artifacts {
             artifact.files.sort_by_key(|(path, _)| rank(path, &artifact.path));
             let kind = KINDS.into_iter().find(|kind| name.starts_with(kind)).unwrap_or_default();
-            artifact.stays = stays(&artifact, kind, dir.strip_prefix(&top).unwrap_or(&dir), survey);
             groups.entry((kind, form(&name))).or_default().push(artifact);
         }
         for mut group in groups.into_values() {
@@ -158,19 +192,12 @@ pub(crate) fn artifacts(cx: &Context<'_>, survey: &Survey) -> Result<Vec<Vec<Art
             found.push(group);
         }
     }
-    Ok(found)
-}
-
-/// Whether an artifact in `dir` is of the present state of its name, or of a state that was named to be kept.
-fn stays(artifact: &ArtifactFiles, kind: &str, dir: &Path, survey: &Survey) -> bool {
-    let Some(dir) = dir.to_str() else { return false };
-    let name = if kind == KINDS[0] { format!("stage4/{dir}") } else { dir.to_owned() };
-    let Some(state) = artifact.state() else { return false };
-    survey.present(&name).is_some_and(|present| state == present.as_str()) || survey.keeps(&state)
+    others.sort();
+    Ok((found, others))
 }
 
 /// The ending of an artifact's name.
-fn form(name: &str) -> String {
+pub(crate) fn form(name: &str) -> String {
     let known = ArtifactFormat::ALL.map(|format| format!(".{format}")).into_iter().find(|ending| name.ends_with(ending));
     known.unwrap_or_else(|| name.rsplit('.').next().unwrap_or_default().to_owned())
 }

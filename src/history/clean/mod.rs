@@ -4,6 +4,7 @@
 //! survey      what the store holds, and what refers to it: names, their earlier values, sessions
 //! cache       unused binary packages and source archives, by the rules of eclean
 //! files       artifacts and logs, by number and age
+//! orphans     names and artifacts whose definition is gone
 //! shrink      more of all that, the least recently used first, until the rest fits
 //! everything  all of it
 //! ```
@@ -16,6 +17,7 @@
 pub(crate) mod cache;
 pub(crate) mod everything;
 pub(crate) mod files;
+pub(crate) mod orphans;
 pub(crate) mod shrink;
 pub(crate) mod survey;
 
@@ -26,6 +28,7 @@ use std::{fmt, fs};
 
 use serde::Serialize;
 
+use self::orphans::Defined;
 use self::survey::Survey;
 use crate::context::{Context, lock_store};
 use crate::history::{Error, Result};
@@ -90,6 +93,8 @@ pub(crate) struct CleanOptions {
     pub kinds: BTreeSet<CleanKind>,
     /// Also suspended sessions, which could be resumed.
     pub suspended: bool,
+    /// Also what has no definition any more, or whose profile is gone.
+    pub orphans: bool,
     /// How many values of each name are kept, the present one included, and how many artifacts of each stage4.
     pub keep: Option<usize>,
     /// Only what is older than so many seconds: earlier values by the time when they were replaced, artifacts and logs by the time when
@@ -186,6 +191,8 @@ pub(crate) struct Forgotten {
     pub name: String,
     /// Positions, as in `NAME@{2}`.
     pub positions: BTreeSet<usize>,
+    /// Whether the name itself goes: an orphan's.
+    pub whole: bool,
     /// What was there: ids of states or trees, in the order of their positions.
     pub values: Vec<String>,
     /// Since when the name had each of them, RFC 3339: distinguishes a value from the same one at another time.
@@ -279,8 +286,11 @@ pub(crate) fn clean(cx: &Context<'_>, options: &CleanOptions, shown: &CleanPlan)
 /// Limits the forgotten values to those in `shown`.
 fn plan_cleaning(cx: &Context<'_>, options: &CleanOptions, shown: Option<Forgettable>) -> Result<CleanPlan> {
     let pins = pins_text(cx)?;
-    let survey = Survey::read(cx.store, options, pins, shown)?;
+    let mut survey = Survey::read(cx.store, options, pins, shown)?;
     let mut plan = CleanPlan::default();
+    // Only who asks for orphans needs a configuration.
+    let defined = if options.orphans { Some(Defined::read(cx)?) } else { Defined::read(cx).ok() };
+    let orphans = survey.take_orphans(options, defined.as_ref())?;
     let mut found = survey.unused(options, &survey.beyond(options));
     let mut paths = found.paths(cx.store.root());
     let logs = files::old_logs(cx, options)?;
@@ -301,9 +311,15 @@ fn plan_cleaning(cx: &Context<'_>, options: &CleanOptions, shown: Option<Forgett
     }
     if options.kinds.contains(&CleanKind::Artifacts) {
         plan.items.extend(files::unfinished_artifacts(cx)?);
-        if is_known {
-            plan.items.extend(files::surplus_artifacts(cx, options, &survey)?);
-        }
+    }
+    let mut orphaned = 0;
+    if options.kinds.contains(&CleanKind::Artifacts) && is_known {
+        let artifacts = files::artifacts(cx, &survey, defined.as_ref())?;
+        orphaned = artifacts.iter().flatten().filter(|artifact| artifact.orphaned.is_some()).count();
+        plan.items.extend(files::surplus_artifacts(options, artifacts));
+    }
+    if !options.orphans {
+        plan.notes.extend(orphans::note(orphans, orphaned));
     }
     plan.count();
     if let Some(max) = options.max_size_bytes.filter(|_| is_known) {
@@ -338,8 +354,12 @@ pub(crate) fn sizes_of(cx: &Context<'_>, paths: Vec<PathBuf>) -> Result<BTreeMap
 
 /// The order: names forget values, then states are removed, then layers.
 fn clean_store(cx: &Context<'_>, exclusive: &Lock, plan: &CleanPlan) -> Result<()> {
-    for Forgotten { name, positions, .. } in &plan.forgotten {
-        cx.store.ref_forget(exclusive, name, positions)?;
+    for Forgotten { name, positions, whole, .. } in &plan.forgotten {
+        if *whole {
+            cx.store.ref_remove(name)?;
+        } else {
+            cx.store.ref_forget(exclusive, name, positions)?;
+        }
     }
     let mut unused = Unused::default();
     for item in &plan.items {
@@ -365,15 +385,7 @@ fn clean_files(cx: &Context<'_>, plan: &CleanPlan) -> Result<()> {
     let mut directories = Vec::new();
     for item in &plan.items {
         match &item.thing {
-            Thing::Files(files) => {
-                for (path, _) in files {
-                    durable::remove_if_there(path)?;
-                }
-                if fs::symlink_metadata(&item.path).is_ok_and(|meta| meta.is_dir()) {
-                    fs::remove_dir_all(&item.path).map_err(Error::io("remove", &item.path))?;
-                }
-                pools::remove_empty(item.path.parent(), &cx.places.stages());
-            }
+            Thing::Files(files) => remove_files(cx, &item.path, files)?,
             Thing::Directory => directories.push(item.path.clone()),
             _ => {}
         }
@@ -381,6 +393,18 @@ fn clean_files(cx: &Context<'_>, plan: &CleanPlan) -> Result<()> {
     if !directories.is_empty() {
         cx.launcher.remove_trees(&directories)?;
     }
+    Ok(())
+}
+
+/// Removes files in this order, then the directory at `path`, if they have one of their own. What is cut off can be repeated.
+pub(crate) fn remove_files(cx: &Context<'_>, path: &Path, files: &[(PathBuf, FileUse)]) -> Result<()> {
+    for (path, _) in files {
+        durable::remove_if_there(path)?;
+    }
+    if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir()) {
+        fs::remove_dir_all(path).map_err(Error::io("remove", path))?;
+    }
+    pools::remove_empty(path.parent(), &cx.places.stages());
     Ok(())
 }
 

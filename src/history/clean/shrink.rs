@@ -68,7 +68,7 @@ pub(crate) fn shrink(cx: &Context<'_>, options: &CleanOptions, max: u64, survey:
         let item = CleanItem { kind: CleanKind::Distfiles, name, path, bytes: file.bytes, why: String::new(), thing };
         add(file.used, wants(CleanKind::Distfiles), item, vec![file]);
     }
-    for artifacts in files::artifacts(cx, survey)? {
+    for artifacts in files::artifacts(cx, survey, None)? {
         for (position, artifact) in artifacts.into_iter().enumerate() {
             let all: Vec<FileUse> = artifact.files.iter().map(|(_, file)| *file).collect();
             let used = all.iter().map(|file| file.used).max().unwrap_or(artifact.made);

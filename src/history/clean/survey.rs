@@ -6,13 +6,17 @@ use std::fmt::Display;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::history;
+use crate::history::clean::orphans::Defined;
 use crate::history::clean::{CleanItem, CleanKind, CleanOptions, Forgettable, Forgotten, Thing};
 use crate::store::{
     LayerId, Reached, RefEntry, Result, SessionId, SessionRecord, SessionStatus, State, StateId, Store, Tree, TreeId,
 };
 
-/// Names whose earlier values are never cleaned: somebody named these states to keep them.
+/// Names that somebody gave to states to keep them. What was made of such a state stays, too.
 const KEEPING: [&str; 2] = ["kept/", "tag/"];
+/// Names whose earlier values are never cleaned. What was kept is replaced only by who says so.
+const KEEPING_EARLIER: &str = "tag/";
 const TREE: &str = "tree/";
 
 /// Everything in the store, read once.
@@ -35,6 +39,8 @@ pub(crate) struct Survey {
     pins: String,
     /// If set, nothing else may be forgotten.
     shown: Option<Forgettable>,
+    /// Names that go, and why.
+    orphans: BTreeMap<String, String>,
 }
 
 /// Positions of values to forget, by name.
@@ -91,7 +97,22 @@ impl Survey {
             leaving,
             pins,
             shown,
+            orphans: BTreeMap::new(),
         })
+    }
+
+    /// Has the names go that have no definition any more, if that is asked for. Returns how many there are. None goes while something
+    /// is in doubt.
+    pub(crate) fn take_orphans(&mut self, options: &CleanOptions, defined: Option<&Defined>) -> history::Result<usize> {
+        let Some(defined) = defined.filter(|_| options.kinds.contains(&CleanKind::States) && !self.is_in_doubt()) else {
+            return Ok(0);
+        };
+        let orphans = defined.orphans(self.histories.iter().map(|(name, _)| name.as_str()))?;
+        let count = orphans.len();
+        if options.orphans {
+            self.orphans = orphans;
+        }
+        Ok(count)
     }
 
     /// The values to forget by the limits of `options`, and missing trees. A missing state may come back from a backup, so it is treated
@@ -99,8 +120,15 @@ impl Survey {
     pub(crate) fn beyond(&self, options: &CleanOptions) -> Positions {
         let mut positions = Positions::new();
         if options.kinds.contains(&CleanKind::States) {
+            for (name, history) in self.histories.iter().filter(|(name, _)| self.orphans.contains_key(name)) {
+                let all = history.iter().enumerate().filter(|(_, entry)| self.was_shown(name, entry));
+                let all: BTreeSet<usize> = all.map(|(at, _)| at).collect();
+                if !all.is_empty() {
+                    positions.insert(name.clone(), all);
+                }
+            }
             for (name, history) in &self.histories {
-                let keeps = KEEPING.iter().any(|prefix| name.starts_with(prefix));
+                let keeps = name.starts_with(KEEPING_EARLIER);
                 for (at, pair) in history.windows(2).enumerate() {
                     if !keeps && options.beyond(at + 1, seconds(&pair[0].since)) && self.was_shown(name, &pair[1]) {
                         positions.entry(name.clone()).or_default().insert(at + 1);
@@ -136,7 +164,7 @@ impl Survey {
             return found;
         }
         if options.kinds.contains(&CleanKind::States) {
-            for (name, history) in self.histories.iter().filter(|(name, _)| !KEEPING.iter().any(|keep| name.starts_with(keep))) {
+            for (name, history) in self.histories.iter().filter(|(name, _)| !name.starts_with(KEEPING_EARLIER)) {
                 let there = |entry: &RefEntry| self.states.contains_key(&entry.value) && self.was_shown(name, entry);
                 for (at, entry) in history.iter().enumerate().skip(1).filter(|(_, entry)| there(entry)) {
                     found.push((self.last_used(&entry.value), name.clone(), at));
@@ -207,7 +235,13 @@ impl Survey {
         let of_state = || self.histories.iter().find(|(known, _)| known == name).map(|(_, history)| at(history, positions));
         let of_tree = |name| self.tree_histories.iter().find(|(known, _)| known == name).map(|(_, history)| at(history, positions));
         let (values, since) = tree.map_or_else(of_state, of_tree).unwrap_or_default();
-        Forgotten { name: name.to_owned(), positions: positions.clone(), values, since }
+        let whole = self.orphans.contains_key(name) && values.len() == self.values_of(name);
+        Forgotten { name: name.to_owned(), positions: positions.clone(), whole, values, since }
+    }
+
+    /// How many values a name has.
+    fn values_of(&self, name: &str) -> usize {
+        self.histories.iter().find(|(known, _)| known == name).map_or(0, |(_, history)| history.len())
     }
 
     /// The states that a name or session refers to, with all that they were made from.
@@ -288,6 +322,9 @@ impl Survey {
         let was = forgotten.iter().find_map(|Forgotten { name, positions, .. }| {
             let (_, history) = self.histories.iter().find(|(known, _)| known == name)?;
             let at = history.iter().enumerate().find(|(at, entry)| positions.contains(at) && entry.value == *id)?.0;
+            if let Some(why) = self.orphans.get(name) {
+                return Some(why.clone());
+            }
             Some(format!("earlier state `{name}@{{{at}}}`, last used {}", day(self.last_used(id))))
         });
         was.unwrap_or_else(|| "it has no name".to_owned())

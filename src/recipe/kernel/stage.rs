@@ -32,13 +32,6 @@ pub(crate) fn with_kernel(cx: &Context<'_>, base: &State, kernel: &State) -> Res
     Ok(cx.store.state_of_layers(layers, NewState { key, origin, newest_input, parent: Some(base.id.clone()) })?)
 }
 
-/// The state that `state` was built on, as users know it. If that is a base with a kernel, it is the base.
-pub(crate) fn built_from(cx: &Context<'_>, state: &State) -> Result<Option<crate::store::StateId>> {
-    let Some(id) = &state.parent else { return Ok(None) };
-    let parent = cx.store.state(id)?;
-    Ok(if matches!(*parent.origin, Origin::BaseWithKernel(_)) { parent.parent } else { Some(parent.id) })
-}
-
 /// Shows a session the headers of a kernel as `/usr/src`. What the session writes there goes with it.
 pub(crate) fn show_headers(cx: &Context<'_>, work: &mut Work<'_>, kernel: &State) -> Result<()> {
     let Some(lower) = headers_of(cx, kernel)? else { return Ok(()) };

@@ -9,6 +9,7 @@ use crate::profile::names::{RemovedProfile, RenamedProfile};
 use crate::profile::show::{BuilderShown, HistoryShown, ProfileShown, TreeShown};
 use crate::profile::update::UpdatedProfile;
 
+use crate::cli::commands::rm::unnamed;
 use crate::cli::table::{Table, count, human_bytes, short_id, short_time};
 
 /// So much of a digest tells it from others.
@@ -204,16 +205,7 @@ pub(super) fn removed(done: &RemovedProfile) -> String {
     for left in &done.left {
         let _ = writeln!(text, "left     {left}");
     }
-    if done.unnamed_states > 0 {
-        let _ = writeln!(
-            text,
-            "{} without a name now: {} of the store's space. `gentoomuch clean` frees it; until then the same bootstrap uses {} \
-             again.",
-            count(done.unnamed_states as u64, "state"),
-            human_bytes(done.unnamed_bytes),
-            if done.unnamed_states == 1 { "it" } else { "them" }
-        );
-    }
+    text.push_str(&unnamed(done.unnamed_states, done.unnamed_bytes, Some("bootstrap")));
     text
 }
 
