@@ -6,8 +6,11 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::Path;
+
+use crate::sys::pty;
 
 use crate::terminal_text::{is_obeyed, sanitize_but_colors, sanitize_uncut, visible_lines};
 use serde::Serialize;
@@ -141,6 +144,13 @@ impl Shown for Path {
     fn shown(&self) -> String {
         line(&self.display().to_string())
     }
+}
+
+/// The columns of the terminal that standard output is, if it is one and knows.
+pub(crate) fn width() -> Option<usize> {
+    let out = io::stdout();
+    let size = if out.is_terminal() { pty::size(out.as_fd()) } else { None };
+    size.map(|size| usize::from(size.columns)).filter(|columns| *columns > 0)
 }
 
 /// Writes to standard output.

@@ -28,34 +28,85 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| screen::line(&cell.into())).collect());
     }
 
-    /// The table as text, each line ended.
+    /// The table as text, each line ended. On a terminal it fits, as far as its words do.
     pub(crate) fn render(&self) -> String {
+        self.render_within(screen::width())
+    }
+
+    /// The same within so many columns: cells are wrapped between words, and where that is not enough, each row becomes a block of lines.
+    fn render_within(&self, width: Option<usize>) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..columns)
-            .map(|column| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
-            .collect();
+        let widest = |of: fn(&str) -> usize| -> Vec<usize> {
+            let in_column = |column| self.rows.iter().filter_map(move |row: &Vec<String>| row.get(column));
+            (0..columns).map(|column| in_column(column).map(|cell| of(cell)).max().unwrap_or(0)).collect()
+        };
+        let mut widths = widest(|cell| cell.chars().count());
+        let Some(width) = width else { return self.lines(&widths) };
+        let least = widest(|cell| cell.split(' ').map(|word| word.chars().count()).max().unwrap_or(0));
+        let room = width.saturating_sub(GAP.len() * columns.saturating_sub(1));
+        if least.iter().sum::<usize>() > room {
+            return self.blocks();
+        }
+        while widths.iter().sum::<usize>() > room {
+            // The widest one that can give something has the most lines to gain.
+            let gives = (0..columns).filter(|column| widths[*column] > least[*column]).max_by_key(|column| widths[*column]);
+            let Some(column) = gives else { break };
+            widths[column] -= 1;
+        }
+        self.lines(&widths)
+    }
+
+    fn lines(&self, widths: &[usize]) -> String {
         let mut text = String::new();
         for row in &self.rows {
-            let mut line = String::new();
-            for (column, cell) in row.iter().enumerate() {
-                let padding = " ".repeat(widths[column] - cell.chars().count());
-                let right = self.right.get(column).copied().unwrap_or(false);
-                if column > 0 {
-                    line.push_str("  ");
+            let cells: Vec<Vec<String>> = row.iter().zip(widths).map(|(cell, width)| wrapped(cell, *width)).collect();
+            for at in 0..cells.iter().map(Vec::len).max().unwrap_or(0) {
+                let mut line = String::new();
+                for (column, cell) in cells.iter().enumerate() {
+                    let part = cell.get(at).map_or("", String::as_str);
+                    let padding = " ".repeat(widths[column] - part.chars().count());
+                    let is_right = self.right.get(column).copied().unwrap_or(false);
+                    line.push_str(if column > 0 { GAP } else { "" });
+                    line.push_str(&if is_right { padding + part } else { part.to_owned() + &padding });
                 }
-                if right {
-                    line.push_str(&padding);
-                }
-                line.push_str(cell);
-                if !right {
-                    line.push_str(&padding);
-                }
+                text.push_str(line.trim_end());
+                text.push('\n');
             }
-            text.push_str(line.trim_end());
-            text.push('\n');
         }
         text
     }
+
+    /// Each row by itself, a line for each cell that is not empty.
+    fn blocks(&self) -> String {
+        let [headings, rows @ ..] = self.rows.as_slice() else { return String::new() };
+        let label = headings.iter().map(|heading| heading.chars().count()).max().unwrap_or(0);
+        let block = |row: &Vec<String>| {
+            let cells = headings.iter().zip(row).filter(|(_, cell)| !cell.is_empty());
+            cells.map(|(heading, cell)| format!("{heading:<label$}{GAP}{cell}\n")).collect::<Vec<_>>().concat()
+        };
+        rows.iter().map(block).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// What is between two columns.
+const GAP: &str = "  ";
+
+/// A cell in lines of so many columns, which end between words. A word is never broken.
+fn wrapped(cell: &str, width: usize) -> Vec<String> {
+    if cell.chars().count() <= width {
+        return vec![cell.to_owned()];
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for word in cell.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// Writes `text` to standard output.
@@ -122,6 +173,36 @@ mod tests {
         assert_eq!(table.render(), "NAME    SIZE  NOTE\na       10 B  x\nlonger   9 B\n");
         table.row(["x\n\u{1b}[1m", "", "y"]);
         assert_eq!(table.render().lines().last(), Some("x\\n\\u{1b}[1m        y"));
+    }
+
+    #[test]
+    fn a_table_fits_and_breaks_no_word() {
+        let mut table = Table::new(&["NAME", ">SIZE", "WHY"]);
+        table.row(["stage4/web", "10 B", "earlier state of it, last used in May"]);
+        table.row(["kept/x", "1.5 MiB", ""]);
+        let whole = table.render_within(None);
+        assert_eq!(table.render_within(Some(200)), whole);
+        assert_eq!(
+            table.render_within(Some(40)),
+            "NAME           SIZE  WHY\n\
+             stage4/web     10 B  earlier state of\n                     it, last used in\n                     May\n\
+             kept/x      1.5 MiB\n"
+        );
+        // Wherever it fits, it fits, and has all its words.
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+        for width in 26..80 {
+            let text = table.render_within(Some(width));
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}\n{text}");
+            assert_eq!(words(&text), words(&whole), "{width}");
+        }
+        assert_eq!(
+            table.render_within(Some(20)),
+            "NAME  stage4/web\nSIZE  10 B\nWHY   earlier state of it, last used in May\n\nNAME  kept/x\nSIZE  1.5 MiB\n"
+        );
+        assert_eq!(
+            (Table::new(&["A"]).render_within(Some(0)).as_str(), Table::default().render_within(Some(9)).as_str()),
+            ("", "")
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::child::{self, Known};
 use crate::place::{Place, Ran, command_line, finish};
 use crate::shared::shared;
+use crate::terminal::Terminal;
 use crate::tiny::{Tiny, tiny};
 
 fn json(place: &Place, args: &[&str]) -> Value {
@@ -529,4 +530,30 @@ fn an_artifact_says_who_signed_it() {
     let text = shared.place.run(&["stage", "show", "hello"]).ok();
     assert!(text.value("packages").parse::<usize>().unwrap() > 3 && text.value("base").contains("plain"), "{text}");
     assert!(text.text().contains(&format!("signed by {}", shared.key)), "{text}");
+}
+
+#[test]
+fn at_a_terminal_rm_asks_and_tables_fit() {
+    let Some(tiny) = two_kept() else { return };
+    let place = &tiny.place;
+    name(place, "kept/two", &["kept/a-name-of-a-state", "stage4/a-name-of-a-stage"]);
+    for (types, code, says, stays) in [
+        ("n\r", 0, "nothing was removed", true),
+        ("\x03", 130, "interrupted: nothing", true),
+        ("y\r", 0, "removed  kept/two", false),
+    ] {
+        let Some(mut terminal) = Terminal::start(place, &["rm", "two"]) else { return };
+        terminal.sees("remove 1 name? [y/N] ");
+        terminal.types(types);
+        terminal.sees(says);
+        assert_eq!(terminal.end().0, Some(code), "{types:?}");
+        assert_eq!(names(place).contains(&"kept/two".to_owned()), stays, "{types:?}");
+    }
+    let Some(terminal) = Terminal::start(place, &["store", "ls"]) else { return };
+    let (code, seen) = terminal.end();
+    assert_eq!(code, Some(0), "{seen}");
+    // The terminal of these tests has 97 columns, and the whole table is wider.
+    assert!(seen.contains("kept/a-name-of-a-state") && seen.lines().all(|line| line.trim_end().chars().count() <= 97), "{seen}");
+    let piped = place.run(&["store", "ls"]).ok().text();
+    assert!(piped.lines().any(|line| line.chars().count() > 97), "{piped}");
 }
