@@ -148,7 +148,9 @@ pub(crate) fn uses(cx: &Context<'_>) -> Result<BTreeMap<StateId, BTreeSet<Use>>>
     }
     for record in cx.store.sessions()? {
         let Some(base) = record.base else { continue };
-        let (session, of) = (record.id.to_string(), record.subject.unwrap_or_else(|| record.purpose.to_string()));
+        // After the name comes where its definition is.
+        let subject = record.subject.as_ref().and_then(|subject| subject.split(' ').next());
+        let (session, of) = (record.id.to_string(), subject.map_or_else(|| record.purpose.to_string(), str::to_owned));
         found.entry(base).or_default().insert(match record.status {
             SessionStatus::Active => Use::Session { session, of },
             SessionStatus::Suspended { .. } => Use::ResumeOf { session, of },

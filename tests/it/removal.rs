@@ -483,6 +483,12 @@ fn orphans_go_if_they_are_asked_for() {
     assert!(place.run(&["clean", "--orphans"]).ok().text().ends_with("nothing to clean\n"));
 
     // Without definitions nobody knows.
+    let folder = place.config.join("stage4.defines");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o000)).unwrap();
+    place.run(&["clean", "--orphans", "--yes"]).fails(3).says("cannot read");
+    let plain = place.run(&["clean"]).ok().text();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(plain.ends_with("nothing to clean\n") && !plain.contains("--orphans"), "{plain}");
     place.run(&["--config", "nowhere", "clean", "--orphans"]).fails(3).says("there is no configuration directory");
     fs::create_dir(place.path("empty")).unwrap();
     place

@@ -289,7 +289,7 @@ fn plan_cleaning(cx: &Context<'_>, options: &CleanOptions, shown: Option<Forgett
     let mut survey = Survey::read(cx.store, options, pins, shown)?;
     let mut plan = CleanPlan::default();
     // Only who asks for orphans needs a configuration.
-    let defined = if options.orphans { Some(Defined::read(cx)?) } else { Defined::read(cx).ok() };
+    let defined = if options.orphans { Some(Defined::read(cx, true)?) } else { Defined::read(cx, false).ok() };
     let orphans = survey.take_orphans(options, defined.as_ref())?;
     let mut found = survey.unused(options, &survey.beyond(options));
     let mut paths = found.paths(cx.store.root());
@@ -398,8 +398,12 @@ fn clean_files(cx: &Context<'_>, plan: &CleanPlan) -> Result<()> {
 
 /// Removes files in this order, then the directory at `path`, if they have one of their own. What is cut off can be repeated.
 pub(crate) fn remove_files(cx: &Context<'_>, path: &Path, files: &[(PathBuf, FileUse)]) -> Result<()> {
-    for (path, _) in files {
-        durable::remove_if_there(path)?;
+    for (at, (file, _)) in files.iter().enumerate() {
+        durable::remove_if_there(file)?;
+        // The first one says of the others that they are there: after a power cut, too.
+        if let (0, 2.., Some(dir)) = (at, files.len(), path.parent()) {
+            durable::sync_dir(dir)?;
+        }
     }
     if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir()) {
         fs::remove_dir_all(path).map_err(Error::io("remove", path))?;

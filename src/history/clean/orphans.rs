@@ -16,18 +16,27 @@ use crate::names::refs::UPSTREAM;
 pub(crate) struct Defined {
     config: ConfigDir,
     profiles: Vec<String>,
+    /// Whether what cannot be known is an error; else it is no orphan.
+    strict: bool,
 }
 
 impl Defined {
     /// Fails without a configuration that has definitions: everything would be an orphan then.
-    pub(crate) fn read(cx: &Context<'_>) -> Result<Self> {
+    pub(crate) fn read(cx: &Context<'_>, strict: bool) -> Result<Self> {
         let config = ConfigDir::open(&cx.places.config)?;
         config.check_has_definitions()?;
-        Ok(Self { config, profiles: profiles(cx)? })
+        Ok(Self { config, profiles: profiles(cx)?, strict })
     }
 
     /// Why the name is an orphan, if it is one.
     pub(crate) fn orphaned(&self, name: &str) -> Result<Option<String>> {
+        match self.judged(name) {
+            Err(_) if !self.strict => Ok(None),
+            judged => judged,
+        }
+    }
+
+    fn judged(&self, name: &str) -> Result<Option<String>> {
         let Some((kind, rest)) = name.split_once('/') else { return Ok(None) };
         if kind == "stage4" {
             let gone = !self.config.has_stage4(rest)?;
@@ -86,7 +95,7 @@ mod tests {
         for definition in ["stage4.defines/web", "stage4.defines/group/db", "stage3.defines/plain"] {
             std::fs::create_dir_all(dir.path().join(definition)).unwrap();
         }
-        let defined = Defined { config: ConfigDir::open(dir.path()).unwrap(), profiles: vec!["demo".to_owned()] };
+        let defined = Defined { config: ConfigDir::open(dir.path()).unwrap(), profiles: vec!["demo".to_owned()], strict: true };
         let names = [
             "stage4/web",
             "stage4/old",

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::cli::commands::rm;
+use crate::cli::screen;
 use crate::cli::screen::Shown as _;
 use crate::cli::table::{Table, age, count, human_bytes, short_id, short_time};
 use crate::history::stages::{ArtifactRow, Condition, StageRemoval, StageRow, StageShown};
@@ -74,7 +75,7 @@ fn note(artifact: &ArtifactRow) -> String {
 pub(super) fn shown(shown: &StageShown, now: i64) -> String {
     let row = &shown.row;
     let mut text = format!("stage4    {}\n", row.name);
-    let mut line = |label: &str, value: &str| text.push_str(&format!("{label:<9} {value}\n"));
+    let mut line = |label: &str, value: &str| text.push_str(&format!("{label:<9} {}\n", screen::line(value)));
     if row.defined == Some(false) {
         line("note", "it has no definition");
     }
@@ -122,7 +123,7 @@ pub(super) fn removal(removal: &StageRemoval, removed: bool, now: i64) -> String
         text.push_str(&if removed { format!("removed  {path}\n") } else { format!("artifact {path}  {size}, {age} old\n") });
     }
     for artifact in &removal.damaged {
-        let _ = writeln!(text, "stays    {}: {}", artifact.path.shown(), note(artifact));
+        let _ = writeln!(text, "stays    {}: {}", artifact.path.shown(), screen::line(&note(artifact)));
     }
     for path in &removal.foreign {
         let _ = writeln!(text, "stays    {}", foreign(path));
