@@ -4,6 +4,7 @@
 //! name is there with its whole history or not at all, wherever the process is killed, and what of the plan is left can be removed by the
 //! same words. What others have begun to use in between stays.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use serde::Serialize;
@@ -52,10 +53,15 @@ pub(crate) fn remove_plan(cx: &Context<'_>, texts: &[String], force: bool) -> Re
     let names = texts.iter().map(|text| full_name(cx, text)).collect::<Result<BTreeSet<_>>>()?;
     let mut rows = names.iter().map(|name| removable(cx, name, &names, force)).collect::<Result<Vec<_>>>()?;
     // The younger ones first: they may stand on the others.
-    rows.sort_by(|a, b| (&b.created, &b.name).cmp(&(&a.created, &a.name)));
+    rows.sort_by_cached_key(|row| Reverse((made(row), row.name.clone())));
     let (before, after) = (uses::reachable(cx, &BTreeSet::new())?, uses::reachable(cx, &names)?);
     let (unnamed_states, unnamed_bytes) = uses::unnamed(cx, before, &after)?;
     Ok(Removal { names: rows, unnamed_states, unnamed_bytes })
+}
+
+/// When its state was made. As text, times sort wrongly: their fractions have different lengths.
+fn made(row: &NameToRemove) -> Option<jiff::Timestamp> {
+    row.created.as_ref().and_then(|created| created.parse().ok())
 }
 
 /// Removes what is in `plan` and is as it was shown.
@@ -175,4 +181,23 @@ fn locks(cx: &Context<'_>, name: &str) -> Result<Vec<Lock>> {
         }
         None => vec![context::lock(cx, name)?],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_sort_whatever_their_fractions() {
+        let row = |created: &str| NameToRemove {
+            name: String::new(),
+            state: "a".repeat(32).parse().unwrap(),
+            kind: None,
+            created: Some(created.to_owned()),
+            previous: 0,
+            left: Vec::new(),
+        };
+        assert!(made(&row("2026-11-29T22:33:42.78Z")) < made(&row("2026-11-29T22:33:42.781Z")));
+        assert!(made(&row("2026-11-29T22:33:42Z")) < made(&row("2026-11-29T22:33:42.1Z")));
+    }
 }
