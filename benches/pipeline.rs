@@ -108,6 +108,7 @@ fn main() {
     let settings = Settings {
         jobs: 2,
         processors: 2,
+        memory_bytes: None,
         arch: "amd64".to_owned(),
         limits: gentoomuch::internals::limits::Limits::default(),
         no_wait: true,
