@@ -8,7 +8,7 @@
 //! stage build          B is removed, A goes on: emerge unpacks the package anew
 //! ```
 //!
-//! A is never written while a user is in B ([`crate::store::Held`]). B has no pools and no package keys, and becomes no state, so nothing
+//! A is never written while a user is in B (`store::by_hand`). B has no pools and no package keys, and becomes no state, so nothing
 //! that was built after a hand went in can be published or committed, whatever happens to this process.
 //!
 //! What a package has left is hostile, its `temp/environment` above all: it is code. It is sourced in B, with the privileges of a session,
