@@ -24,8 +24,8 @@ pub enum Error {
     #[error("cannot read Portage's answer")]
     NoAnswer(#[from] crate::query::Error),
     /// We cannot find out which compiler would build a package.
-    #[error("the root in which `{package}` would be built has no working C compiler")]
-    NoCompiler { package: String },
+    #[error("the root in which packages would be built has no working C compiler")]
+    NoCompiler,
     #[error(transparent)]
     Binpkgs(#[from] crate::portage::binpkgs::Error),
     /// The broker cannot work.

@@ -14,7 +14,7 @@ use crate::session::root::KernelTree;
 use crate::store::Session;
 use crate::trees::choose::PinnedTree;
 
-/// Its tree snapshots.
+/// The tree snapshots that are mounted in it.
 const TREES: &str = "trees.json";
 /// The headers of its kernel, the topmost first.
 const HEADERS: &str = "headers.json";

@@ -29,7 +29,6 @@ static REDACTIONS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         // Others may be at work in a shared place, and have made some, or not.
         (r"(?m)^hint: there are(: .*| none)\n".into(), ""),
         (r"(?m)(^  build state .*\n)+".into(), "  build state NAMES\n"),
-        (r"the root in which `[^`]*` would be built".into(), "the root in which `PACKAGE` would be built"),
         (checkout, "CHECKOUT"),
         (r"/tmp/(gm|\.tmp)\w+".into(), "/tmp/NAME"),
         // Of two in one second, the later one has a number. An id may begin with digits, too.

@@ -134,7 +134,7 @@ impl Choice {
     }
 }
 
-/// The whole question.
+/// What is asked, with a line for each choice.
 fn question(build: &FailedBuild, choices: &[Choice]) -> Text {
     let mut text = Text::line(&format!("{} failed in its {} phase. What next?", build.package, build.phase)).words("\n");
     for choice in choices {

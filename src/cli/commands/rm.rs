@@ -15,8 +15,9 @@ use crate::cli::table::{Table, count, human_bytes, print, print_json, short_id, 
 
 /// Remove names of states: kept ones, tags, old stages
 ///
-/// That is: what `freshroot --keep` has kept, tags, kernel sources, kernels, and stages whose definition is gone. It shows what each name stands for, and asks. A name is refused if something runs in its state or was built on it, or if the
-/// configuration has a definition for it. The states stay in the store until `clean`.
+/// That is: what `freshroot --keep` has kept, tags, kernel sources, kernels, and stages whose definition is gone. It shows what each name
+/// stands for, and asks. A name is refused if something runs in its state or was built on it, or if the configuration has a definition for
+/// it. The states stay in the store until `clean`.
 #[derive(Debug, clap::Args)]
 #[command(alias = "remove")]
 #[command(after_help = "Examples:

@@ -35,7 +35,7 @@ impl From<session::Error> for Failure {
                 let failure = last_lines.into_iter().fold(Self::new(Kind::Other, error), Self::detail);
                 failure.hint(format!("the whole output is in {log}")).hint("correct the cause and repeat the command")
             }
-            E::NoCompiler { .. } => Self::new(Kind::Config, error).hint(
+            E::NoCompiler => Self::new(Kind::Config, error).hint(
                 "the stage3 must have gcc or clang; name another compiler with `CC` in \
                     make.conf",
             ),

@@ -66,7 +66,7 @@ pub(crate) fn learn_as_before(cx: &Context<'_>, work: &Work<'_>, base: &State, p
     }
     match learn(cx, work, packages, false) {
         // Nobody can build in this root, so packages are of no use to it.
-        Err(error @ (Error::Command { .. } | Error::NoCompiler { .. })) => {
+        Err(error @ (Error::Command { .. } | Error::NoCompiler)) => {
             tracing::debug!(%error, "no binary packages are shown");
             return Ok(());
         }

@@ -158,7 +158,7 @@ impl Keys {
         let (with, without): (Vec<_>, Vec<_>) = described.into_iter().partition(answers);
         for Described { cpv, repository, own_compiler, .. } in without {
             if own_compiler.is_empty() {
-                return Err(Error::NoCompiler { package: cpv });
+                return Err(Error::NoCompiler);
             }
             self.unanswered.borrow_mut().insert((cpv, repository), own_compiler);
         }
@@ -276,7 +276,7 @@ mod tests {
         for parts in [BTreeMap::new(), BTreeMap::from([("compiler".to_owned(), String::new())])] {
             let described = Described { cpv: "a/one-1".to_owned(), parts, ..Described::default() };
             let error = Keys::default().with_compiler(vec![described]).unwrap_err();
-            assert_eq!(error.to_string(), "the root in which `a/one-1` would be built has no working C compiler");
+            assert_eq!(error.to_string(), "the root in which packages would be built has no working C compiler");
         }
     }
 
