@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use super::channel::{Channel, ChannelError};
 use super::idmap;
 use super::isolation::Proc;
-use super::limits::Watch;
+use super::limits::{Watch, Watched};
 use super::outer::{report_panics, spawn_self};
 use super::plan::{Network, Plan, Step};
 use super::request::PASSED_ON;
@@ -18,7 +18,7 @@ use super::steps::Building;
 use crate::beneath::RootDir;
 use crate::sys::namespace::{self, Namespace};
 use crate::sys::process::Exit;
-use crate::sys::usage::{Budget, Found, Usage, Worth};
+use crate::sys::usage::{Budget, Found, Unseen, Usage, Worth};
 use crate::sys::{self, fd, mount, network, process, pty, signal};
 
 /// Runs as PID 1. `above` is the outer helper's socket.
@@ -37,7 +37,7 @@ pub(crate) fn run(above: &Channel) -> i32 {
     let mut watch = Watch::new(request.limits, request.used_ms, request.counted);
     let outcome = start(&request, &control, stdio, watch.counts()).and_then(|session| session.serve(&control, above, &mut watch));
     // No process of the session may live once this process drops the locks.
-    let _ = signal::kill_all_others();
+    let _ = signal::send_to_all_others(Signal::SIGKILL);
     while let Ok(Some(_)) = process::wait_any() {}
     let last = match outcome {
         Ok(Some(exit)) => FromPid1::Exited(exit),
@@ -83,6 +83,9 @@ fn start(request: &SessionRequest, control: &Channel, stdio: Vec<OwnedFd>, count
             own_proc.as_ref().map(drop).ok_or_else(|| sys::Error::new("execve", SESSION, rustix::io::Errno::CHILD))
         })
         .map_err(|(index, error)| Failure::Step { index, error: error.into() })?;
+    if counts {
+        process::run_briefly_and_soon();
+    }
     let usage = if counts { Some(usage(plan, &root).map_err(prepare)?) } else { None };
     // `execute` calls its function exactly once, so `own_proc` is set; the error is for a plan without `PivotRoot`.
     let own_proc = own_proc.ok_or_else(|| Failure::Died { who: "the session's process".to_owned() })?;
@@ -183,6 +186,16 @@ fn enter(session: &Channel, own_proc: &OwnedFd, request: &SessionRequest, stdio:
     }
 }
 
+impl Watched for Running {
+    fn look(&self, worth: &Worth, budget: &Budget) -> Result<Found, Unseen> {
+        self.usage.as_ref().map_or(Ok(Found::default()), |usage| usage.look(worth, budget))
+    }
+
+    fn hold(&self, held: bool) -> sys::Result<()> {
+        signal::send_to_all_others(if held { Signal::SIGSTOP } else { Signal::SIGCONT })
+    }
+}
+
 impl Running {
     /// Reaps and forwards signals until the command has ended. `None` if the other side is gone.
     fn serve(self, control: &Channel, above: &Channel, watch: &mut Watch) -> Result<Option<Exit>, Failure> {
@@ -190,12 +203,8 @@ impl Running {
             // Rounded up, or the loop would spin for the last part of a millisecond.
             let patience = watch.patience().map(|patience| u64::try_from(patience.as_millis()).unwrap_or(u64::MAX) + 1);
             let ready = fd::wait_readable(&[self.children.as_fd(), control.as_fd(), above.as_fd()], patience).map_err(prepare)?;
-            let look = |worth: &Worth, budget: &Budget| match &self.usage {
-                Some(usage) => usage.look(worth, budget),
-                None => Ok(Found::default()),
-            };
             let unseen = |error: sys::Error| Failure::Unseen(error.into());
-            if let Some(exceeded) = watch.check(look).map_err(unseen)? {
+            if let Some(exceeded) = watch.check(&self).map_err(unseen)? {
                 return Err(Failure::Exceeded(exceeded));
             }
             if ready.first() == Some(&true) {
@@ -204,7 +213,7 @@ impl Running {
                 while let Some((pid, exit)) = process::reap_any().map_err(prepare)? {
                     if pid == self.command {
                         // A command that succeeded is done, whatever it used.
-                        let exceeded = if exit.success() { None } else { watch.check_now(look).map_err(unseen)? };
+                        let exceeded = if exit.success() { None } else { watch.check_now(&self).map_err(unseen)? };
                         return exceeded.map_or(Ok(Some(exit)), |exceeded| Err(Failure::Exceeded(exceeded)));
                     }
                 }

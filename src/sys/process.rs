@@ -153,6 +153,26 @@ pub(crate) fn be_killed_first() {
     }
 }
 
+/// Lets this thread run for short times and therefore soon after each wake-up, however many others want to (Linux 6.12; before, a thread
+/// that has slept goes first anyway). Who watches a fork bomb would otherwise wait for a turn until it is over.
+pub(crate) fn run_briefly_and_soon() {
+    // SAFETY: the structure is plain integers, for which zero is a value.
+    let mut attributes: libc::sched_attr = unsafe { std::mem::zeroed() };
+    attributes.size = u32::try_from(size_of::<libc::sched_attr>()).unwrap_or(0);
+    attributes.sched_flags = KEEP_POLICY;
+    // SAFETY: the call takes integers.
+    attributes.sched_nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    attributes.sched_runtime = 100_000;
+    // SAFETY: the kernel reads `size` bytes of the structure, which outlives the call.
+    let code = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0u32) };
+    if code != 0 {
+        tracing::debug!(error = %std::io::Error::last_os_error(), "this thread waits for its turn like others");
+    }
+}
+
+/// `SCHED_FLAG_KEEP_POLICY` of `linux/sched.h`.
+const KEEP_POLICY: u64 = 0x08;
+
 /// Limits the processes and threads of this process and of each user namespace made from now on. Before Linux 5.14 the kernel counted all
 /// processes of a user together, also those outside; then this does nothing.
 pub(crate) fn limit_processes(most: u64) -> Result<()> {

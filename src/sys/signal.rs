@@ -47,9 +47,9 @@ pub(crate) fn send_to_group(group: i32, signal: i32) -> Result<()> {
     send(Pid::from_raw(-group), signal)
 }
 
-/// Sends SIGKILL to every process of this PID namespace but its first, which must be the caller.
-pub(crate) fn kill_all_others() -> Result<()> {
-    send(Pid::from_raw(-1), Signal::SIGKILL as i32)
+/// Sends a signal to every process of this PID namespace but its first, which must be the caller.
+pub(crate) fn send_to_all_others(signal: Signal) -> Result<()> {
+    send(Pid::from_raw(-1), signal as i32)
 }
 
 fn send(target: Pid, signal: i32) -> Result<()> {

@@ -88,6 +88,11 @@ impl Budget {
         Self { ran: ran().saturating_add(most), until, free: Cell::new(FREE_CALLS) }
     }
 
+    #[cfg(test)]
+    pub(crate) fn ends_within(&self, time: Duration) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now() + time)
+    }
+
     fn spend(&self) -> std::result::Result<(), Unseen> {
         let late = self.until.is_some_and(|until| Instant::now() >= until);
         let left = self.free.get();
@@ -103,6 +108,11 @@ fn ran() -> Duration {
         .map(|time| Duration::from_micros(u64::try_from(time.num_microseconds()).unwrap_or(0)))
         .iter()
         .sum()
+}
+
+/// How many threads the machine has: the lower sixteen bits of the sum, as sysinfo(2) gives them.
+pub(crate) fn threads_of_machine() -> u16 {
+    rustix::system::sysinfo().procs
 }
 
 /// Memory in bytes; processes and threads.
@@ -165,7 +175,7 @@ impl Usage {
     ///
     /// [`Unseen`]. What cannot be read is never taken for nothing.
     pub(crate) fn look(&self, worth: &Worth, budget: &Budget) -> std::result::Result<Found, Unseen> {
-        let processes = self.processes()?;
+        let processes = self.processes(worth.most_pids, budget)?;
         let mut found = Found { pids: u64::try_from(processes.len()).unwrap_or(u64::MAX), memory_bytes: 0 };
         if worth.most_pids.is_some_and(|most| found.pids > most) {
             return Ok(found);
@@ -200,10 +210,15 @@ impl Usage {
         if resident + files <= limit { Ok(resident + files) } else { self.exact_bytes(processes, files, budget) }
     }
 
-    /// All process ids but our own.
-    fn processes(&self) -> Result<Vec<String>> {
+    /// All process ids but our own, or one more than `most`.
+    fn processes(&self, most: Option<u64>, budget: &Budget) -> std::result::Result<Vec<String>, Unseen> {
+        let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
         let mut found = Vec::new();
         for entry in Dir::read_from(&self.proc).map_err(Error::of("opendir", "/proc"))? {
+            budget.spend()?;
+            if found.len() > most {
+                break;
+            }
             let entry = entry.map_err(Error::of("readdir", "/proc"))?;
             let name = entry.file_name().to_str().unwrap_or_default();
             let is_process = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
