@@ -56,19 +56,11 @@ impl Invocation {
                 .about("cannot find the current directory")
                 .hint("it was removed: `cd` to one that is there")
         })?;
-        let place = |flag: &Option<PathBuf>, xdg: &str, below_home: &str| -> Result<PathBuf, Failure> {
-            if let Some(path) = flag {
-                return Ok(absolute(path, &cwd));
-            }
-            // The XDG specification: relative values are invalid and to be ignored.
-            if let Some(base) = env::var_os(xdg).map(PathBuf::from).filter(|path| path.is_absolute()) {
-                return Ok(base.join("gentoomuch"));
-            }
-            match env::var_os("HOME").map(PathBuf::from).filter(|path| path.is_absolute()) {
-                Some(home) => Ok(home.join(below_home).join("gentoomuch")),
-                None => Err(Failure::message(Kind::Usage, format!("cannot find `{below_home}/gentoomuch`: `HOME` is not set"))
-                    .hint(format!("set `HOME` or `{xdg}`, or give the directory with an option (see `--help`)"))),
-            }
+        let place = |flag: &Option<PathBuf>, xdg: &str, below_home: &str| {
+            place(flag.as_deref(), &cwd, xdg, below_home).ok_or_else(|| {
+                Failure::message(Kind::Usage, format!("cannot find `{below_home}/gentoomuch`: `HOME` is not set"))
+                    .hint(format!("set `HOME` or `{xdg}`, or give the directory with an option (see `--help`)"))
+            })
         };
         let places = Places {
             config: place(&global.config, "XDG_CONFIG_HOME", ".config")?,
@@ -279,6 +271,14 @@ fn start_logging(global: &Global, progress: &Arc<Progress>) {
 }
 
 /// The keys of this configuration.
+/// A directory of ours: as given, else below `$XDG_…`, else below the home directory. `None` without any of them.
+pub(crate) fn place(given: Option<&Path>, cwd: &Path, xdg: &str, below_home: &str) -> Option<PathBuf> {
+    let variable = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    // The XDG specification: relative values are invalid and to be ignored.
+    let base = || variable(xdg).or_else(|| Some(variable("HOME")?.join(below_home)));
+    given.map(|path| absolute(path, cwd)).or_else(|| Some(base()?.join("gentoomuch")))
+}
+
 pub(crate) fn load_keys(invocation: &Invocation) -> Result<TrustedKeys, Failure> {
     TrustedKeys::load(&invocation.places.keys(), GENTOO).map_err(Failure::from)
 }

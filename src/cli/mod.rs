@@ -6,6 +6,7 @@
 mod args;
 mod ask;
 mod commands;
+mod complete;
 mod failures;
 mod invocation;
 mod limits;
@@ -38,6 +39,9 @@ pub fn main() -> ExitCode {
     let no_signal = crate::sys::signal::ignore_file_size();
     // What whoever started us left open is for nobody that we start: a descriptor of a directory is a way into it (CVE-2024-21626).
     let closed = crate::sys::fd::close_others_on_exec();
+    if complete::answered() {
+        return ExitCode::SUCCESS;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return report::print_usage(&error),

@@ -58,7 +58,7 @@ mod in_map;
 mod lock;
 mod process;
 mod recover;
-mod refs;
+pub(crate) mod refs;
 mod report;
 mod session;
 mod state;

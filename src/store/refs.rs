@@ -22,7 +22,7 @@ use super::{Error, LockMode, NameProblem, Result, StateId, Store, TreeId, durabl
 /// How many values a ref remembers, the present one included.
 const KEPT: usize = 32;
 const ENDING: &str = ".ref";
-const TREE_PREFIX: &str = "tree/";
+pub(crate) const TREE_PREFIX: &str = "tree/";
 
 /// One value that a ref has, or had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -243,29 +243,48 @@ impl Store {
 
     /// Name and path of each file whose name ends like a ref's.
     pub(super) fn ref_files(&self) -> Result<Vec<(String, PathBuf)>> {
-        let top = self.path("refs");
-        let mut found = Vec::new();
-        let mut waiting = vec![(String::new(), top)];
-        while let Some((prefix, directory)) = waiting.pop() {
-            let entries = match fs::read_dir(&directory) {
-                Ok(entries) => entries,
-                // Another process may just have removed the last ref in it, and with it the directory.
-                Err(e) if e.kind() == ErrorKind::NotFound && !prefix.is_empty() => continue,
-                Err(e) => return Err(Error::io("list", &directory, e)),
-            };
-            for entry in entries {
-                let entry = entry.map_err(|e| Error::io("list", &directory, e))?;
-                let Ok(name) = entry.file_name().into_string() else { continue };
-                if entry.file_type().is_ok_and(|t| t.is_dir()) {
-                    waiting.push((format!("{prefix}{name}/"), entry.path()));
-                } else if let Some(stem) = name.strip_suffix(ENDING) {
-                    found.push((format!("{prefix}{stem}"), entry.path()));
-                }
+        files_in(self.path("refs"))
+    }
+}
+
+/// All refs below the directory `top`, with their files, sorted by name.
+fn files_in(top: PathBuf) -> Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    let mut waiting = vec![(String::new(), top)];
+    while let Some((prefix, directory)) = waiting.pop() {
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            // Another process may just have removed the last ref in it, and with it the directory.
+            Err(e) if e.kind() == ErrorKind::NotFound && !prefix.is_empty() => continue,
+            Err(e) => return Err(Error::io("list", &directory, e)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(|e| Error::io("list", &directory, e))?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                waiting.push((format!("{prefix}{name}/"), entry.path()));
+            } else if let Some(stem) = name.strip_suffix(ENDING) {
+                found.push((format!("{prefix}{stem}"), entry.path()));
             }
         }
-        found.sort_unstable();
-        Ok(found)
     }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The names of all refs in the store at `root`, as far as they can be read. Nothing is locked or made.
+pub(crate) fn names_in(root: &Path) -> Vec<String> {
+    files_in(root.join("refs")).unwrap_or_default().into_iter().map(|(name, _)| name).collect()
+}
+
+/// The same for the tree snapshots that have names, each with the directory of its files.
+pub(crate) fn trees_in(root: &Path) -> Vec<(String, PathBuf)> {
+    let files = files_in(root.join("refs")).unwrap_or_default().into_iter();
+    let of = |(name, path): (String, PathBuf)| {
+        let newest = read::<TreeId>(&path).ok()?.into_iter().next()?.value;
+        Some((name.strip_prefix(TREE_PREFIX)?.to_owned(), root.join("trees").join(newest.as_str()).join("fs")))
+    };
+    files.filter_map(of).collect()
 }
 
 fn check_kind(name: &str, tree: bool) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Completions and man pages.
+//! Man pages.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -16,46 +16,6 @@ fn checker(program: &str, args: &[&str]) -> Option<Output> {
             None
         }
     }
-}
-
-#[test]
-fn completions_parse() {
-    let home = Home::empty();
-    // Where a shell is missing, its script is still made. bash is there wherever our scripts run.
-    for (shell, check) in [
-        ("bash", Some(("bash", "-n"))),
-        ("zsh", Some(("zsh", "-n"))),
-        ("fish", Some(("fish", "--no-execute"))),
-        ("elvish", None),
-        ("powershell", None),
-    ] {
-        let output = home.run(&["completions", shell]);
-        assert!(output.status.success(), "{shell}");
-        let script = String::from_utf8(output.stdout).unwrap();
-        for word in ["freshroot", "print-plan", "no-rebuild"] {
-            assert!(script.contains(word), "{shell} has no {word}");
-        }
-        let path = home.path().join(shell);
-        fs::write(&path, script).unwrap();
-        if let Some((program, flag)) = check
-            && let Some(checked) = checker(program, &[flag, path.to_str().unwrap()])
-        {
-            assert!(checked.status.success(), "{shell}: {}", String::from_utf8_lossy(&checked.stderr));
-        }
-    }
-}
-
-#[test]
-fn completions_complete() {
-    let home = Home::empty();
-    let script = home.path().join("completions");
-    fs::write(&script, home.run(&["completions", "bash"]).stdout).unwrap();
-    let ask = format!(
-        "source {}; COMP_WORDS=(gentoomuch stage bu); COMP_CWORD=2; _gentoomuch gentoomuch bu stage; echo \"${{COMPREPLY[@]}}\"",
-        script.display()
-    );
-    let reply = Command::new("bash").args(["--norc", "-c", &ask]).output().unwrap();
-    assert_eq!(String::from_utf8(reply.stdout).unwrap().trim(), "build", "{}", String::from_utf8_lossy(&reply.stderr));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "failing tests may panic")]
 
 mod clone;
+mod completion;
 mod config_check;
 mod config_queries;
 mod documents;

@@ -2,10 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::CommandFactory as _;
-
 use super::Outcome;
-use crate::cli::Cli;
 
 /// Print completions for a shell
 #[derive(Debug, clap::Args)]
@@ -20,7 +17,7 @@ pub(crate) struct Args {
 /// Prints the script on standard output.
 pub(crate) fn run(args: &Args) -> Outcome {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "gentoomuch", &mut script);
+    crate::cli::complete::write_script(&args.shell.to_string(), &mut script)?;
     crate::cli::table::print(&*String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -130,6 +130,7 @@ CRATES="
 	indicatif@0.18.6
 	inout@0.1.4
 	insta@1.49.0
+	is_executable@1.0.6
 	is_terminal_polyfill@1.70.2
 	itertools@0.13.0
 	itoa@1.0.18
