@@ -15,6 +15,7 @@
 #![expect(clippy::print_stderr, clippy::unwrap_used, reason = "skipped tests say so, and failing ones may panic")]
 
 mod child;
+mod ci;
 mod gpg;
 mod hooks;
 mod host;
