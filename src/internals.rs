@@ -109,6 +109,9 @@ pub mod progress {
 }
 pub mod query {
     pub use crate::query::{answers, request};
+    pub mod audit {
+        pub use crate::query::audit::Audit;
+    }
     pub mod fulfilled {
         pub use crate::query::fulfilled::Fulfilled;
     }
@@ -120,6 +123,9 @@ pub mod query {
     }
     pub mod versions {
         pub use crate::query::versions::{NotVisible, Version};
+    }
+    pub mod why {
+        pub use crate::query::why::Why;
     }
 }
 pub mod sandbox {

@@ -51,6 +51,7 @@ mod freshroot;
 mod git;
 mod history;
 mod host;
+mod installed;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;

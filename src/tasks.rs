@@ -2,6 +2,7 @@
 
 use crate::by_hand::edits;
 use crate::history::{cp, diff};
+use crate::installed;
 use crate::inventory::{INVENTORY, inventory_task};
 use crate::patch::source;
 use crate::recipe::patches::applied;
@@ -29,6 +30,7 @@ pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
             .or_else(|| source::lookup(name))
             .or_else(|| reach::lookup(name))
             .or_else(|| host::lookup(name))
-            .or_else(|| build_logs::lookup(name)),
+            .or_else(|| build_logs::lookup(name))
+            .or_else(|| installed::lookup(name)),
     }
 }

@@ -10,7 +10,7 @@
 //! opaque directories, and the kernel knows these best. A session wrote the files, so they are read with limits, and links cannot lead
 //! outside.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cpv::Cpv;
 use super::untrusted;
-use crate::terminal_text::sanitize_line;
+use crate::terminal_text::{sanitize_line, sanitize_uncut};
 
 /// The database, below the root.
 pub(crate) const VDB: &str = "var/db/pkg";
@@ -139,16 +139,30 @@ fn visit_category(
     Ok(())
 }
 
+/// The contents of a file of a package, open as `entry`. `None` if it is missing or too long.
+fn contents_of(entry: BorrowedFd<'_>, cpv: &str, name: &str) -> Option<Vec<u8>> {
+    untrusted::read_in(entry, Path::new(name), MAX_VALUE_BYTES)
+        .inspect_err(|error| {
+            if !error.is_absent() {
+                tracing::debug!(cpv, %error, "left out of the list of packages");
+            }
+        })
+        .ok()
+}
+
+/// The contents of more files of a package, open as `entry`, by their names, as far as they are there. They are not cut off: half a
+/// dependency could not be read.
+pub(crate) fn values(entry: BorrowedFd<'_>, cpv: &str, names: &[&str]) -> BTreeMap<String, String> {
+    let value = |name: &&str| {
+        let text = sanitize_uncut(&contents_of(entry, cpv, name)?).split_whitespace().collect::<Vec<_>>().join(" ");
+        (!text.is_empty()).then(|| ((*name).to_owned(), text))
+    };
+    names.iter().filter_map(value).collect()
+}
+
 fn read_package(entry: BorrowedFd<'_>, cpv: &str) -> Package {
     let value = |name: &str| {
-        let bytes = untrusted::read_in(entry, Path::new(name), MAX_VALUE_BYTES)
-            .inspect_err(|error| {
-                if !error.is_absent() {
-                    tracing::debug!(cpv, %error, "left out of the list of packages");
-                }
-            })
-            .ok()?;
-        let text = sanitize_line(&bytes, 16 * 1024);
+        let text = sanitize_line(&contents_of(entry, cpv, name)?, 16 * 1024);
         let text = text.trim();
         (!text.is_empty()).then(|| text.to_owned())
     };
@@ -216,6 +230,18 @@ mod tests {
         assert_eq!(packages[2].size_bytes, None);
         let json = serde_json::to_string(&packages).expect("json");
         assert_eq!(serde_json::from_str::<Vec<Package>>(&json).expect("json"), packages);
+    }
+
+    #[test]
+    fn dependencies_are_read_whole_and_on_one_line() {
+        let dir = root();
+        let hello = dir.path().join(VDB).join("app-misc/hello-2.10");
+        let long = "a/b ".repeat(5000);
+        std::fs::write(hello.join("RDEPEND"), format!("{long}\n\x1b[2Jc/d\n")).expect("write");
+        let opened = untrusted::open_dir_in(untrusted::open_root(&hello).expect("open").as_fd(), Path::new(".")).expect("open");
+        let values = values(opened.as_fd(), "app-misc/hello-2.10", &["RDEPEND", "EAPI", "SLOT"]);
+        assert_eq!(values.keys().collect::<Vec<_>>(), ["RDEPEND", "SLOT"]);
+        assert_eq!(values["RDEPEND"], format!("{long}c/d"));
     }
 
     #[test]

@@ -6,12 +6,14 @@
 import json
 import sys
 
+import audit
 import fulfilled
 import keys
 import names
 import versions
+import why
 
-ANSWERS = {**fulfilled.ANSWERS, **keys.ANSWERS, **names.ANSWERS, **versions.ANSWERS}
+ANSWERS = {**audit.ANSWERS, **fulfilled.ANSWERS, **keys.ANSWERS, **names.ANSWERS, **versions.ANSWERS, **why.ANSWERS}
 
 with open(sys.argv[1], encoding="utf-8") as file:
     questions = json.load(file)

@@ -10,12 +10,14 @@
 //! Nothing is run here. Packages may have run in the root where Portage answers, so the answers may be hostile. They are limited in size,
 //! and only the fields that a question expects are accepted.
 
+pub(crate) mod audit;
 pub(crate) mod fulfilled;
 pub(crate) mod keys;
 pub(crate) mod names;
 #[cfg(test)]
 mod tests;
 pub(crate) mod versions;
+pub(crate) mod why;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -23,13 +25,16 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::terminal_text::{sanitize_uncut, visible_line};
 
 /// The program: names and texts of its files.
-pub(crate) const PROGRAM: [(&str, &str); 6] = [
+pub(crate) const PROGRAM: [(&str, &str); 9] = [
     (START, include_str!("ask.py")),
     ("root.py", include_str!("root.py")),
+    ("given.py", include_str!("given.py")),
+    ("audit.py", include_str!("audit.py")),
     ("fulfilled.py", include_str!("fulfilled.py")),
     ("keys.py", include_str!("keys.py")),
     ("names.py", include_str!("names.py")),
     ("versions.py", include_str!("versions.py")),
+    ("why.py", include_str!("why.py")),
 ];
 /// The file that is started. Its argument is the path of the request.
 pub(crate) const START: &str = "ask.py";

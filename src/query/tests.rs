@@ -1,10 +1,12 @@
 //! What is read of Portage's answers, and of those of somebody who means harm.
 
 use super::*;
+use crate::query::audit::{Affected, Audit, Status};
 use crate::query::fulfilled::{self, Fulfilled, Unmet};
 use crate::query::keys::Keys;
 use crate::query::names::{Named, Problem, Unknown};
 use crate::query::versions::{Ebuild, NotVisible, Rehearsal, Version};
+use crate::query::why::{Built, Why};
 
 fn read<Q: Question>(text: &str, count: usize) -> Result<Vec<Q::Answer>, String> {
     answers::<Q>(text.as_bytes(), count).map_err(|error| error.to_string())
@@ -129,4 +131,40 @@ fn what_packages_are_made_from_is_read_on_top_of_the_one_before() {
         inputs,
         [vec![pair("$CFLAGS", "-O2"), pair("$EXTRA", "1\u{1b}"), pair("ebuild", "x")], vec![pair("$CFLAGS", "-O0")]]
     );
+}
+
+#[test]
+fn what_trees_say_of_packages_is_read() {
+    let none = one::<Audit<'_>>(r#"{"advisories": null, "versions": [], "unread": ["a\u001b"]}"#);
+    assert_eq!((none.advisories, none.versions.len(), none.unread), (None, 0, vec!["a\\u{1b}".to_owned()]));
+    let found = r#"{"id": "1", "title": "t\u0007", "severity": "high", "packages": [{"cpv": "a/b-1", "fixed": ""}]}"#;
+    let version = r#"{"cpv": "c/d-1", "slot": "0", "status": "removed", "newest": ""}"#;
+    let json =
+        format!(r#"{{"advisories": {{"known": 2, "found": [{found}], "unread": []}}, "versions": [{version}], "unread": []}}"#);
+    let told = one::<Audit<'_>>(&json);
+    let advisory = &told.advisories.unwrap().found[0];
+    assert_eq!((advisory.title.as_str(), advisory.accepted), ("t\\u{7}", false));
+    assert_eq!(advisory.packages, [Affected { cpv: "a/b-1".to_owned(), fixed: String::new() }]);
+    assert_eq!((told.versions[0].status, told.versions[0].repository.as_str()), (Status::Removed, ""));
+    // It is for the image to say what was dealt with, and not for Portage.
+    let forged = json.replace("\"severity\"", "\"accepted\": true, \"severity\"");
+    let text = format!("@gentoomuch {forged}\n@gentoomuch-done 1\n");
+    assert_eq!(read::<Audit<'_>>(&text, 1).unwrap_err(), "line 1 of its output is not an answer");
+}
+
+#[test]
+fn who_needs_whom_is_read() {
+    let values = [("RDEPEND".to_owned(), "c/d".to_owned())].into();
+    let packages = [Built { cpv: "a/b-1", slot: "0", repository: "r", values: &values }];
+    let asked = request(&[Why { packages: &packages, world: &["a/b".to_owned()], atom: "c/d" }]).unwrap();
+    let expected = r#"[{"kind":"why","packages":[{"cpv":"a/b-1","slot":"0","repository":"r","values":{"RDEPEND":"c/d"}}],"world":["a/b"],"atom":"c/d"}]"#;
+    assert_eq!(String::from_utf8(asked).unwrap(), expected);
+    let graph = one::<Why<'_>>(
+        r#"{"targets": [1], "roots": [{"set": "selected", "atom": "a/b\u001b", "place": "", "package": 0}],
+            "needs": [{"from": 0, "to": 1, "atom": "c/d", "run": true}], "unread": []}"#
+            .replace('\n', "")
+            .as_str(),
+    );
+    assert_eq!(graph.roots[0].atom, "a/b\\u{1b}");
+    assert!(graph.is_within(2) && !graph.is_within(1));
 }

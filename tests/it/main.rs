@@ -28,6 +28,7 @@ mod traced;
 mod transcript;
 
 mod artifacts;
+mod audit;
 mod binhost;
 mod by_hand;
 mod clean;
@@ -72,4 +73,5 @@ mod skipped;
 mod terminal;
 mod trees;
 mod unpacked;
+mod why;
 mod words;

@@ -1,5 +1,6 @@
 //! The commands, one file each: its arguments with their help, and `run`.
 
+mod audit;
 mod binhost;
 mod bootstrap;
 mod by_hand;
@@ -32,6 +33,7 @@ mod store;
 mod sync;
 mod tag;
 mod tree;
+mod why;
 
 use std::process::ExitCode;
 
@@ -70,6 +72,8 @@ pub(crate) enum Command {
     Logs(logs::Args),
     Log(log::Args),
     Diff(diff::Args),
+    Why(why::Args),
+    Audit(audit::Args),
     Rollback(rollback::Args),
     Tag(tag::Args),
     Rm(rm::Args),
@@ -122,6 +126,8 @@ pub(crate) fn run(command: Command, invocation: &Invocation) -> Outcome {
         Command::Logs(args) => logs::run(&args, invocation),
         Command::Log(args) => log::run(&args, invocation),
         Command::Diff(args) => diff::run(&args, invocation),
+        Command::Why(args) => why::run(&args, invocation),
+        Command::Audit(args) => audit::run(&args, invocation),
         Command::Rollback(args) => rollback::run(&args, invocation),
         Command::Tag(args) => tag::run(&args, invocation),
         Command::Rm(args) => rm::run(&args, invocation),

@@ -6,6 +6,7 @@ mod by_hand;
 mod context;
 mod freshroot;
 mod history;
+mod installed;
 mod kernel;
 mod names;
 mod patch;

@@ -356,3 +356,46 @@ fn a_definition_that_is_wrong_elsewhere_does_not_matter() {
     assert!(matches!(config.stage3("broken"), Ok(_) | Err(ConfigError::Invalid(_))));
     assert!(proposed(&config, &[use_line("a/b x")], None).is_ok());
 }
+
+/// What a person has written: each kind of line, a comment at its end, blank lines, no order, and a list of fragments with words of its own.
+const WRITTEN: &str = "# zlib first, since it is needed first\n\nsys-libs/zlib  minizip\t# for unzip\n  \n# greet\ndev-libs/greet \
+                       utf8    -old # ours, not theirs\n=dev-libs/greet-0.9 utf8\napp-a/z x\n\n# the end";
+
+#[test]
+fn what_is_written_keeps_comments_and_order() {
+    let list = "# what all have\nbase  # first\n\n# and its own\n";
+    for ending in ["\n", "\r\n"] {
+        let of_system = |text: &str| text.replace('\n', ending);
+        let (text, list) = (of_system(WRITTEN), of_system(list));
+        let files = [("portage.locals/base/package.use", text.as_str()), ("stage3.defines/web/portage.local", list.as_str())];
+        for (line, into, extended) in [
+            ("dev-libs/greet static-libs", None, Some("dev-libs/greet utf8    -old static-libs # ours, not theirs")),
+            ("sys-libs/zlib -x", None, Some("sys-libs/zlib  minizip -x\t# for unzip")),
+            ("~dev-libs/greet-1.0 y", None, None),
+            ("app-b/new y", None, None),
+            ("app-b/new y", Some("fresh"), None),
+        ] {
+            let (_dir, config) = tree(&with(&files));
+            let (edits, _) = proposed(&config, &[use_line(line)], into).unwrap();
+            write(config.root(), &edits).unwrap();
+            for edit in &edits {
+                let after = std::fs::read_to_string(config.root().join(&edit.path)).unwrap();
+                let before = edit.before.clone().unwrap_or_default();
+                // Without what is new it is what it was, but for the line that was extended.
+                let mut new = after.split_inclusive('\n');
+                for old in before.split_inclusive('\n') {
+                    let old = old.trim_end_matches(['\r', '\n']);
+                    let is = |line: &str| {
+                        let line = line.trim_end_matches(['\r', '\n']);
+                        line == old || (Some(line) == extended && line.starts_with(old.get(..10).unwrap_or("none")))
+                    };
+                    assert!(new.any(is), "{line}: {old:?} is not in its place in\n{after}");
+                }
+                // And has one kind of line ends.
+                if !before.is_empty() {
+                    assert_eq!(after.matches('\n').count(), after.matches(ending).count(), "{line}: {after:?}");
+                }
+            }
+        }
+    }
+}
