@@ -164,3 +164,43 @@ fn words_that_cannot_be_resolved_are_refused_before_anything_is_started() {
     resolve(place, &["hello", "--profile", "nosuch"]).fails(2).says("profile `nosuch` is not bootstrapped");
     resolve(place, &["hello", "--write", "x", "--check"]).fails(2).says("cannot be used with");
 }
+
+#[test]
+fn what_is_written_is_enough_and_leaves_the_rest_as_it_was() {
+    let Some(shared) = shared() else { return };
+    let place = shared.place.with_config(shared.config("written"));
+    define_stage(&place, "written", "app-resolve/eula\napp-misc/picky");
+    let file = place.config.join("portage.locals/written/package.license");
+    let licences =
+        "# ours\n\napp-resolve/terms  MIT # because\n# the one in question\napp-resolve/eula   Some-Licence # old\n\n# end";
+    fs::write(&file, licences).unwrap();
+    let flags = place.config.join("portage.locals/written/package.use");
+    fs::write(&flags, "# zlib before a\r\nsys-libs/zlib minizip # for unzip\r\n\r\napp-a/a x\r\n").unwrap();
+    let list = place.config.join("stage3.defines/written/portage.local");
+    fs::write(&list, "# all of it\nwritten # ours\n\n# last\n").unwrap();
+
+    let said = resolve(&place, &["written", "--write", "written"]).ok().text();
+    assert!(said.contains("wrote portage.locals/written/package.license\n"), "{said}");
+    assert_eq!(
+        fs::read_to_string(&file).unwrap(),
+        licences.replace(
+            "app-resolve/eula   Some-Licence # old",
+            "# testbed-EULA: asked for: app-resolve/eula\napp-resolve/eula   Some-Licence testbed-EULA # old"
+        )
+    );
+    assert_eq!(
+        fs::read_to_string(&flags).unwrap(),
+        "# zlib before a\r\nsys-libs/zlib minizip # for unzip\r\n\r\napp-a/a x\r\n\
+         # needed by app-misc/picky-1.0, for app-misc/picky\r\ndev-libs/greet static-libs\r\n"
+    );
+    assert_eq!(fs::read_to_string(&list).unwrap(), "# all of it\nwritten # ours\n\n# last\n");
+    // Portage reads it all, and nothing is needed any more.
+    let before = contents(&place.config);
+    resolve(&place, &["--check", "written"]).ok();
+    assert_eq!(contents(&place.config), before);
+    // A fragment that is new is added to the list, whose own words stay.
+    fs::write(&flags, "").unwrap();
+    resolve(&place, &["written", "--write", "more"]).ok();
+    assert_eq!(fs::read_to_string(&list).unwrap(), "# all of it\nwritten # ours\n\n# last\nmore\n");
+    resolve(&place, &["--check", "written"]).ok();
+}

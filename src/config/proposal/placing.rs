@@ -28,7 +28,6 @@ pub struct Placed {
 
 /// The files with `wanted` in them. `into` is the fragment to write to, if one was asked for: `portage.locals/NAME`, `NAME`,
 /// `portage.global`.
-/// `NAME`, `portage.global`.
 pub(crate) fn propose(fragments: &Fragments, wanted: &[WantedLine], into: Option<&str>) -> Result<(Vec<Edit>, Vec<Placed>), Error> {
     let into = into.map(|name| asked_for(fragments, name)).transpose()?;
     let mut texts: BTreeMap<PathBuf, String> = fragments.all.iter().flat_map(|fragment| fragment.texts.clone()).collect();
@@ -51,7 +50,7 @@ pub(crate) fn propose(fragments: &Fragments, wanted: &[WantedLine], into: Option
     let before = |path: &Path| fragments.all.iter().find_map(|fragment| fragment.texts.get(path)).cloned();
     let mut edits: Vec<Edit> = texts
         .into_iter()
-        .map(|(path, after)| Edit { before: before(&path), path, after })
+        .map(|(path, after)| edit(before(&path), path, after))
         .filter(|edit| edit.before.as_ref() != Some(&edit.after))
         .collect();
     if let Some(fragment) = used_new {
@@ -88,6 +87,14 @@ fn listed(fragments: &Fragments, fragment: &FragmentFiles) -> Edit {
     end_line(&mut after);
     after.push_str(&name);
     after.push('\n');
+    edit(before, path, after)
+}
+
+/// New lines end as all others of the file do.
+fn edit(before: Option<String>, path: PathBuf, after: String) -> Edit {
+    let breaks = |text: &str| (text.matches("\r\n").count(), text.matches('\n').count());
+    let is_of_dos = before.as_deref().map(breaks).is_some_and(|(of_dos, all)| all > 0 && of_dos == all);
+    let after = if is_of_dos { after.replace("\r\n", "\n").replace('\n', "\r\n") } else { after };
     Edit { path, before, after }
 }
 
