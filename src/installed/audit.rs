@@ -105,6 +105,7 @@ pub(crate) fn audit(cx: &Context<'_>, words: Option<&str>) -> Result<Audits> {
         }
     }
     audits.found.sort_by(|a, b| a.name.cmp(&b.name));
+    audits.failed.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(audits)
 }
 

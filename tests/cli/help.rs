@@ -70,6 +70,8 @@ pub(crate) const COMMANDS: &[&str] = &[
     "logs",
     "log",
     "diff",
+    "why",
+    "audit",
     "rollback",
     "tag",
     "tag ls",

@@ -41,7 +41,8 @@ fn advisory(id: &str, title: &str, severity: &str, package: &str, paths: &str) -
     )
 }
 
-/// The testbed's tree, changed by `change`, as the pinned one of the configuration `place.config`.
+/// The testbed's tree, changed by `change`, as the pinned one of the configuration `place.config`. Others see no other tree than before: that
+/// is why it is a commit.
 fn pin_tree(shared: &Shared, place: &Place, change: impl FnOnce(&Path)) {
     let dir = place.path(&format!("trees/{}", place.config.file_name().unwrap().to_str().unwrap()));
     if dir.exists() {
@@ -51,8 +52,19 @@ fn pin_tree(shared: &Shared, place: &Place, change: impl FnOnce(&Path)) {
     let mut tar = Command::new("tar");
     child::check(tar.arg("-C").arg(&dir).args(["--strip-components=1", "-xf"]).arg(&shared.testbed.tree));
     change(&dir);
-    place.run(&["sync", "--from", dir.to_str().unwrap(), "--pin", "latest"]).ok();
-    assert!(fs::read_to_string(place.config.join("env/tree")).unwrap().contains("sha256:"));
+    let git = |args: &[&str]| {
+        let mut git = Command::new("git");
+        git.arg("-C").arg(&dir).args(["-c", "user.name=U", "-c", "user.email=u@example.org"]).args(args);
+        git.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &place.dir);
+        String::from_utf8(child::check(&mut git)).unwrap().trim().to_owned()
+    };
+    git(&["init", "--quiet", "--initial-branch=main", "."]);
+    git(&["add", "--all", "--force"]);
+    git(&["commit", "--quiet", "-m", "x"]);
+    let commit = git(&["rev-parse", "HEAD"]);
+    let url = format!("file://{}", dir.to_str().unwrap().replace(' ', "%20"));
+    fs::write(place.config.join("env/tree"), format!("gentoo git {url} {commit}\n")).unwrap();
+    place.run(&["sync", "gentoo"]).ok();
 }
 
 /// A further version of a package of the tree, which is the same.
@@ -230,7 +242,10 @@ fn a_tree_without_advisories_says_nothing() {
     let Some(shared) = shared() else { return };
     let place = shared.place.with_config(shared.config("audit-unknown"));
     // A directory without one, too.
-    pin_tree(&shared, &place, |tree| fs::create_dir_all(tree.join("metadata/glsa")).unwrap());
+    pin_tree(&shared, &place, |tree| {
+        fs::create_dir_all(tree.join("metadata/glsa")).unwrap();
+        fs::write(tree.join("metadata/glsa/Manifest"), "").unwrap();
+    });
     let said = audit(&place, &["stage4/hello", "--fail-on", "glsa"]);
     assert_eq!(said.status.code(), Some(10), "{said}");
     let text = said.says("--fail-on: glsa (1)").text();
@@ -267,9 +282,11 @@ fn a_hostile_image_hides_nothing() {
     let accepted: Vec<bool> =
         finding["advisories"]["found"].as_array().unwrap().iter().map(|one| one["accepted"].as_bool().unwrap()).collect();
     assert_eq!(accepted, [true, false, false, false]);
-    assert!(versions(finding).contains(&"app-misc/evil-1 unknown ".to_owned()), "{finding}");
+    for known in ["app-misc/evil-1 unknown ", "app-misc/esc-1 removed "] {
+        assert!(versions(finding).contains(&known.to_owned()), "{finding}");
+    }
     let unread: Vec<&str> = finding["unread"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
-    assert_eq!(unread, ["app-misc/esc-1", "app-misc/noslot-1", "app-misc/spa ce-1", "app-misc/greeter-0.1"]);
+    assert_eq!(unread, ["app-misc/noslot-1", "app-misc/spa ce-1", "app-misc/greeter-0.1"]);
     let text = audit(&place, &[&name]).ok().text();
     assert!(text.contains("202611-01 (accepted)") && text.contains("unknown: no tree `overlay`"), "{text}");
     assert!(!text.contains('\u{1b}'), "{text}");
@@ -307,5 +324,5 @@ fn without_a_name_everything_is_audited_that_can_be() {
     place.run(&["sync", "--from", "tree"]).ok();
     tiny.another("other", "b");
     let ran = audit(place, &[]).fails(1);
-    ran.says("warning: cannot audit `profile/").says("error: cannot audit `profile/").says("python3");
+    ran.says("warning: cannot audit `profile/").says("error: cannot audit `profile/").says("`/root`");
 }

@@ -15,7 +15,7 @@ const WAYS_SHOWN: usize = 10;
 /// So many packages that could go.
 const GOING_SHOWN: usize = 20;
 
-/// Say what pulls a package into a stage or a profile, and what could go without it
+/// Say what pulls a package in, and what could go without it
 ///
 /// For each package that needs it you get the shortest way from a line of the configuration, or of the Portage profile, with the atoms on
 /// the way and installed sizes. The end says what the state would not need either if the package went, as `emerge --depclean` sees it:

@@ -21,10 +21,12 @@ use gentoomuch::internals::portage::profile::PortageProfile;
 use gentoomuch::internals::portage::src_uri::{self, Conditions};
 use gentoomuch::internals::portage::use_flags::{self, Switch};
 use gentoomuch::internals::query;
+use gentoomuch::internals::query::audit::Audit;
 use gentoomuch::internals::query::fulfilled::Fulfilled;
 use gentoomuch::internals::query::keys::Keys;
 use gentoomuch::internals::query::names::Named;
 use gentoomuch::internals::query::versions::{NotVisible, Version};
+use gentoomuch::internals::query::why::Why;
 use gentoomuch::internals::terminal_text::{is_obeyed, sanitize};
 use libfuzzer_sys::fuzz_target;
 
@@ -193,6 +195,19 @@ fn answers(text: &str) {
         }
         for made in query::answers::<Keys<'_>>(output, 1).unwrap_or_default() {
             shown.extend(made.described().into_iter().flat_map(|it| [it.cpv, it.repository, it.own_compiler]));
+        }
+        for told in query::answers::<Audit<'_>>(output, 1).unwrap_or_default() {
+            shown.extend(told.unread);
+            shown.extend(told.versions.into_iter().flat_map(|one| [one.cpv, one.slot, one.newest, one.repository]));
+            for one in told.advisories.into_iter().flat_map(|known| known.found) {
+                shown.extend([one.id, one.title, one.severity]);
+                shown.extend(one.packages.into_iter().flat_map(|package| [package.cpv, package.fixed]));
+            }
+        }
+        for graph in query::answers::<Why<'_>>(output, 1).unwrap_or_default() {
+            shown.extend(graph.unread);
+            shown.extend(graph.needs.into_iter().map(|need| need.atom));
+            shown.extend(graph.roots.into_iter().flat_map(|root| [root.set, root.atom, root.place]));
         }
         assert!(!shown.iter().flat_map(|words| words.chars()).any(|c| is_obeyed(c) && c != '\t'), "{shown:?}");
     }
