@@ -95,15 +95,15 @@ fn read_task(context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure
     .map_err(|error| TaskFailure::of("vdb", &error))?;
     rows.sort_by(|a, b| a.0.cpv.cmp(&b.0.cpv));
     let (packages, needs) = rows.into_iter().unzip();
-    let lines = |path: &str| lines_of(untrusted::read_in(root.as_fd(), Path::new(path), MAX_LIST_BYTES).unwrap_or_default());
+    let lines = |path: &str| lines_of(&untrusted::read_in(root.as_fd(), Path::new(path), MAX_LIST_BYTES).unwrap_or_default());
     let world = WORLD.into_iter().flat_map(lines).take(MAX_LIST_LINES).collect();
     let read = Read { packages, needs, world, accepted: lines(ACCEPTED) };
     serde_json::to_value(read).map_err(|error| TaskFailure::of("vdb", &error))
 }
 
 /// The lines of a list, without comments. A list that cannot be read has none.
-fn lines_of(bytes: Vec<u8>) -> Vec<String> {
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+fn lines_of(bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
     lines.filter(|line| !line.is_empty() && line.len() <= MAX_LINE_BYTES).take(MAX_LIST_LINES).map(str::to_owned).collect()
 }
@@ -150,8 +150,8 @@ mod tests {
     fn lists_are_bounded() {
         let long = "x".repeat(MAX_LINE_BYTES + 1);
         let text = format!("# comment\napp-misc/a # why\n\n{long}\n@set\n\u{1b}[2J\n");
-        assert_eq!(lines_of(text.into_bytes()), ["app-misc/a", "@set", "\u{1b}[2J"]);
-        assert_eq!(lines_of("a\n".repeat(MAX_LIST_LINES + 5).into_bytes()).len(), MAX_LIST_LINES);
+        assert_eq!(lines_of(text.as_bytes()), ["app-misc/a", "@set", "\u{1b}[2J"]);
+        assert_eq!(lines_of("a\n".repeat(MAX_LIST_LINES + 5).as_bytes()).len(), MAX_LIST_LINES);
         assert!(check_count("x", MAX_PACKAGES).is_ok());
         assert_eq!(check_count("x", MAX_PACKAGES + 1).unwrap_err().to_string(), "`x` has more than 30000 packages");
     }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::artifact::recorded::{Recorded, beside};
 use crate::config::{BUILDER, ConfigDir};
 use crate::context::Context;
+use crate::did_you_mean::nearest;
 use crate::installed::{Error, Result, check_count};
 use crate::names;
 use crate::names::refs::{UPSTREAM, ref_name, stage4_ref};
@@ -81,6 +82,14 @@ pub(super) fn whose(cx: &Context<'_>, words: Option<&str>) -> Result<Whose> {
         Ok(found) => Whose::of(cx, found.at.map_or_else(|| words.to_owned(), |at| at.to_string()), found.state),
         Err(names::Error::Unknown { .. }) if Path::new(words).exists() => of_artifact(cx, Path::new(words)),
         Err(names::Error::Unknown { .. }) if has_definition(cx, words) => Err(Error::NotBuilt { stage: words.to_owned() }),
+        Err(names::Error::Unknown { text, nearest: None, known }) => {
+            // By itself a stage4 or a profile has a shorter name than as a state.
+            let short = known.iter().filter_map(|name| {
+                name.strip_prefix("stage4/").or_else(|| name.strip_prefix("profile/")?.strip_suffix("/upstream"))
+            });
+            let nearest = nearest(&text, short).map(str::to_owned);
+            Err(names::Error::Unknown { text, nearest, known }.into())
+        }
         Err(error) => Err(error.into()),
     }
 }

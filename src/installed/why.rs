@@ -172,6 +172,7 @@ impl Lines {
 
     /// Where a package of world is named. World has no versions, so only names and slots are compared.
     fn places(&self, set: &str, atom: &str) -> Vec<String> {
+        let main = |slot: &str| slot.split('/').next().map(str::to_owned);
         let wanted = Atom::parse_target(atom).ok();
         let is_meant = |line: &Wanted| match (line, &wanted) {
             (Wanted::Set(name), _) if set != "selected" => name == set,
@@ -181,9 +182,6 @@ impl Lines {
             }
             _ => false,
         };
-        fn main(slot: &str) -> &str {
-            slot.split('/').next().unwrap_or(slot)
-        }
         self.0.iter().filter(|(_, line)| is_meant(line)).map(|(place, _)| place.to_string()).collect()
     }
 }

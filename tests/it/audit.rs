@@ -303,6 +303,7 @@ fn what_cannot_be_audited_is_said() {
     let Some(shared) = shared() else { return };
     let place = &shared.place;
     audit(place, &["nosuch"]).fails(2).says("no build state is called `nosuch`");
+    audit(place, &["hell"]).fails(2).says("did you mean `hello`?");
     audit(place, &["server"]).fails(2).says("the stage4 `server` has not been built yet").says("stage build server");
     place.write("some file", "x");
     audit(place, &["some file"]).fails(2).says("`some file` is no artifact of ours: there is no `some file.json`");
