@@ -79,7 +79,7 @@ fn words(path: &str, id: &str) -> Words {
         ("config check" | "pipeline" | "pipeline plan", "names")
         | ("config show" | "config explain" | "config diff" | "config graph" | "resolve", "stage")
         | ("config diff", "other") => Stages,
-        ("shell", "failed") => StagesAndProfiles,
+        ("shell", "failed") | ("audit" | "why", "what") => StagesAndProfiles,
         ("resolve", "targets") => StagesAndPackages,
         ("pipeline node", "id") => Nodes,
         ("shell" | "export" | "tag" | "store show", "state")
@@ -100,7 +100,8 @@ fn words(path: &str, id: &str) -> Words {
         | ("patch refresh", "to")
         | ("kernel prep", "sources")
         | ("stage build", "skip")
-        | ("config explain", "subject") => Packages,
+        | ("config explain", "subject")
+        | ("why", "package") => Packages,
         ("try", "uses" | "matrix") => Flags,
         ("logs", "run") => Logs,
         _ => Other,

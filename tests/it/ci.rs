@@ -13,7 +13,7 @@ use crate::place::{Place, Ran, build_quickly, copy, run, shipped_config};
 use crate::shared::small_world;
 
 /// In the order in which a job needs them.
-const STEPS: [&str; 5] = ["host", "restore", "check", "build", "save"];
+const STEPS: [&str; 6] = ["host", "restore", "check", "build", "audit", "save"];
 
 fn files() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src/ci")
@@ -37,10 +37,10 @@ fn steps() -> BTreeMap<String, Vec<String>> {
 #[test]
 fn the_files_of_all_engines_run_the_same_steps() {
     let expected = [
-        ("forgejo.yml", &["host", "check", "build"][..]),
+        ("forgejo.yml", &["host", "check", "build", "audit"][..]),
         ("github.yml", &STEPS),
-        ("gitlab.yml", &["host", "check", "host", "restore", "check", "build", "save"]),
-        ("kubernetes.yaml", &["host", "check", "build"]),
+        ("gitlab.yml", &["host", "check", "host", "restore", "check", "build", "audit", "save"]),
+        ("kubernetes.yaml", &["host", "check", "build", "audit"]),
     ];
     let expected = expected.map(|(name, steps)| (name.to_owned(), steps.iter().map(|step| (*step).to_owned()).collect()));
     assert_eq!(steps(), BTreeMap::from(expected));
@@ -113,6 +113,8 @@ fn an_empty_runner_goes_on_with_what_another_has_kept() {
     checkout.step("check").ok();
     checkout.step("build").ok().says("building stage4 hello");
     assert_eq!(checkout.pipeline()["stage4/hello"], "built");
+    // The testbed's tree has no advisories, and nobody takes that for none.
+    checkout.step("audit").fails(10).says("glsa");
     checkout.step("save").ok();
     // Another runner: the same checkout and what the engine has kept, and nothing else.
     let wipe = "find \"$1\" -mindepth 1 -delete && rmdir \"$1\"";
