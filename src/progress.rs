@@ -22,6 +22,12 @@ pub enum Event<'a> {
     Output(&'a str),
     /// Where a running `emerge` stands.
     Emerge(&'a EmergeStatus),
+    /// What the ebuild of a package has said to its user: each line with the function that said it (`elog`, `ewarn`, `eerror`), safe to
+    /// print.
+    Said {
+        package: &'a str,
+        lines: &'a [(&'static str, &'a str)],
+    },
 }
 
 /// Receives [`Event`]s, from any thread.

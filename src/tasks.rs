@@ -1,7 +1,7 @@
 //! The table of all functions that run inside the id map, by name.
 
 use crate::by_hand::edits;
-use crate::history::{cp, diff};
+use crate::history::{cp, diff, follow};
 use crate::installed;
 use crate::inventory::{INVENTORY, inventory_task};
 use crate::patch::source;
@@ -25,6 +25,7 @@ pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
             .or_else(|| cp::lookup(name))
             .or_else(|| outcome::lookup(name))
             .or_else(|| diff::lookup(name))
+            .or_else(|| follow::lookup(name))
             .or_else(|| edits::lookup(name))
             .or_else(|| applied::lookup(name))
             .or_else(|| source::lookup(name))

@@ -104,6 +104,22 @@ impl Progress {
         line.text(&Text::line(text)).words("\n")
     }
 
+    /// What a package has said, as lines with their ends.
+    pub(crate) fn said(&self, node: Option<&str>, package: &str, lines: &[(&'static str, &str)]) -> Vec<Text> {
+        let json = |class: &str, words: &str| {
+            let mut line = serde_json::json!({ "kind": "elog", "class": class, "package": package, "message": words });
+            if let Some(node) = node {
+                line["node"] = node.into();
+            }
+            Text::json(&line, false).unwrap_or_default().words("\n")
+        };
+        if self.json {
+            return lines.iter().map(|(class, words)| json(class, words)).collect();
+        }
+        let heading = self.line("note", node, &format!("{package} says:"));
+        std::iter::once(heading).chain(lines.iter().map(|(class, words)| said_line(class, words, self.color))).collect()
+    }
+
     /// Whether bars are drawn.
     pub(crate) fn draws(&self) -> bool {
         self.terminal && !self.json && !self.quiet
@@ -239,8 +255,20 @@ impl Observer for Progress {
             }
             Event::Output(line) => self.say(&state, "output", line),
             Event::Emerge(status) => self.emerge(&mut state, status),
+            Event::Said { package, lines } => state.write(&self.said(None, package, lines).into_iter().collect()),
         }
     }
+}
+
+/// A line of a package's, with how urgent it is, in Portage's colours.
+pub(crate) fn said_line(class: &str, words: &str, color: bool) -> Text {
+    let style = match class {
+        "ewarn" => Style::Yellow,
+        "eerror" => Style::Red,
+        _ => Style::Green,
+    };
+    let line = Text::from("    ").painted(style, &format!("{class:<6}"), color);
+    if words.is_empty() { line.words("\n") } else { line.words("  ").text(&Text::line(words)).words("\n") }
 }
 
 fn bar_for_bytes(what: &str, total: Option<u64>) -> ProgressBar {

@@ -104,6 +104,9 @@ pub(crate) enum Error {
     /// No build has left logs.
     #[error("nothing has been logged yet")]
     NothingLogged,
+    /// There is nothing to follow.
+    #[error("nothing is being built")]
+    NothingGoesOn,
     /// No run of a build is called so.
     #[error("there are no logs of `{name}`")]
     NoRun { name: String, known: Vec<String> },

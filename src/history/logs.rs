@@ -47,7 +47,7 @@ pub(crate) struct Log {
     pub file: PathBuf,
     /// Seconds and nanoseconds.
     #[serde(skip)]
-    changed: (i64, u64),
+    pub(super) changed: (i64, u64),
 }
 
 impl Run {
@@ -77,11 +77,11 @@ impl Run {
 }
 
 impl Log {
-    fn is_of_package(&self) -> bool {
+    pub(super) fn is_of_package(&self) -> bool {
         self.name.contains('/') && !self.name.starts_with("elog ")
     }
 
-    fn is_called(&self, name: &str) -> bool {
+    pub(super) fn is_called(&self, name: &str) -> bool {
         let package = |of: &str| {
             let (category, pf) = of.split_once('/').unwrap_or(("", of));
             let pn = split_pf(pf).map_or(pf, |(pn, _)| pn);
@@ -191,7 +191,7 @@ fn logs(dir: &TreeDir) -> Result<Vec<Log>, crate::beneath::Error> {
 }
 
 /// What a file is about, by its path below the run's directory.
-fn name_of(file: &Path) -> String {
+pub(super) fn name_of(file: &Path) -> String {
     let path = file.to_string_lossy();
     let path = path.strip_prefix("packages/").unwrap_or(&path);
     let (kind, path) = path.strip_prefix("elog/").map_or(("", path), |rest| ("elog ", rest));

@@ -33,6 +33,8 @@ use serde_json::{Map, Value};
 use crate::build_key::Inputs;
 use crate::portage::binpkgs::{PackageKey, PoolInputs};
 use crate::portage::emerge::default_opts::DefaultOpts;
+use crate::portage::messages;
+use crate::portage::messages::Messages;
 use crate::sandbox::{Isolation, Rung};
 
 pub use kinds::Kept;
@@ -296,6 +298,11 @@ impl Recorded {
     /// Its packages with their keys.
     pub fn package_keys(&self) -> BTreeMap<String, PackageKey> {
         BTreeMap::deserialize(&self.json()["package_keys"]).unwrap_or_default()
+    }
+
+    /// What its packages have said, and what else its build had to tell.
+    pub fn messages(&self) -> Messages {
+        Messages::deserialize(&self.json()[messages::FIELD]).unwrap_or_default()
     }
 
     /// The pool inputs of it and of everything below it, wherever they stand: `clean` removes all other pools.

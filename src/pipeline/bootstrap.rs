@@ -31,6 +31,9 @@ pub struct Bootstrapped {
     /// Packages with patches, and what became of these; Null where there are none.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
     pub patched: serde_json::Value,
+    /// What the builder's packages have said, unread news, and configuration files that wait for a decision; null where there is nothing.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub messages: serde_json::Value,
 }
 
 /// Verifies and imports the stage3, and builds the builder.
@@ -54,6 +57,7 @@ pub fn bootstrap(cx: &Context<'_>, config: &ConfigDir, keys: &TrustedKeys, optio
         upstream_reused: upstream.reused,
         builder_reused: builder.as_ref().is_some_and(|built| built.reused),
         patched: builder.as_ref().map_or(serde_json::Value::Null, |built| serde_json::json!(built.state.origin.patched())),
+        messages: builder.as_ref().map_or(serde_json::Value::Null, |built| built.state.origin.messages().json()),
         builder: builder.map(|built| built.state.id.to_string()),
     })
 }

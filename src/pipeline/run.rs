@@ -87,6 +87,9 @@ pub struct NodeReport {
     pub state: Option<StateId>,
     /// Its files.
     pub artifact: Option<Artifact>,
+    /// If it was built: what its packages have said, unread news, and configuration files that wait for a decision.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub messages: serde_json::Value,
     /// The error, in one line.
     pub error: Option<String>,
     /// The error.
@@ -253,6 +256,7 @@ fn report(part: &Part, outcome: Outcome) -> NodeReport {
         why: part.node.why.clone(),
         state: part.node.state.clone(),
         artifact: part.node.artifact.clone(),
+        messages: serde_json::Value::Null,
         error: None,
         failure: None,
     }
@@ -400,7 +404,9 @@ impl<'r> Run<'r> {
             Ok((made, outcome, size_bytes)) => {
                 let state = made.state.as_ref().map(|state| state.id.clone());
                 let artifact = made.artifact.clone();
-                board.reports[at] = Some(NodeReport { seconds, size_bytes, state, artifact, ..report(part, outcome) });
+                let new = made.state.as_ref().filter(|_| outcome == Outcome::Built && artifact.is_none());
+                let messages = new.map_or(serde_json::Value::Null, |state| state.origin.messages().json());
+                board.reports[at] = Some(NodeReport { seconds, size_bytes, state, artifact, messages, ..report(part, outcome) });
                 board.made[at] = Some(made);
                 for (other, dependent) in self.pipeline.parts.iter().enumerate() {
                     if dependent.node.needs.contains(&part.node.id) && board.reports[other].is_none() {
@@ -486,6 +492,7 @@ mod tests {
             why: Vec::new(),
             state: None,
             artifact: None,
+            messages: serde_json::Value::Null,
             error: None,
             failure: None,
         };

@@ -47,6 +47,9 @@ pub(crate) struct StageBuilt {
     /// Packages with patches, and what became of these; see [`PatchedPackage`](crate::recipe::patches::applied::PatchedPackage). Null where there are none.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
     pub patched: serde_json::Value,
+    /// What its packages have said, unread news, and configuration files that wait for a decision; null where there is nothing of it.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub messages: serde_json::Value,
     /// The files, if they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Artifact>,
@@ -111,6 +114,7 @@ fn built(cx: &Context<'_>, config: &ConfigDir, options: &StageOptions) -> Result
         skipped: skip,
         name,
         patched: state.as_ref().map_or(serde_json::Value::Null, |state| serde_json::json!(state.origin.patched())),
+        messages: state.as_ref().map_or(serde_json::Value::Null, |state| state.origin.messages().json()),
         state: state.map(|state| state.id.to_string()).unwrap_or_default(),
         state_reused: stage.outcome == Outcome::Reused,
         artifact: artifact.filter(|_| export),

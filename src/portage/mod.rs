@@ -12,6 +12,7 @@ pub(crate) mod licence;
 pub(crate) mod make_conf;
 pub(crate) mod manifest;
 pub(crate) mod matching;
+pub(crate) mod messages;
 pub(crate) mod package_files;
 pub(crate) mod profile;
 pub(crate) mod profile_stack;

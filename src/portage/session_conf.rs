@@ -208,8 +208,8 @@ impl SessionConf {
         conf.assign("BINPKG_FORMAT", BINPKG_FORMAT);
         conf.assign("BINPKG_COMPRESS", "zstd");
         conf.assign("BINPKG_COMPRESS_FLAGS", "-1");
-        conf.comment("Messages go to the output and to a summary; never by mail.");
-        conf.assign("PORTAGE_ELOG_SYSTEM", "echo save_summary:log,warn,error,qa");
+        conf.comment("Messages go to the output and to a file for each package; never by mail.");
+        conf.assign("PORTAGE_ELOG_SYSTEM", "echo save:log,warn,error,qa");
         conf.comment("Countdowns are for terminals with somebody in front of them.");
         conf.assign("CLEAN_DELAY", "0");
         conf.assign("EMERGE_WARNING_DELAY", "0");

@@ -53,6 +53,9 @@ pub(crate) struct UpdatedProfile {
     /// Packages with patches, and what became of these; see [`PatchedPackage`](crate::recipe::patches::applied::PatchedPackage). Null where there are none.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
     pub patched: serde_json::Value,
+    /// What its packages have said, unread news, and configuration files that wait for a decision; null where there is nothing of it.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub messages: serde_json::Value,
     /// What has changed in the list of packages, by name.
     pub packages: Vec<PackageChange>,
 }
@@ -76,7 +79,8 @@ pub(crate) fn profile_update(cx: &Context<'_>, config: &ConfigDir, options: &Upd
     if !options.depclean && recipe.inputs(&upstream).key() == base.key {
         let state = base.id.clone();
         let patched = serde_json::json!(base.origin.patched());
-        return Ok(UpdatedProfile { profile, state, previous: None, reused: true, patched, packages: Vec::new() });
+        let messages = base.origin.messages().json();
+        return Ok(UpdatedProfile { profile, state, previous: None, reused: true, patched, messages, packages: Vec::new() });
     }
     let update = UpdateRecipe::of(cx, config, &profile, &recipe, [&base, &upstream], options.depclean)?;
     let built = realise(cx, &update).map_err(|error| resolve::with_proposal(cx, config, BUILDER, &profile, error))?;
@@ -88,6 +92,7 @@ pub(crate) fn profile_update(cx: &Context<'_>, config: &ConfigDir, options: &Upd
         previous: moved.then(|| base.id.clone()),
         reused: built.reused,
         patched: serde_json::json!(state.origin.patched()),
+        messages: state.origin.messages().json(),
         state: state.id,
         packages,
     })

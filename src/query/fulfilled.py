@@ -1,11 +1,21 @@
 # Purpose: holds what is installed against what emerge was asked for, and what it had decided.
 # When:    asked after a run of emerge that ended well, in the same session.
-# Answers: a list of {"problem": …, "target": …, "details": […]}, of all that is otherwise.
+# Answers: {"unmet": […], "news": […], "pending_config": […]}. Unmet is a list of {"problem": …, "target": …, "details": […]}, of all that is
+#          otherwise. The others are what emerge tells its user in the end, but it is asked here, so that nothing is written in this root.
 
+import os
+import re
+
+from portage.const import NEWS_LIB_PATH
 from portage.dep import Atom, match_from_list
 from portage.exception import PortageException
+from portage.news import NewsItem, NewsManager
+from portage.util import grabfile
 
-from root import installed, sets, settings, words
+from root import installed, ports, sets, settings, words
+
+# Of a kind; nobody reads more.
+MOST = 100
 
 
 def unmet(problem, target, details=()):
@@ -69,7 +79,50 @@ def ask_fulfilled(targets, world, decided):
         found.extend(check_targets(targets, world))
     except (PortageException, KeyError) as error:
         found.append(unmet("unreadable", " ".join(targets), [error]))
-    return found + list(check_decided(decided))
+    return {"unmet": found + list(check_decided(decided)), "news": news(), "pending_config": pending_config()}
+
+
+def unread(manager, repository):
+    """Paths of the items of a tree that Portage counts as unread: those it has on its list, and those it would put there now."""
+    directory = manager._news_dir(repository)
+    listed = set(grabfile(manager._unread_filename(repository)))
+    seen = set(grabfile(manager._skip_filename(repository)))
+    for name in sorted(os.listdir(directory), reverse=True):
+        path = os.path.join(directory, name, name + ".en.txt")
+        if not os.path.isfile(path) or (name in seen and name not in listed):
+            continue
+        item = NewsItem(path, name)
+        about = {"profile": manager._profile_path, "config": manager.config, "vardb": manager.vdb}
+        if name in listed or item.isValid() and item.isRelevant(**about):
+            yield name, path
+
+
+def title_of(path):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        head = file.read(4096)
+    title = re.search("^Title:(.*)$", head, re.MULTILINE)
+    return title.group(1).strip() if title else ""
+
+
+def news():
+    manager = NewsManager(ports, installed, os.path.join("metadata", "news"), os.path.join(settings["EROOT"], NEWS_LIB_PATH, "news"))
+    found = []
+    for repository in ports.getRepositories():
+        try:
+            for name, path in unread(manager, repository):
+                found.append({"repository": repository, "name": name[:100], "title": title_of(path)[:200]})
+        except (OSError, PortageException):
+            # Most trees have no news.
+            continue
+    return sorted(found, key=lambda item: item["name"], reverse=True)[:MOST]
+
+
+def pending_config():
+    """Updates of configuration files that nobody has merged yet, as `dispatch-conf` finds them."""
+    found = []
+    for directory, _, names in os.walk(os.path.join(settings["EROOT"], "etc")):
+        found.extend(os.path.join(directory, name)[:200] for name in names if re.match(r"\._cfg[0-9]{4}_.", name))
+    return sorted(found)[:MOST]
 
 
 ANSWERS = {"fulfilled": ask_fulfilled}

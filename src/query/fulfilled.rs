@@ -1,4 +1,4 @@
-//! Is everything installed that was asked for?
+//! Is everything installed that was asked for? And what else has Portage to tell, now that it is asked?
 
 use std::collections::BTreeSet;
 
@@ -28,8 +28,33 @@ pub struct Decided<'a> {
 }
 
 impl Question for Fulfilled<'_> {
-    type Answer = Vec<Unmet>;
+    type Answer = Told;
     const ANSWER_LIMIT_BYTES: usize = 8 << 20;
+}
+
+/// All that is otherwise, and what a user of this root would be told at the end of a run of emerge.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Told {
+    pub unmet: Vec<Unmet>,
+    /// News of the trees, unread and relevant; the newest first.
+    pub news: Vec<Item>,
+    /// `._cfg0000_NAME` files below `/etc`.
+    #[serde(deserialize_with = "all_shown")]
+    pub pending_config: Vec<String>,
+}
+
+/// A news item (GLEP 42).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Item {
+    #[serde(deserialize_with = "shown")]
+    pub repository: String,
+    /// `2026-01-31-profile-upgrade`
+    #[serde(deserialize_with = "shown")]
+    pub name: String,
+    #[serde(deserialize_with = "shown")]
+    pub title: String,
 }
 
 /// An atom or a package that is not as it was asked for.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::query::audit::{Affected, Audit, Status};
-use crate::query::fulfilled::{self, Fulfilled, Unmet};
+use crate::query::fulfilled::{self, Fulfilled, Item, Unmet};
 use crate::query::keys::Keys;
 use crate::query::names::{Named, Problem, Unknown};
 use crate::query::versions::{Ebuild, NotVisible, Rehearsal, Version};
@@ -108,9 +108,14 @@ fn what_ebuilds_say_is_read() {
 
 #[test]
 fn what_is_not_as_it_was_asked_for_is_read() {
-    let unmet = one::<Fulfilled<'_>>(r#"[{"problem": "flags", "target": "a/b-1\u001b", "details": ["x\u0007"]}]"#);
+    let unmet = r#"[{"problem": "flags", "target": "a/b-1\u001b", "details": ["x\u0007"]}]"#;
+    let item = r#"{"repository": "g\u001b", "name": "2026-01-01-x", "title": "a\u202eb"}"#;
+    let told = one::<Fulfilled<'_>>(&format!(r#"{{"unmet": {unmet}, "news": [{item}], "pending_config": ["/etc/\u001b"]}}"#));
+    let (repository, name, title) = ("g\\u{1b}".to_owned(), "2026-01-01-x".to_owned(), "a\\u{202e}b".to_owned());
+    assert_eq!(told.news, [Item { repository, name, title }]);
+    assert_eq!(told.pending_config, ["/etc/\\u{1b}"]);
     let (target, details) = ("a/b-1\\u{1b}".to_owned(), vec!["x\\u{7}".to_owned()]);
-    assert_eq!(unmet, [Unmet { problem: fulfilled::Problem::Flags, target, details }]);
+    assert_eq!(told.unmet, [Unmet { problem: fulfilled::Problem::Flags, target, details }]);
 }
 
 #[test]

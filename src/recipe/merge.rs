@@ -79,6 +79,9 @@ pub(crate) fn emerge_request(
     let emerged = steps.once(&format!("emerge:{name}"), || {
         cx.observer.step(&format!("emerging {name}"));
         let log = work.log_dir.join("emerge.log");
+        if !log.exists() {
+            cx.observer.note(&format!("log: {}", log.display()));
+        }
         if resumed && can_resume(&work.root.upper) {
             // emerge takes the other options from the interrupted run (`mtimedb`).
             let mut again = Request::new(Goal::Resume, Mode::Run);

@@ -10,7 +10,7 @@
 //!
 //! `standing` decides whether a state with another key is what would be built. `consult` asks Portage about a configuration before
 //! anything is built. `patches` tries the patches. `settle` decides what becomes of a session that has ended, and
-//! `failed` writes down in which package it failed.
+//! `failed` writes down in which package it failed. `said` tells what its packages have said.
 
 pub(crate) mod configured;
 pub(crate) mod consult;
@@ -22,6 +22,7 @@ pub(crate) mod kernel;
 pub(crate) mod merge;
 pub(crate) mod patches;
 pub(crate) mod realise;
+pub(crate) mod said;
 pub(crate) mod settle;
 pub(crate) mod stage4;
 pub(crate) mod standing;

@@ -12,8 +12,9 @@ use crate::context;
 use crate::context::Context;
 use crate::recipe::settle::settle;
 use crate::recipe::standing::Standing;
-use crate::recipe::{Result, failed};
+use crate::recipe::{Result, failed, said};
 use crate::session::binhost::note_packages;
+use crate::session::messages;
 use crate::session::open::open_session;
 use crate::store::{NewState, Purpose, Session, State};
 
@@ -99,6 +100,7 @@ pub(crate) trait InSession: Recipe {
     fn keep(&self, _cx: &Context<'_>, session: Session, base: Option<&State>, filled: Self::Filled) -> Result<State> {
         let mut origin = self.origin(base, &filled);
         note_packages(&mut origin, &session);
+        messages::note_in(&mut origin, &session);
         let newest_input = self.newest_input(base, &filled);
         let parent = base.map(|base| base.id.clone());
         Ok(session.commit(NewState { key: self.inputs().key(), origin: origin.into(), newest_input, parent })?)
@@ -139,6 +141,7 @@ pub(crate) fn in_session<R: InSession>(cx: &Context<'_>, recipe: &R) -> Result<B
     let filled = recipe.fill(cx, &mut session, base.as_ref());
     if let Err(error) = &filled {
         failed::note(&session, recipe, error);
+        said::tell_of_failed(cx, &session, error);
     }
     if let Some(state) = filled.as_ref().ok().and_then(|filled| recipe.unchanged(filled)) {
         session.discard(cx.launcher)?;
@@ -146,6 +149,7 @@ pub(crate) fn in_session<R: InSession>(cx: &Context<'_>, recipe: &R) -> Result<B
     }
     let settled = settle(cx, filled, session, |session, filled| recipe.keep(cx, session, base.as_ref(), filled));
     let state = settled.map_err(|error| failed::named(error, recipe))?;
+    said::tell(cx, recipe.name().as_deref(), base.as_ref(), &state)?;
     Ok(Built { state, reused: false })
 }
 

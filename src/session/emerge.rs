@@ -18,7 +18,7 @@ use crate::session::emerge_argv::emerge_argv;
 use crate::session::keys::{pools, record};
 use crate::session::launch::{READ, connect, launch, run_of, supervise};
 use crate::session::logs::read_package_log;
-use crate::session::{Error, Result, Work, build_logs, put_back, supply};
+use crate::session::{Error, Result, Work, build_logs, messages, put_back, supply};
 use crate::threads::NoThread;
 use crate::{sandbox, threads};
 
@@ -49,6 +49,7 @@ pub(crate) fn emerge_with(cx: &Context<'_>, work: &Work<'_>, request: &Request, 
         // The disk is full, or something is in the way. How the run ended is more important.
         cx.observer.warn(&format!("the logs of single packages are not kept: {}", in_one_line(&error)));
     }
+    messages::collect(cx, work);
     // In any case: a package that is complete need not be compiled again.
     let published = pools::publish_rest(cx, work);
     not_interrupted(cx)?;

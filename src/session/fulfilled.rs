@@ -7,17 +7,19 @@
 //! ```
 //!
 //! emerge ends with 0 for many reasons. We ask Portage in the session. Packages have run there, so its answer may be hostile: it can hide
-//! that something is missing from this build, but nothing else.
+//! that something is missing from this build, but nothing else. News of the trees and configuration files that wait for a decision come with
+//! the answer: a question of their own would start Portage once more.
 
 use std::fmt;
 
 use crate::context::Context;
 use crate::portage::emerge::request::{Goal, Part, Request};
 use crate::portage::emerge::resolution::Merge;
-use crate::query::fulfilled::{Decided, Fulfilled, Problem, Unmet};
+use crate::portage::messages::NewsItem;
+use crate::query::fulfilled::{Decided, Fulfilled, Item, Problem, Told, Unmet};
 use crate::session::ask::ask;
 use crate::session::foreseen::Foreseen;
-use crate::session::{Error, Result, Work};
+use crate::session::{Error, Result, Work, messages};
 
 impl fmt::Display for Unmet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,11 +56,15 @@ pub(crate) fn fulfilled(cx: &Context<'_>, work: &Work<'_>, what: &str, request: 
     if targets.is_empty() && decided.is_empty() {
         return Ok(());
     }
-    let unmet = ask(cx, work, [Fulfilled { targets, world, decided }]).map_err(|error| match error {
+    let told = ask(cx, work, [Fulfilled { targets, world, decided }]).map_err(|error| match error {
         Error::NoAnswer(source) => Error::Unchecked { what: what.to_owned(), source },
         error => error,
     })?;
-    let unmet: Vec<Unmet> = unmet.into_iter().flatten().collect();
+    let Told { unmet, news, pending_config } = told.into_iter().next().unwrap_or_default();
+    messages::note(cx, work, |messages| {
+        messages.news = news.into_iter().map(|Item { repository, name, title }| NewsItem { repository, name, title }).collect();
+        messages.pending_config = pending_config;
+    });
     if unmet.is_empty() {
         return Ok(());
     }

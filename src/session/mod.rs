@@ -4,6 +4,7 @@
 //! open, work, given             the session and its directories; what is given to it
 //! root             those directories as a plan for the sandbox, and what has to go before commit
 //! launch, run, emerge           commands and emerge in it; output, echo and logs are what they say
+//! messages         what its packages say to the user
 //! emerge_argv, foreseen         how emerge is called, and what it would do
 //! keys, supply     what its packages are made from, and who fetches their sources
 //! binhost, keyring packages of other hosts, and the keys that they are verified with
@@ -29,6 +30,7 @@ pub(crate) mod keyring;
 pub(crate) mod keys;
 mod launch;
 pub(crate) mod logs;
+pub(crate) mod messages;
 pub(crate) mod open;
 pub(crate) mod output;
 pub(crate) mod put_back;

@@ -20,6 +20,7 @@ use crate::query::versions::{Ebuild, EbuildFacts};
 use crate::sandbox::Interrupt;
 use crate::session::ask::ask;
 use crate::session::keys::Keys;
+use crate::session::logs::LiveLogs;
 use crate::session::put_back::Kept;
 use crate::session::readable_files::{create_open, write_public};
 use crate::session::root::{Root, UserBind};
@@ -107,6 +108,7 @@ pub(crate) fn work<'s>(
         supply.open(&ways)?;
     }
     let (status, scratch, logs) = (dir("status")?, dir("scratch")?, dir("logs")?);
+    LiveLogs { job: log_dir.to_path_buf(), logs: logs.clone() }.note(session);
     let binhost = match binhost::binhost_client(cx, session, &downloads) {
         // A session that only looks around needs no keys.
         Err(Error::NoKeys) if subject.definition.is_empty() => None,

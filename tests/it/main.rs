@@ -52,6 +52,7 @@ mod kernels;
 mod limits;
 mod logs;
 mod main_job;
+mod messages;
 mod modes;
 mod older;
 mod original;

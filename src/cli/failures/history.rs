@@ -38,6 +38,7 @@ impl From<history::Error> for Failure {
             E::DamagedArtifact { .. } => Some("it is left as it is: look at it, and remove it by hand".to_owned()),
             E::Moved { .. } => Some("repeat the command to see what there is now".to_owned()),
             E::NothingLogged => Some("a build logs what it does: `gentoomuch stage build NAME`".to_owned()),
+            E::NothingGoesOn => Some("`gentoomuch logs` lists what was built".to_owned()),
             E::NoRun { name, known } => {
                 let meant = nearest(name, known).map(question);
                 meant.or_else(|| Some("`gentoomuch logs` lists the builds that have logged something".to_owned()))

@@ -190,7 +190,7 @@ fn answers(text: &str) {
                 Err(error @ NotVisible::Masked { .. }) => shown.push(error.to_string()),
             }
         }
-        for unmet in query::answers::<Fulfilled<'_>>(output, 1).unwrap_or_default().concat() {
+        for unmet in query::answers::<Fulfilled<'_>>(output, 1).unwrap_or_default().into_iter().flat_map(|told| told.unmet) {
             shown.push(unmet.to_string());
         }
         for made in query::answers::<Keys<'_>>(output, 1).unwrap_or_default() {

@@ -119,6 +119,15 @@ impl<'p> View<'p> {
         }
     }
 
+    /// As [`Self::say`], for what a package has said.
+    fn said(&self, running: &mut Running, id: &str, package: &str, lines: &[(&'static str, &str)]) {
+        if self.groups == Groups::None {
+            self.progress.write(&self.progress.said(Some(id), package, lines).into_iter().collect());
+        } else {
+            running.lines.extend(self.progress.said(None, package, lines));
+        }
+    }
+
     fn emerge(&self, running: &mut Running, id: &str, status: &EmergeStatus) {
         let (doing, text) = emerge_words(status);
         if running.bar.is_some() {
@@ -210,6 +219,7 @@ impl Watcher for View<'_> {
             Event::End => self.end_of_part(running, id),
             Event::Output(line) => self.say(running, id, "output", line),
             Event::Emerge(status) => self.emerge(running, id, status),
+            Event::Said { package, lines } => self.said(running, id, package, lines),
         }
     }
 

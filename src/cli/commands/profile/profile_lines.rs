@@ -231,6 +231,7 @@ mod tests {
             previous: Some(OLD.parse().unwrap()),
             reused: false,
             patched: serde_json::Value::Null,
+            messages: serde_json::Value::Null,
             packages: vec![
                 change("app-arch/lz4-1.9.4", Change::Added, None),
                 change("dev-libs/greet-1.1", Change::Updated, Some("dev-libs/greet-1.0")),
