@@ -38,6 +38,7 @@ mod error;
 pub(crate) mod formats;
 pub(crate) mod kernel;
 pub(crate) mod plan;
+pub(crate) mod pretend;
 pub(crate) mod run;
 pub(crate) mod stage;
 pub(crate) mod why;

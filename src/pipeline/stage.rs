@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::artifact;
 use crate::artifact::Artifact;
 use crate::causes::in_one_line;
-use crate::config::{ArtifactFormat, ConfigDir};
+use crate::config::{ArtifactFormat, ConfigDir, Stage4Definition};
 use crate::context::Context;
 use crate::names::profiles;
 use crate::pipeline;
@@ -59,10 +59,7 @@ pub(crate) struct StageBuilt {
 /// does not build; packages that were built are binary packages by then.
 pub(crate) fn stage_build(cx: &Context<'_>, config: &ConfigDir, options: &StageOptions) -> Result<StageBuilt> {
     let definition = config.stage4(&options.name)?;
-    let known: Vec<String> = names_of(&definition).collect();
-    if let Some(package) = options.skip.iter().find(|package| !known.contains(package)) {
-        return Err(Error::NotSkippable { package: package.clone(), stage4: options.name.clone(), known });
-    }
+    let known = checked_skips(&definition, &options.skip)?;
     let mut options = options.clone();
     loop {
         match built(cx, config, &options) {
@@ -75,6 +72,15 @@ pub(crate) fn stage_build(cx: &Context<'_>, config: &ConfigDir, options: &StageO
             },
             built => return built,
         }
+    }
+}
+
+/// The packages of a stage4; fails if one of `skip` is not among them.
+pub(crate) fn checked_skips(definition: &Stage4Definition, skip: &[String]) -> Result<Vec<String>> {
+    let known: Vec<String> = names_of(definition).collect();
+    match skip.iter().find(|package| !known.contains(package)) {
+        Some(package) => Err(Error::NotSkippable { package: package.clone(), stage4: definition.name.clone(), known }),
+        None => Ok(known),
     }
 }
 

@@ -26,9 +26,11 @@ use crate::names::profiles;
 use crate::names::refs::{profile_lock, ref_name};
 use crate::profile::{Error, Result, show};
 use crate::recipe::definition;
+use crate::recipe::pretend::Pretended;
 use crate::recipe::realise::realise;
 use crate::recipe::update::UpdateRecipe;
-use crate::store::StateId;
+use crate::recipe::update::pretend::update_lists;
+use crate::store::{State, StateId};
 use crate::{context, resolve};
 
 /// What to update.
@@ -60,14 +62,30 @@ pub(crate) struct UpdatedProfile {
     pub packages: Vec<PackageChange>,
 }
 
-/// Brings a profile's builder up to date. Its name moves only when that has succeeded.
-pub(crate) fn profile_update(cx: &Context<'_>, config: &ConfigDir, options: &UpdateOptions) -> Result<UpdatedProfile> {
+/// What an update would merge, by emerge's own list. Nothing is built or written.
+pub(crate) fn profile_update_pretend(
+    cx: &Context<'_>,
+    config: &ConfigDir,
+    options: &UpdateOptions,
+    color: bool,
+) -> Result<Pretended> {
     let _shared = context::share_store(cx)?;
+    let (profile, base, upstream) = present(cx, options)?;
+    let recipe = definition::recipe(cx, config, BUILDER, &upstream)?;
+    let pretended =
+        Pretended { target: profile.clone(), profile: profile.clone(), up_to_date: None, besides: Vec::new(), lists: Vec::new() };
+    if !options.depclean && recipe.inputs(&upstream).key() == base.key {
+        return Ok(Pretended { up_to_date: Some(base.id.to_string()), ..pretended });
+    }
+    let update = UpdateRecipe::of(cx, config, &profile, &recipe, [&base, &upstream], options.depclean)?;
+    Ok(Pretended { lists: update_lists(cx, &update, color)?, ..pretended })
+}
+
+/// The profile with its builder and its stage3.
+fn present(cx: &Context<'_>, options: &UpdateOptions) -> Result<(String, State, State)> {
     show::present_only(options.profile.as_deref())?;
     let profile = profiles::profile_or_default(cx, options.profile.as_deref())?;
-    let _lock = context::lock(cx, &profile_lock(&profile))?;
-    let name = ref_name(&profile, BUILDER);
-    if cx.store.ref_get(&name)?.is_none() {
+    if cx.store.ref_get(&ref_name(&profile, BUILDER))?.is_none() {
         return Err(Error::NoBuilder { profile });
     }
     let base = profiles::profile_state(cx, &profile, 0)?;
@@ -75,6 +93,16 @@ pub(crate) fn profile_update(cx: &Context<'_>, config: &ConfigDir, options: &Upd
     if profiles::root_of(cx, &base)?.id != upstream.id {
         return Err(Error::OtherStage3 { profile });
     }
+    Ok((profile, base, upstream))
+}
+
+/// Brings a profile's builder up to date. Its name moves only when that has succeeded.
+pub(crate) fn profile_update(cx: &Context<'_>, config: &ConfigDir, options: &UpdateOptions) -> Result<UpdatedProfile> {
+    let _shared = context::share_store(cx)?;
+    show::present_only(options.profile.as_deref())?;
+    let profile = profiles::profile_or_default(cx, options.profile.as_deref())?;
+    let _lock = context::lock(cx, &profile_lock(&profile))?;
+    let (profile, base, upstream) = present(cx, options)?;
     let recipe = definition::recipe(cx, config, BUILDER, &upstream)?;
     if !options.depclean && recipe.inputs(&upstream).key() == base.key {
         let state = base.id.clone();

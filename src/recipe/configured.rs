@@ -34,6 +34,17 @@ pub(crate) struct Configured<'s> {
     pub(crate) is_built: bool,
 }
 
+/// What a configuration is put on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum On<'a> {
+    /// A profile; `None`: the one of the stage4 definition, else the default one.
+    Profile(Option<&'a str>),
+    /// A profile, and the state in which the packages of the definition are installed, if only with a configuration that does not concern them.
+    State(&'a str, &'a State),
+    /// A profile that may not exist yet, and its stage3.
+    Upstream(&'a str, &'a State),
+}
+
 /// Runs `ask` in a throw-away session with the configuration of `stage`. `purpose` is a word for the name of the log directory, which is
 /// removed unless something fails.
 ///
@@ -46,17 +57,45 @@ pub(crate) fn with_configuration<R>(
     purpose: &str,
     ask: impl FnOnce(&mut Configured<'_>) -> Result<R>,
 ) -> Result<R> {
+    with_configuration_on(cx, config, stage, On::Profile(profile), purpose, ask)
+}
+
+/// The same on what the caller knows.
+pub(crate) fn with_configuration_on<R>(
+    cx: &Context<'_>,
+    config: &ConfigDir,
+    stage: &Stage,
+    on: On<'_>,
+    purpose: &str,
+    ask: impl FnOnce(&mut Configured<'_>) -> Result<R>,
+) -> Result<R> {
     let _shared = context::share_store(cx)?;
-    let profile = profiles::profile_or_default(cx, profile.or_else(|| stage.profile()))?;
-    let upstream = profiles::upstream(cx, &profile)?;
+    let (profile, upstream) = match on {
+        On::Upstream(profile, upstream) => (profile.to_owned(), upstream.clone()),
+        On::Profile(Some(profile)) | On::State(profile, _) => {
+            let profile = profiles::profile_or_default(cx, Some(profile))?;
+            let upstream = profiles::upstream(cx, &profile)?;
+            (profile, upstream)
+        }
+        On::Profile(None) => {
+            let profile = profiles::profile_or_default(cx, stage.profile())?;
+            let upstream = profiles::upstream(cx, &profile)?;
+            (profile, upstream)
+        }
+    };
     let definition = &stage.stage3.name;
     let recipe = definition::recipe(cx, config, definition, &upstream)?;
-    let built = cx.store.state_by_key(&recipe.inputs(&upstream).key())?;
+    let key = recipe.inputs(&upstream).key();
+    let built = match on {
+        On::State(_, state) => Some(state.clone()),
+        _ => cx.store.state_by_key(&key)?,
+    };
     let is_built = built.is_some();
     let base = built.unwrap_or(upstream);
+    let is_applied = is_built && base.key == key;
     let subject = Subject { log_name: format!("{purpose}-{profile}-{}", stage.name()), profile, definition: definition.clone() };
     let mut session = cx.store.session_create(Some(&base), Purpose::Throwaway, "")?;
-    let outcome = ask_configured(cx, &mut session, base, is_built, recipe, &subject, ask);
+    let outcome = ask_configured(cx, &mut session, base, [is_built, is_applied], recipe, &subject, ask);
     session.discard(cx.launcher)?;
     outcome
 }
@@ -65,13 +104,13 @@ fn ask_configured<R>(
     cx: &Context<'_>,
     session: &mut Session,
     base: State,
-    is_built: bool,
+    [is_built, is_applied]: [bool; 2],
     recipe: Stage3,
     subject: &Subject,
     ask: impl FnOnce(&mut Configured<'_>) -> Result<R>,
 ) -> Result<R> {
     let mut work = work::work(cx, session, &base, subject, recipe.given())?;
-    if !is_built {
+    if !is_applied {
         definition::apply(cx, &work, &recipe)?;
         hooks::hooks(cx, &work, &recipe.hooks, Phase::Prepare)?;
     }

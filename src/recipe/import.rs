@@ -11,7 +11,7 @@ use crate::names::refs::{UPSTREAM, definition_lock, ref_name};
 use crate::path_error::OfFile as _;
 use crate::progress::Event;
 use crate::recipe::definition::definition_words;
-use crate::recipe::realise::{Built, InSession, Recipe, in_session, realise};
+use crate::recipe::realise::{Built, InSession, Recipe, in_session, realise, realise_unnamed};
 use crate::recipe::{Error, Result};
 use crate::stage3::keys::{Purpose as KeyPurpose, TrustedKeys};
 use crate::stage3::{Verified, VerifyOptions};
@@ -32,6 +32,17 @@ pub struct BootstrapOptions {
 
 /// The state of a stage3. It is imported unless that was done before. It is verified in any case.
 pub(crate) fn import(cx: &Context<'_>, keys: &TrustedKeys, options: &BootstrapOptions) -> Result<Built> {
+    let verified = verified(cx, keys, options)?;
+    realise(cx, &ImportRecipe { verified: &verified, path: &options.stage3, profile: &options.profile })
+}
+
+/// The same without a name: no profile changes.
+pub(crate) fn import_unnamed(cx: &Context<'_>, keys: &TrustedKeys, options: &BootstrapOptions) -> Result<Built> {
+    let verified = verified(cx, keys, options)?;
+    realise_unnamed(cx, &ImportRecipe { verified: &verified, path: &options.stage3, profile: &options.profile })
+}
+
+fn verified(cx: &Context<'_>, keys: &TrustedKeys, options: &BootstrapOptions) -> Result<Verified> {
     let path = &options.stage3;
     cx.observer.step(&format!("verifying {}", path.display()));
     let verified = stage3::verify(path, keys.counting_for(KeyPurpose::Stage3), &options.verify, cx.observer)?;
@@ -45,7 +56,7 @@ pub(crate) fn import(cx: &Context<'_>, keys: &TrustedKeys, options: &BootstrapOp
     for note in &verified.notes {
         cx.observer.note(note);
     }
-    realise(cx, &ImportRecipe { verified: &verified, path, profile: &options.profile })
+    Ok(verified)
 }
 
 struct ImportRecipe<'a> {

@@ -21,6 +21,7 @@ pub(crate) mod import;
 pub(crate) mod kernel;
 pub(crate) mod merge;
 pub(crate) mod patches;
+pub(crate) mod pretend;
 pub(crate) mod realise;
 pub(crate) mod said;
 pub(crate) mod settle;

@@ -118,6 +118,12 @@ pub(crate) fn realise(cx: &Context<'_>, recipe: &impl Recipe) -> Result<Built> {
     Ok(built)
 }
 
+/// The same without a name that leads there.
+pub(crate) fn realise_unnamed(cx: &Context<'_>, recipe: &impl Recipe) -> Result<Built> {
+    let _lock = context::lock(cx, &recipe.lock())?;
+    found_or_made(cx, recipe)
+}
+
 fn found_or_made(cx: &Context<'_>, recipe: &impl Recipe) -> Result<Built> {
     let inputs = recipe.inputs();
     if let Some(state) = cx.store.state_by_key(&inputs.key())?.filter(|state| recipe.accepts(state)) {

@@ -107,7 +107,7 @@ pub(crate) fn names_of(definition: &Stage4Definition) -> impl Iterator<Item = St
     definition.packages.iter().filter_map(|package| name_of(&package.value))
 }
 
-fn name_of(package: &Package) -> Option<String> {
+pub(crate) fn name_of(package: &Package) -> Option<String> {
     match package {
         Package::Atom(atom) => Some(format!("{}/{}", atom.category, atom.package)),
         Package::Set(_) => None,

@@ -11,6 +11,7 @@
 
 pub(crate) mod copy;
 mod error;
+pub(crate) mod pretend;
 pub(crate) mod surroundings;
 pub(crate) mod wanted;
 
@@ -24,10 +25,9 @@ use crate::config::proposal::{Edit, Fragments, Placed};
 use crate::config::{ConfigDir, Stage, proposal};
 use crate::context::Context;
 use crate::path_error::OfFile as _;
-use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
+use crate::portage::emerge::request::{Mode, Request};
 use crate::portage::emerge::resolution::{Problem, Resolution};
 use crate::recipe::configured;
-use crate::recipe::configured::Configured;
 use crate::resolve::wanted::Wanted;
 use crate::sandbox::Exit;
 use crate::session::{logs, run};
@@ -172,7 +172,7 @@ fn ask_portage(cx: &Context<'_>, dir: &Path, config: &ConfigDir, stage: &Stage, 
     let copied = ConfigDir::open(dir)?;
     let asked = configured::with_configuration(cx, &copied, stage, options.profile.as_deref(), "resolve", |configured| {
         let mut told = Told { profile: configured.profile.clone(), resolutions: Vec::new(), output: Vec::new(), failed: false };
-        for goal in goals(stage, options, configured) {
+        for (_, goal) in pretend::goals(stage, options, configured, true) {
             let opts = configured.work.emerge_opts.clone();
             let request = Request { propose_unmask: true, opts, ..Request::new(goal, Mode::Pretend) };
             let (exit, output) = run::exit_and_output(cx, &configured.work, request.argv()?, OUTPUT_LIMIT_BYTES)?;
@@ -257,21 +257,6 @@ impl Stuck {
 
 fn lines(count: usize) -> String {
     if count == 1 { "1 line is".to_owned() } else { format!("{count} lines are") }
-}
-
-/// The build's emerge commands, in order.
-fn goals(stage: &Stage, options: &ResolveOptions, configured: &Configured<'_>) -> Vec<Goal> {
-    let packages = |atoms: Vec<String>, oneshot| Goal::Packages { atoms, existing: Existing::Update, oneshot };
-    if !options.atoms.is_empty() {
-        return vec![packages(options.atoms.clone(), true)];
-    }
-    // A built definition is installed already.
-    let mut goals = if configured.is_built { Vec::new() } else { vec![Goal::RebuildWorld] };
-    let stage3: Vec<String> = stage.stage3.packages.iter().map(|package| package.value.to_string()).collect();
-    let stage4 = stage.stage4.iter().flat_map(|stage4| stage4.packages.iter().map(|package| package.value.to_string()));
-    let stage4: Vec<String> = stage4.collect();
-    goals.extend([stage3, stage4].into_iter().filter(|atoms| !atoms.is_empty()).map(|atoms| packages(atoms, false)));
-    goals
 }
 
 /// Counts each package once, although several goals may merge it.

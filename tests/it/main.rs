@@ -63,6 +63,7 @@ mod patches_hostile;
 mod patches_saved;
 mod pipeline;
 mod portage;
+mod pretend;
 mod profiles;
 mod refusals;
 mod removal;

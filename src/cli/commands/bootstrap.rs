@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::config::ConfigDir;
-use crate::pipeline::bootstrap;
+use crate::pipeline::{bootstrap, pretend};
 use crate::recipe::import::BootstrapOptions;
 use crate::release::Which;
 
-use super::Outcome;
 use super::by_hand::FailureArgs;
+use super::{Outcome, pretended};
 use crate::cli::invocation::Invocation;
 use crate::cli::limits::LimitArgs;
 use crate::cli::opened::Opened;
@@ -24,7 +24,9 @@ use crate::cli::report::Failure;
 #[command(after_help = "Examples:
   gentoomuch bootstrap server stage3-amd64-openrc-20260811T083102Z.tar.xz
   gentoomuch bootstrap server amd64-openrc
+  gentoomuch bootstrap --pretend server amd64-openrc
   gentoomuch bootstrap --no-rebuild musl ./stage3-amd64-musl-hardened-20260811T083102Z.tar.xz")]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line, each on its own")]
 pub(crate) struct Args {
     /// Name of the profile to make or renew
     profile: String,
@@ -42,6 +44,9 @@ pub(crate) struct Args {
     /// Packages and make jobs to run at the same time [default: `env/jobs` of the configuration, or the number of processors]
     #[arg(short, long, value_name = "N")]
     jobs: Option<u32>,
+    /// Build nothing: print emerge's own list (`emerge -pv`) of what would be merged; the profile stays as it is
+    #[arg(long, conflicts_with = "no_rebuild")]
+    pretend: bool,
     #[command(flatten)]
     failure: FailureArgs,
     #[command(flatten)]
@@ -65,6 +70,11 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     Invocation::given_file(&options.stage3)?;
     let opened = Opened::for_sessions(invocation, args.limits)?;
     let cx = opened.context(jobs);
+    if args.pretend {
+        let color = pretended::color(invocation, args.json);
+        let list = pretend::bootstrap_pretend(&cx, &config, &keys, &options, color)?;
+        return pretended::printed(&list, args.json, invocation);
+    }
     let build = |config: &ConfigDir| bootstrap::bootstrap(&cx, config, &keys, &options);
     let done = match args.failure.build(args.json, invocation, &opened, build)? {
         Ok(done) => done,

@@ -22,6 +22,7 @@ mod logs;
 mod man;
 mod patch;
 mod pipeline;
+mod pretended;
 mod profile;
 mod resolve;
 mod rm;

@@ -14,7 +14,7 @@ use crate::profile::{names, show, update};
 use crate::progress::{Event, Observer as _};
 use clap::Subcommand;
 
-use super::Outcome;
+use super::{Outcome, pretended};
 use crate::cli::invocation::Invocation;
 use crate::cli::limits::LimitArgs;
 use crate::cli::opened::Opened;
@@ -77,7 +77,9 @@ enum Command {
     ///
     /// Only when that has succeeded, the profile gets the new builder, and the one before is `NAME@{1}`. If the build fails or you
     /// interrupt it, the same command goes on.
-    #[command(after_help = "Examples:\n  gentoomuch profile update\n  gentoomuch profile update --depclean musl-hardened")]
+    #[command(
+        after_help = "Examples:\n  gentoomuch profile update\n  gentoomuch profile update --depclean musl-hardened\n  gentoomuch profile update --pretend"
+    )]
     Update {
         /// A bootstrapped profile [default: the default one]
         name: Option<String>,
@@ -87,6 +89,9 @@ enum Command {
         /// Remove packages that nothing needs any more
         #[arg(long)]
         depclean: bool,
+        /// Build nothing: print emerge's own list (`emerge -pv`) of what would be merged
+        #[arg(long)]
+        pretend: bool,
         /// Packages and make jobs to run at the same time [default: `env/jobs` of the configuration, or the number of processors]
         #[arg(short, long, value_name = "N")]
         jobs: Option<u32>,
@@ -144,11 +149,23 @@ enum Command {
 
 /// Runs it.
 pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
-    if let Command::Update { name, all, depclean, jobs, limits, json } = &args.command {
+    if let Command::Update { name, all, depclean, pretend, jobs, limits, json } = &args.command {
         let config = invocation.config()?;
         let jobs = Invocation::jobs(*jobs, &config)?;
         let opened = Opened::for_sessions(invocation, *limits)?;
         let cx = opened.context(jobs);
+        if *pretend {
+            let color = pretended::color(invocation, *json);
+            let pretend = |profile| {
+                let options = UpdateOptions { profile, depclean: *depclean };
+                update::profile_update_pretend(&cx, &config, &options, color)
+            };
+            if !*all {
+                return pretended::printed(&pretend(name.clone())?, *json, invocation);
+            }
+            let all = with_builders(&cx)?.into_iter().map(|name| pretend(Some(name))).collect::<profile::Result<Vec<_>>>()?;
+            return pretended::all_printed(&all, *json, invocation);
+        }
         if *all {
             return update_all(invocation, &cx, &config, *depclean, *json);
         }

@@ -12,7 +12,7 @@ use crate::resolve::{PackageCount, ResolveOptions, Resolved};
 use crate::{config, resolve};
 use serde::Serialize;
 
-use super::Outcome;
+use super::{Outcome, pretended};
 use crate::cli::invocation::Invocation;
 use crate::cli::opened::Opened;
 use crate::cli::report::{Failure, Kind};
@@ -33,6 +33,7 @@ use crate::cli::table::{count, print, print_json};
   gentoomuch resolve web
   gentoomuch resolve web --write web
   gentoomuch resolve --check web
+  gentoomuch resolve --pretend web
   gentoomuch resolve --stage web app-misc/hello dev-libs/greet[static-libs]
 
 Exit codes: 0 it resolves (perhaps with the change shown), 3 configuration, 6 no change makes it
@@ -50,6 +51,9 @@ pub(crate) struct Args {
     /// Write the change to this fragment of `portage.locals`; it is added to the definition's list if needed
     #[arg(long, value_name = "FRAGMENT", conflicts_with = "check")]
     write: Option<String>,
+    /// Print emerge's own list (`emerge -pv`) with the configuration as it is, and propose nothing
+    #[arg(long, conflicts_with_all = ["write", "check", "rounds"])]
+    pretend: bool,
     /// Write nothing; exit with 10 if a change is needed
     #[arg(long)]
     check: bool,
@@ -83,6 +87,11 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     options.into.clone_from(&args.write);
     options.max_rounds = usize::try_from(args.rounds).unwrap_or(usize::MAX);
     let opened = Opened::open(invocation)?.entered()?;
+    if args.pretend {
+        let color = pretended::color(invocation, args.json);
+        let list = resolve::pretend::pretend(&opened.context(None), &config, &options, color)?;
+        return pretended::printed(&list, args.json, invocation);
+    }
     let resolved = resolve::resolve(&opened.context(None), &config, &options);
     invocation.progress.clear();
     let resolved = match resolved {

@@ -9,13 +9,14 @@ use crate::artifact::Artifact;
 use crate::config::ArtifactFormat;
 use crate::history::stages;
 use crate::history::stages::StageRemoval;
+use crate::pipeline::pretend;
 use crate::pipeline::stage;
 use crate::pipeline::stage::StageOptions;
 use clap::{Subcommand, ValueEnum};
 
-use super::Outcome;
 use super::by_hand::FailureArgs;
 use super::store::all_was_readable;
+use super::{Outcome, pretended};
 use crate::cli::ask::agreed;
 use crate::cli::invocation::Invocation;
 use crate::cli::limits::LimitArgs;
@@ -104,7 +105,9 @@ struct Rm {
   gentoomuch stage build --format tar.zst --no-sign web
   gentoomuch stage build --format oci web
   gentoomuch stage build --no-export web
+  gentoomuch stage build --pretend web
   gentoomuch stage build --skip app-misc/broken web")]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line, each on its own")]
 struct Build {
     /// The stage4 definition
     name: String,
@@ -122,6 +125,9 @@ struct Build {
     jobs: Option<u32>,
     #[command(flatten)]
     incomplete: Incomplete,
+    /// Build nothing: print emerge's own list (`emerge -pv`) of what would be merged
+    #[arg(long, conflicts_with_all = ["format", "no_sign", "no_export", "keep_going"])]
+    pretend: bool,
     #[command(flatten)]
     failure: FailureArgs,
     #[command(flatten)]
@@ -238,9 +244,9 @@ fn remove(args: &Rm, invocation: &Invocation) -> Outcome {
 /// `stage build NAME`, for a build that was entered by hand.
 pub(super) fn build_anew(name: &str, limits: LimitArgs, invocation: &Invocation) -> Outcome {
     let name = name.to_owned();
-    let (format, no_sign, no_export, jobs, json) = (None, false, false, None, false);
+    let (format, no_sign, no_export, jobs, pretend, json) = (None, false, false, None, false, false);
     let (incomplete, failure) = (Incomplete::default(), FailureArgs::default());
-    build(&Build { name, format, no_sign, no_export, jobs, incomplete, failure, limits, json }, invocation)
+    build(&Build { name, format, no_sign, no_export, jobs, incomplete, pretend, failure, limits, json }, invocation)
 }
 
 fn build(args: &Build, invocation: &Invocation) -> Outcome {
@@ -249,6 +255,11 @@ fn build(args: &Build, invocation: &Invocation) -> Outcome {
     config.stage4(&args.name)?;
     let jobs = Invocation::jobs(args.jobs, &config)?;
     let opened = Opened::for_sessions(invocation, args.limits)?;
+    if args.pretend {
+        let color = pretended::color(invocation, args.json);
+        let list = pretend::stage_pretend(&opened.context(jobs), &config, &args.name, &args.incomplete.skip, color)?;
+        return pretended::printed(&list, args.json, invocation);
+    }
     let options = StageOptions {
         name: args.name.clone(),
         format: args.format.map(Into::into),

@@ -2,6 +2,7 @@
 //!
 //! The new state has the key that a bootstrap from the same inputs would have. So both are the same for what stands on them.
 
+pub(crate) mod pretend;
 pub(crate) mod stale;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -181,9 +182,7 @@ fn fill_update(cx: &Context<'_>, session: &mut Session, update: &UpdateRecipe<'_
     let inputs = pools::choose_pool(cx, &mut work, recipe.pool_of(), PoolUse::Publish)?;
     let network = recipe.definition.network.everything.is_some();
     if !update.dropped.is_empty() {
-        let words = ["emerge", "--color=n", "--ask=n", "--deselect=y"].map(str::to_owned).into_iter();
-        let argv = words.chain(update.dropped.iter().cloned()).collect();
-        steps.once("deselect", || run::command(cx, &work, argv, Network::None))?;
+        steps.once("deselect", || deselect(cx, &work, &update.dropped))?;
     }
     let updated = |atoms| Goal::Packages { atoms, existing: Existing::Update, oneshot: false };
     let world = vec!["@world".to_owned()];
@@ -234,6 +233,15 @@ pub(crate) fn bring_back(cx: &Context<'_>, recipe: &Stage3, update: &UpdateRecip
         }
     }
     (portage, gone)
+}
+
+/// Takes packages out of the world file.
+pub(crate) fn deselect(cx: &Context<'_>, work: &Work<'_>, dropped: &[String]) -> Result<()> {
+    if dropped.is_empty() {
+        return Ok(());
+    }
+    let words = ["emerge", "--color=n", "--ask=n", "--deselect=y"].map(str::to_owned).into_iter();
+    Ok(run::command(cx, work, words.chain(dropped.iter().cloned()).collect(), Network::None)?)
 }
 
 /// Removes files from `/etc/portage`.

@@ -16,6 +16,7 @@
 
 mod conflicts;
 mod explained;
+pub(crate) mod listed;
 mod merge_list;
 mod problems;
 mod proposals;
