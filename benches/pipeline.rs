@@ -116,6 +116,7 @@ fn main() {
         cpuinfo: String::new(),
         source_date_epoch: None,
         term: None,
+        ccache: None,
         download: gentoomuch::internals::download::Settings::default(),
     };
     let (places, store) = (&places, &store);

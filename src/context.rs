@@ -14,7 +14,7 @@ use crate::progress::Observer;
 use crate::sandbox::{Interrupt, Launcher};
 use crate::store::{Busy, Lock, Store, Wait};
 use crate::threads::NoThread;
-use crate::{beneath, download, sandbox, store};
+use crate::{beneath, ccache, download, sandbox, store};
 
 pub use tools::{OpenError, Tools, User};
 
@@ -40,6 +40,15 @@ pub enum Error {
         /// Whether the same command resumes the work.
         resumable: bool,
     },
+}
+
+impl From<ccache::Error> for Error {
+    fn from(error: ccache::Error) -> Self {
+        match error {
+            ccache::Error::Io(error) => error.into(),
+            ccache::Error::Beneath(error) => error.into(),
+        }
+    }
 }
 
 /// What functions on a context return.
@@ -68,6 +77,8 @@ pub struct Settings {
     pub term: Option<String>,
     /// Limits of each session.
     pub limits: sandbox::Limits,
+    /// How large the compiler cache of a profile may become, bytes; `None`: compilers run without one.
+    pub ccache: Option<u64>,
     /// How to download; emerge gets the same proxies and `offline`.
     pub download: download::Settings,
 }
@@ -87,6 +98,7 @@ impl Settings {
             source_date_epoch: None,
             term: None,
             limits: sandbox::Limits::default(),
+            ccache: None,
             download: download::Settings::default(),
         }
     }

@@ -36,6 +36,7 @@ mod binhost;
 mod build_key;
 mod by_hand;
 mod causes;
+mod ccache;
 #[cfg(feature = "cli")]
 mod cli;
 mod clock;

@@ -10,6 +10,7 @@
 //! data/patches/NAME/               work sets of patches: the user's own work
 //! cache/distfiles/                 source archives
 //! cache/binpkgs/POOL/              binary packages, by pool
+//! cache/ccache/PROFILE/            what compilers have made, by profile and package
 //! cache/repos/NAME.git             git objects of ebuild trees
 //! cache/repos/downloads/           data of trees that are downloaded as tarballs
 //! cache/stage3/                    fetched stage3s with the files beside them
@@ -68,6 +69,11 @@ impl Places {
     /// Binary package pools.
     pub fn binpkgs(&self) -> PathBuf {
         self.cache.join("binpkgs")
+    }
+
+    /// Compiler caches, by profile.
+    pub fn ccache(&self) -> PathBuf {
+        self.cache.join("ccache")
     }
 
     /// Bare git repositories that ebuild trees are fetched into.

@@ -18,6 +18,7 @@ pub(crate) struct Opened<'a> {
     invocation: &'a Invocation,
     pub(crate) tools: Tools,
     limits: Limits,
+    ccache: Option<u64>,
 }
 
 impl<'a> Opened<'a> {
@@ -37,7 +38,8 @@ impl<'a> Opened<'a> {
         let tools = Tools::open(&invocation.places, &user, HelperSource::CurrentExe, search_path, &command, isolation)?;
         // Who only looks has no use for a complaint about a line of `env/limits`; who builds gets it from `limited`.
         let configured = configured_limits(invocation).unwrap_or_default();
-        Ok(Self { invocation, tools, limits: configured.over(limits::usual()) })
+        let ccache = configured_ccache(invocation).unwrap_or_default();
+        Ok(Self { invocation, tools, limits: configured.over(limits::usual()), ccache })
     }
 
     /// Opens what a command needs that works in sessions, with what the user wants them to be limited to.
@@ -68,7 +70,8 @@ impl<'a> Opened<'a> {
     pub(crate) fn limited(self, args: LimitArgs) -> Result<Self, Failure> {
         let limits = args.asked().or(configured_limits(self.invocation)?).over(limits::usual());
         tracing::debug!(?limits, "sessions");
-        Ok(Self { limits, ..self })
+        let ccache = configured_ccache(self.invocation)?;
+        Ok(Self { limits, ccache, ..self })
     }
 
     /// What workflows are called with.
@@ -80,6 +83,7 @@ impl<'a> Opened<'a> {
             arch: host_arch().to_owned(),
             no_wait: self.invocation.global.no_wait,
             limits: self.limits,
+            ccache: self.ccache,
             resolv_conf: fs::read_to_string("/etc/resolv.conf").ok(),
             cpuinfo: fs::read_to_string("/proc/cpuinfo").unwrap_or_default(),
             source_date_epoch: std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.trim().parse().ok()),
@@ -87,6 +91,14 @@ impl<'a> Opened<'a> {
             download: self.invocation.download_settings(),
         };
         self.tools.context(self.invocation.progress.as_ref(), settings)
+    }
+}
+
+/// What `env/ccache` says; a configuration is not needed.
+fn configured_ccache(invocation: &Invocation) -> Result<Option<u64>, Failure> {
+    match ConfigDir::open(&invocation.places.config) {
+        Ok(config) => Ok(config.ccache()?),
+        Err(_) => Ok(None),
     }
 }
 

@@ -8,6 +8,7 @@ use super::repos_conf::is_repository_name;
 use super::source::{Revision, SourceError, TreeSource};
 use super::{binary_packages, reading};
 use crate::did_you_mean::{nearest, question};
+use crate::limits;
 use crate::limits::Asked;
 use crate::path_error::PathError;
 use crate::portage::package_files::split_comment;
@@ -16,8 +17,22 @@ use crate::portage::package_files::split_comment;
 pub(crate) const ARCHITECTURES: [&str; 14] =
     ["alpha", "amd64", "arm", "arm64", "hppa", "loong", "m68k", "mips", "ppc", "ppc64", "riscv", "s390", "sparc", "x86"];
 
-const FILES: [&str; 10] =
-    ["arch", binary_packages::FILES[0], binary_packages::FILES[1], "jobs", "limits", "sign_key", "stage_key", "tree", "uid", "gid"];
+const FILES: [&str; 11] = [
+    "arch",
+    binary_packages::FILES[0],
+    binary_packages::FILES[1],
+    "ccache",
+    "jobs",
+    "limits",
+    "sign_key",
+    "stage_key",
+    "tree",
+    "uid",
+    "gid",
+];
+
+/// Less is a slip of the pen: bytes without a unit.
+const LEAST_CACHE_BYTES: u64 = 1 << 20;
 
 /// Settings of the whole directory.
 #[derive(Debug, Clone)]
@@ -26,6 +41,8 @@ pub struct Env {
     pub arch: String,
     /// Parallel jobs of a build, if set.
     pub jobs: Option<Located<u32>>,
+    /// How large the compiler cache of each profile may become, bytes, if there is to be one.
+    pub ccache: Option<u64>,
     /// Limits of sessions.
     pub limits: Asked,
     /// Key that signs artifacts, as `gpg --local-user` takes it.
@@ -69,6 +86,7 @@ pub(crate) fn read(findings: &mut Findings<'_>, default_arch: &str) -> Env {
     Env {
         arch: arch.map_or_else(|| default_arch.to_owned(), |arch| arch.value),
         jobs,
+        ccache: read_ccache(findings, &dir.join("ccache")),
         limits: read_limits(findings, &dir.join("limits")),
         sign_key: read_sign_key(findings, dir),
         tree: read_tree(findings, dir),
@@ -85,12 +103,30 @@ fn check_files(findings: &mut Findings<'_>, dir: &Path) {
             name => {
                 let hint = match nearest(name, FILES) {
                     Some(near) => question(near),
-                    None => "there are arch, binhost, binpkgs, jobs, limits, sign_key and tree".to_owned(),
+                    None => "there are arch, binhost, binpkgs, ccache, jobs, limits, sign_key and tree".to_owned(),
                 };
                 findings.warning(&place, "this setting is not known", hint);
             }
         }
     }
+}
+
+/// A size.
+pub(super) fn read_ccache(findings: &mut Findings<'_>, file: &Path) -> Option<u64> {
+    let entry = reading::single(findings, file)?;
+    match limits::size(&entry.value) {
+        Some(bytes) if bytes >= LEAST_CACHE_BYTES => return Some(bytes),
+        Some(_) => findings.error_with_hint(
+            &entry.place(),
+            format!("`{}` is too small for a compiler cache", entry.value),
+            "a size such as `5G`; without the file there is none",
+        ),
+        None => findings.error(
+            &entry.place(),
+            format!("`{}` is no size of a compiler cache: a number with K, M, G or T, such as `5G`", entry.value.escape_debug()),
+        ),
+    }
+    None
 }
 
 /// `NAME VALUE`, each name once.

@@ -158,6 +158,13 @@ impl ConfigDir {
         Ok(env)
     }
 
+    /// What `env/ccache` says, whatever errors the rest of `env/` has.
+    pub fn ccache(&self) -> Result<Option<u64>> {
+        let mut findings = Findings::new(&self.root);
+        let ccache = env::read_ccache(&mut findings, Path::new("env/ccache"));
+        findings.finish(ccache).map(|(ccache, _)| ccache)
+    }
+
     /// The limits in `env/limits`, whatever errors the rest of `env/` has.
     pub fn limits(&self) -> Result<crate::limits::Asked> {
         let mut findings = Findings::new(&self.root);

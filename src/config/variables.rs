@@ -34,6 +34,9 @@ const USUAL: [(&str, &str); 6] = [
     ("PORTAGE_TMPDIR", "/var/tmp"),
 ];
 
+/// What somebody sets who wants a compiler cache.
+const LASTING: [&str; 2] = ["CCACHE_DIR", "CCACHE_SIZE"];
+
 /// The file of an assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Within {
@@ -113,6 +116,11 @@ fn check_one(findings: &mut Findings<'_>, repositories: &Repositories, within: W
                 hint,
             );
         }
+        Some(Class::Resources) if LASTING.contains(&name) && !value.is_empty() => findings.note_with_hint(
+            place,
+            format!("`{name}` has an effect in the finished system, but makes no compiler cache that lasts from build to build"),
+            "`env/ccache` does: it has the size",
+        ),
         Some(Class::Portage) => {
             findings.warning(
                 place,

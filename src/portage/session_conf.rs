@@ -15,6 +15,10 @@ use std::fmt::Write as _;
 /// Portage's full build logs, inside the root.
 pub(crate) const DEFAULT_LOGDIR: &str = "/var/log/portage";
 
+/// Where compilers of a session write, and the configuration of ccache.
+pub(crate) const CCACHE_DIR: &str = "/run/gentoomuch/ccache/own";
+pub(crate) const CCACHE_CONFIGPATH: &str = "/run/gentoomuch/hooks/ccache.conf";
+
 /// How binary packages are packed.
 const BINPKG_FORMAT: &str = "gpkg";
 
@@ -41,6 +45,8 @@ pub(crate) struct SessionConf {
     pub observability: bool,
     /// Whether Portage can mount a `/proc` of its own, which its `pid-sandbox` does.
     pub own_proc: bool,
+    /// Whether compilers run through ccache, whose configuration and directory the session has.
+    pub ccache: bool,
     /// How the session downloads; `None`: as the configuration says.
     pub fetching: Option<Fetching>,
 }
@@ -83,6 +89,7 @@ impl SessionConf {
             logdir: DEFAULT_LOGDIR.to_owned(),
             observability: true,
             own_proc: true,
+            ccache: false,
             fetching: None,
         }
     }
@@ -134,6 +141,9 @@ impl SessionConf {
         if self.observability {
             on.insert("observability");
         }
+        if self.ccache {
+            on.insert("ccache");
+        }
         if self.jobserver.is_some() {
             on.insert("jobserver-token");
         }
@@ -147,6 +157,9 @@ impl SessionConf {
         }
         if !self.own_proc {
             conf.comment("-pid-sandbox: this host does not let Portage mount a /proc of its own; the session has its own PID namespace all the same.");
+        }
+        if self.ccache {
+            conf.comment("ccache: what was compiled before is taken from the cache of this package.");
         }
         conf.comment("-binpkg-signing, -binpkg-request-signature: our own packages come from our own pool; nothing is downloaded unverified.");
         conf.comment("-compress-index: Packages.gz is for those who download from a pool.");
@@ -174,6 +187,12 @@ impl SessionConf {
         conf.assign("PKGDIR", &self.pkgdir);
         conf.assign("DISTDIR", &self.distdir);
         conf.assign("PORTAGE_TMPDIR", &self.portage_tmpdir);
+        if self.ccache {
+            conf.assign("CCACHE_DIR", CCACHE_DIR);
+            conf.assign("CCACHE_CONFIGPATH", CCACHE_CONFIGPATH);
+            conf.comment("Portage would write it into a configuration; the cache is bounded outside.");
+            conf.assign("CCACHE_SIZE", "");
+        }
         conf.comment("One complete log per package, whatever is shown.");
         conf.assign("PORTAGE_LOGDIR", &self.logdir);
     }

@@ -18,7 +18,7 @@ use crate::session::emerge_argv::emerge_argv;
 use crate::session::keys::{pools, record};
 use crate::session::launch::{READ, connect, launch, run_of, supervise};
 use crate::session::logs::read_package_log;
-use crate::session::{Error, Result, Work, build_logs, messages, put_back, supply};
+use crate::session::{Error, Result, Work, build_logs, ccache, messages, put_back, supply};
 use crate::threads::NoThread;
 use crate::{sandbox, threads};
 
@@ -52,6 +52,7 @@ pub(crate) fn emerge_with(cx: &Context<'_>, work: &Work<'_>, request: &Request, 
     messages::collect(cx, work);
     // In any case: a package that is complete need not be compiled again.
     let published = pools::publish_rest(cx, work);
+    ccache::end(cx, work);
     not_interrupted(cx)?;
     if exit == Exit::Code(0) {
         published?;

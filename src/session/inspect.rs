@@ -93,12 +93,15 @@ impl PoolOf {
 }
 
 /// The numbers at the beginning of a version.
-fn numbers(version: &str) -> Vec<u32> {
+pub(crate) fn numbers(version: &str) -> Vec<u32> {
     version.split(['.', '_', '-']).map_while(|part| part.parse().ok()).collect()
 }
 
 pub(crate) fn inspect(cx: &Context<'_>, work: &Work<'_>) -> Result<Facts> {
-    let argv = vec!["/bin/sh".to_owned(), format!("{HOOKS_DIR}/{SCRIPT_NAME}")];
+    let mut argv = vec!["/bin/sh".to_owned(), format!("{HOOKS_DIR}/{SCRIPT_NAME}")];
+    if cx.settings.ccache.is_some() {
+        argv.push("ccache".to_owned());
+    }
     Ok(Facts::parse(&run::output_of(cx, work, argv, OUTPUT_LIMIT_BYTES)?))
 }
 

@@ -9,6 +9,7 @@
 //! keys, supply     what its packages are made from, and who fetches their sources
 //! binhost, keyring packages of other hosts, and the keys that they are verified with
 //! hooks, script    what the configuration runs in it
+//! ccache           what compilers have made before, and what they make now
 //! ask, inspect, fulfilled       questions to its Portage
 //! put_back, relink, tidy        what is taken back before a layer is made of it
 //! ```
@@ -16,6 +17,7 @@
 pub(crate) mod ask;
 pub(crate) mod binhost;
 pub(crate) mod build_logs;
+pub(crate) mod ccache;
 pub(crate) mod echo;
 pub(crate) mod emerge;
 pub(crate) mod emerge_argv;
@@ -65,6 +67,9 @@ pub(crate) use error::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct Work<'a> {
     pub(crate) root: Root,
+    pub(crate) profile: String,
+    /// Its part in the compiler cache, if it has one.
+    pub(crate) ccache: Option<ccache::Cached>,
     /// Mutable, since each run records its first process.
     pub(crate) session: RefCell<&'a mut crate::store::Session>,
     /// For `emerge.log` and the logs of single packages.

@@ -9,6 +9,7 @@
 //! /run/portage           the session's `status/`: where emerge tells how far it is
 //! /run/gentoomuch        hooks/ (ro), portage/ (ro, the merged configuration), the session's `logs/` (rw)
 //!                        fetch/ (ro, whom Portage asks for files), distfiles/ (ro, the user's), packages/ (ro, of binary package hosts)
+//!                        ccache/published (ro), ccache/own (rw): the compiler cache (`ccache.rs`)
 //! /var/db/repos/NAME     tree snapshots (ro)
 //! /var/cache/distfiles   the session's `distdir/` (rw): links into /run/gentoomuch/distfiles
 //! /var/cache/binpkgs     overlay: the pool, the session's own packages on top
@@ -45,6 +46,9 @@ pub(crate) const PKGDIR: &str = "/var/cache/binpkgs";
 pub(crate) const BUILD_DIR: &str = "/var/tmp/portage";
 /// Where packages look for kernel sources.
 pub(crate) const SOURCES_DIR: &str = "/usr/src";
+/// What compilers have made before (`ccache`), and where those of the session write.
+pub(crate) const CCACHE_PUBLISHED: &str = "/run/gentoomuch/ccache/published";
+pub(crate) const CCACHE_OWN: &str = crate::portage::session_conf::CCACHE_DIR;
 pub(crate) const HOOKS_DIR: &str = "/run/gentoomuch/hooks";
 /// Where the session sees the merged configuration, before it is copied.
 pub(crate) const PORTAGE_DIR: &str = "/run/gentoomuch/portage";
@@ -114,6 +118,8 @@ pub(crate) struct Root {
     pub ways: Ways,
     /// Binary packages, once the pool is known.
     pub packages: Option<Packages>,
+    /// The published compiler cache, and the session's own, if it has one.
+    pub ccache: Option<[PathBuf; 2]>,
     /// Hosts of binary packages, if the configuration names any.
     pub binhost: Option<crate::session::binhost::Client>,
     /// Hooks, scripts of ours, and what Portage is asked.
@@ -199,6 +205,10 @@ impl Root {
                 work: packages.work.clone(),
                 target: PKGDIR.into(),
             });
+        }
+        if let Some([published, own]) = &self.ccache {
+            steps.push(bind(published, CCACHE_PUBLISHED, true));
+            steps.push(bind(own, CCACHE_OWN, false));
         }
         steps.extend(self.binhost.iter().flat_map(crate::session::binhost::Client::steps));
         match &self.scratch_below {
@@ -294,6 +304,7 @@ impl Root {
             outside: [&self.work, &self.scratch, &self.status, &self.logs, &self.configuration, &self.ways.distdir]
                 .into_iter()
                 .chain(self.packages.as_ref().map(|packages| &packages.work))
+                .chain(self.ccache.as_ref().map(|[_, own]| own))
                 .chain(self.kernel_tree.iter().flat_map(|tree| [&tree.upper, &tree.work]))
                 .cloned()
                 .collect(),
@@ -411,6 +422,7 @@ mod tests {
                 own: "/s/sessions/x/binpkgs".into(),
                 work: "/s/sessions/x/binpkgs.work".into(),
             }),
+            ccache: None,
             binhost: None,
             hooks: "/s/sessions/x/hooks".into(),
             portage: "/s/sessions/x/portage".into(),

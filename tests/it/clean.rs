@@ -40,6 +40,39 @@ fn tree(place: &Place, text: &str) {
 }
 
 #[test]
+fn compiler_caches_keep_to_their_limit_and_go_with_their_profile() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    let write = |package: &str, bytes: usize, secs: u64| {
+        let file = format!("cache/ccache/{package}/da/2cs1qe4evbcm8s46n9spfhr1905u2ka");
+        place.write(&file, vec![b'x'; bytes]);
+        let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(secs);
+        fs::File::options().append(true).open(place.path(&file)).unwrap().set_modified(time).unwrap();
+    };
+    tiny.another("demo", "a");
+    write("demo/a/old", 700 << 10, 1000);
+    write("demo/a/new", 700 << 10, 2000);
+    write("gone/a/b", 10, 3000);
+    fs::create_dir_all(place.config.join("env")).unwrap();
+    fs::write(place.config.join("env/ccache"), "1M\n").unwrap();
+    let expected =
+        ["ccache demo: a/old: more than `env/ccache` says, and others are newer", "ccache gone: a/b: there is no such profile"];
+    assert_eq!(items(&json(place, &["clean", "--dry-run"])), expected);
+    assert_eq!(items(&json(place, &["clean", "binpkgs", "--dry-run"])), [""; 0]);
+    place.run(&["clean", "ccache", "--yes"]).ok();
+    assert!(place.path("cache/ccache/demo/a/new").exists() && !place.path("cache/ccache/demo/a/old").exists());
+    assert!(!place.path("cache/ccache/gone/a/b").exists());
+    // The least recently grown goes with the rest.
+    let shrunk = items(&json(place, &["clean", "ccache", "--dry-run", "--max-size", "1K"]));
+    assert!(matches!(&shrunk[..], [one] if one.starts_with("ccache demo: a/new: not used since ")), "{shrunk:?}");
+    // A line that is none: nothing is known to be too much.
+    fs::write(place.config.join("env/ccache"), "much\n").unwrap();
+    assert_eq!(items(&json(place, &["clean", "--dry-run"])), [""; 0]);
+    fs::remove_file(place.config.join("env/ccache")).unwrap();
+    assert_eq!(items(&json(place, &["clean", "--dry-run"])), ["ccache demo: a/new: the configuration has no `env/ccache`"]);
+}
+
+#[test]
 fn what_no_name_leads_to_goes_and_the_rest_stays() {
     let Some(tiny) = tiny() else { return };
     let place = &tiny.place;

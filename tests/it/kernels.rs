@@ -115,6 +115,7 @@ fn a_kernel_is_configured_once_compiled_once_and_shared() {
     let Some((_shared, place)) = place("shared") else { return };
     let (tiny, one, two) = (named("tiny"), named("kernel-one"), named("kernel-two"));
     let prepared = prepare(&place, &tiny, "testbed-sources", MORE);
+    set(&place, "env/ccache", "1G");
     let newest = version(&prepared);
     let older = newest.strip_suffix("-r1").unwrap();
     assert!(prepared.starts_with("# gentoomuch: sources sys-kernel/testbed-sources\n"), "{prepared}");
@@ -131,6 +132,10 @@ fn a_kernel_is_configured_once_compiled_once_and_shared() {
     assert!(built.stderr.contains("CONFIG_NO_SUCH_OPTION: asked for y, got no such option"), "{built}");
     assert!(!built.stderr.contains("CONFIG_CRC_ITU_T: asked for"), "{built}");
     assert_eq!(built.stderr.matches("* compiling the kernel").count(), 1, "{built}");
+    assert!(
+        built.stderr.contains("compiler cache: ") && place.path("cache/ccache/demo/sys-kernel/testbed-sources").is_dir(),
+        "{built}"
+    );
     let nodes = json(&built)["nodes"].as_array().unwrap().clone();
     let artifact = |name: &str| {
         let id = format!("artifact/{name}");
@@ -270,6 +275,29 @@ fn a_distribution_kernel_is_built_by_its_ebuild_with_our_configuration() {
     assert!(!list.contains("./usr/src/linux"), "{list}");
     let config = String::from_utf8(tar(&artifact, &["-xO", &format!("./boot/config-{release}")])).unwrap();
     assert!(config.contains("\nCONFIG_CRC_ITU_T=m\n"), "{config}");
+}
+
+#[test]
+#[ignore = "long: two kernels are compiled"]
+fn a_second_kernel_of_the_same_sources_comes_from_the_cache() {
+    let Some((_shared, place)) = place("cached") else { return };
+    set(&place, "env/ccache", "1G");
+    let objects = place.path("cache/ccache/demo/sys-kernel/testbed-sources");
+    if objects.exists() {
+        fs::remove_dir_all(&objects).unwrap();
+    }
+    let of = |name: &str| {
+        prepare(&place, name, "testbed-sources", MORE);
+        let built = place.run(&["kernel", "build", name, "--profile", "demo"]).ok();
+        let note = built.stderr.lines().find_map(|line| line.split_once("compiler cache: ")).map(|(_, note)| note.to_owned());
+        let note = note.unwrap_or_else(|| panic!("{built}"));
+        let counts: Vec<usize> = note.split(' ').filter_map(|word| word.parse().ok()).collect();
+        (counts[0], counts[1])
+    };
+    let (cold, all) = of(&named("cold"));
+    assert!(cold < all / 20 && all > 100, "{cold} of {all}");
+    let (warm, all) = of(&named("warm"));
+    assert!(warm > all * 9 / 10, "{warm} of {all}");
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod artifacts;
 mod audit;
 mod binhost;
 mod by_hand;
+mod ccache;
 mod clean;
 mod concurrency;
 mod config_check;

@@ -21,8 +21,8 @@ const LINES: usize = 12;
 ///
 /// It first shows what it would delete, how much space that takes and why it is not needed; then it asks you. Without a limit it deletes
 /// only data that nothing refers to: states and layers without a name, tree snapshots without a name that no kept state was built with,
-/// binary packages that no state has installed and the next build cannot use, distfiles that no Manifest names, and logs older than 30
-/// days. States that you kept or tagged (`kept/`, `tag/`) stay.
+/// binary packages that no state has installed and the next build cannot use, compiler caches beyond `env/ccache`, distfiles that no
+/// Manifest names, and logs older than 30 days. States that you kept or tagged (`kept/`, `tag/`) stay.
 ///
 /// It waits until no other command uses the store. You can kill it at any time: the next command finishes what it began.
 #[derive(Debug, clap::Args)]
@@ -62,7 +62,7 @@ pub(crate) struct Args {
     /// Then remove what was not used for the longest time, until the rest takes no more than this
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_size: Option<u64>,
-    /// Remove the whole store, all artifacts, logs, distfiles and binary packages; the configuration stays
+    /// Remove the whole store, all artifacts, logs, distfiles, binary packages and compiler caches; the configuration stays
     #[arg(long, conflicts_with_all = ["what", "sessions", "orphans", "keep", "older_than", "max_size"])]
     everything: bool,
     /// Print as JSON

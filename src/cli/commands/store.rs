@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::process::ExitCode;
 
+use crate::ccache::OfProfile;
 use crate::config::BUILDER;
 use crate::names::named;
 use crate::names::refs::UPSTREAM;
 use crate::origin::Recorded;
 use crate::store::{DeepReport, LayerId, ListReport, SessionStatus, Severity, ShowReport, StateId, VerifyReport};
 use crate::uses::Use;
-use crate::{context, uses};
+use crate::{ccache, context, uses};
 use clap::Subcommand;
 
 use super::Outcome;
@@ -90,10 +91,13 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     match &args.command {
         Command::Ls { json } => {
             let (list, uses) = (opened.tools.store.list()?, uses::uses(&opened.context(None))?);
+            let caches = ccache::listing(&invocation.places.ccache()).map_err(context::Error::from)?;
             if *json {
-                print_json(&with_uses(&list, &uses)?)?;
+                let mut value = with_uses(&list, &uses)?;
+                value["ccache"] = serde_json::to_value(&caches).map_err(io::Error::other)?;
+                print_json(&value)?;
             } else {
-                print(render_list(&list, &uses))?;
+                print(render_list(&list, &uses, &caches))?;
             }
             all_was_readable(&opened)?;
         }
@@ -162,7 +166,7 @@ fn named_words(name: &str) -> String {
     }
 }
 
-fn render_list(list: &ListReport, uses: &Uses) -> String {
+fn render_list(list: &ListReport, uses: &Uses, caches: &[OfProfile]) -> String {
     if list.refs.is_empty() && list.states.is_empty() && list.trees.is_empty() {
         return "the store is empty\n".to_owned();
     }
@@ -187,6 +191,13 @@ fn render_list(list: &ListReport, uses: &Uses) -> String {
         table.row([session.id.to_string(), short_time(&session.created), session.purpose.to_string(), status(&session.status)]);
     }
     if !list.sessions.is_empty() {
+        sections.push(table.render());
+    }
+    let mut table = Table::new(&["COMPILER CACHE", ">PACKAGES", ">OBJECTS", ">SIZE"]);
+    for cache in caches {
+        table.row([cache.profile.clone(), cache.packages.to_string(), cache.objects.to_string(), human_bytes(cache.bytes)]);
+    }
+    if !caches.is_empty() {
         sections.push(table.render());
     }
     sections.join("\n")

@@ -36,7 +36,7 @@ pub(crate) fn clean_everything(cx: &Context<'_>) -> Result<CleanPlan> {
 }
 
 /// What there may be besides the store. Only our names, since others may use the cache directory, too.
-fn outside(cx: &Context<'_>) -> [(CleanKind, &'static str, PathBuf); 10] {
+fn outside(cx: &Context<'_>) -> [(CleanKind, &'static str, PathBuf); 11] {
     [
         (CleanKind::Distfiles, "all fetched stage3s", cx.places.stage3()),
         (CleanKind::Artifacts, "packed layers of images", cx.places.oci_layers()),
@@ -45,6 +45,7 @@ fn outside(cx: &Context<'_>) -> [(CleanKind, &'static str, PathBuf); 10] {
         (CleanKind::Trees, "copies of the repositories of trees", cx.places.repos()),
         (CleanKind::Binpkgs, "all exported binary packages", cx.places.binhosts()),
         (CleanKind::Binpkgs, "all binary packages", cx.places.binpkgs()),
+        (CleanKind::Ccache, "all compiler caches", cx.places.ccache()),
         (CleanKind::Distfiles, "all distfiles", cx.places.distfiles()),
         (CleanKind::Artifacts, "all artifacts", cx.places.stages()),
         (CleanKind::Logs, "all logs", cx.places.logs()),

@@ -3,6 +3,7 @@
 //! ```text
 //! survey      what the store holds, and what refers to it: names, their earlier values, sessions
 //! cache       unused binary packages and source archives, by the rules of eclean
+//! objects     compiler caches
 //! files       artifacts and logs, by number and age
 //! orphans     names and artifacts whose definition is gone
 //! shrink      more of all that, the least recently used first, until the rest fits
@@ -17,6 +18,7 @@
 pub(crate) mod cache;
 pub(crate) mod everything;
 pub(crate) mod files;
+pub(crate) mod objects;
 pub(crate) mod orphans;
 pub(crate) mod shrink;
 pub(crate) mod survey;
@@ -53,6 +55,8 @@ pub(crate) enum CleanKind {
     Trees,
     /// Binary packages.
     Binpkgs,
+    /// What compilers have made.
+    Ccache,
     /// Source archives.
     Distfiles,
     /// Artifacts of stage4s.
@@ -62,8 +66,17 @@ pub(crate) enum CleanKind {
 
 impl CleanKind {
     /// All of them, in the order in which they are shown.
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Sessions, Self::States, Self::Layers, Self::Trees, Self::Binpkgs, Self::Distfiles, Self::Artifacts, Self::Logs];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Sessions,
+        Self::States,
+        Self::Layers,
+        Self::Trees,
+        Self::Binpkgs,
+        Self::Ccache,
+        Self::Distfiles,
+        Self::Artifacts,
+        Self::Logs,
+    ];
 
     /// What it is called.
     pub(crate) fn name(self) -> &'static str {
@@ -73,6 +86,7 @@ impl CleanKind {
             Self::Layers => "layers",
             Self::Trees => "trees",
             Self::Binpkgs => "binpkgs",
+            Self::Ccache => "ccache",
             Self::Distfiles => "distfiles",
             Self::Artifacts => "artifacts",
             Self::Logs => "logs",
@@ -308,6 +322,9 @@ fn plan_cleaning(cx: &Context<'_>, options: &CleanOptions, shown: Option<Forgett
     }
     if options.kinds.contains(&CleanKind::Distfiles) && is_known {
         plan.items.extend(cache::unused_distfiles(cx, &survey, &found, &mut plan.notes)?);
+    }
+    if options.kinds.contains(&CleanKind::Ccache) && is_known {
+        plan.items.extend(objects::unused(cx)?);
     }
     if options.kinds.contains(&CleanKind::Artifacts) {
         plan.items.extend(files::unfinished_artifacts(cx)?);

@@ -1,6 +1,6 @@
 //! Removes the least recently used things until the rest fits.
 //!
-//! Candidates are earlier values of names, binary packages, source archives, logs, and of each stage4 and form all artifacts but the
+//! Candidates are earlier values of names, binary packages, compiler caches of packages, source archives, logs, and of each stage4 and form all artifacts but the
 //! newest and that of the present state. Present values of names, kept and tagged states, and sessions always stay, even if the limit
 //! cannot be met.
 
@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::history::clean::cache::{Installed, build_name, files_of, list_distfiles};
 use crate::history::clean::files::{artifact_item, list, log_item};
 use crate::history::clean::survey::{Found, Positions, Survey, day};
-use crate::history::clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, FileUse, Thing, cache, files};
+use crate::history::clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, FileUse, Thing, cache, files, objects};
 use crate::history::{Result, clean};
 use crate::portage::binpkgs::unused;
 
@@ -62,6 +62,10 @@ pub(crate) fn shrink(cx: &Context<'_>, options: &CleanOptions, max: u64, survey:
             let item = CleanItem { kind: CleanKind::Binpkgs, name, path, bytes: file.bytes, why: String::new(), thing };
             add(used, wants(CleanKind::Binpkgs), item, vec![file]);
         }
+    }
+    for package in objects::of_packages(cx)? {
+        let (used, all) = (package.used, package.files.iter().map(|(_, file)| *file).collect());
+        add(used, wants(CleanKind::Ccache), package.item(String::new()), all);
     }
     for (name, path, file) in list_distfiles(&cx.places.distfiles())? {
         let thing = Thing::Files(vec![(path.clone(), file)]);

@@ -25,7 +25,7 @@ use crate::session::keys::pools;
 use crate::session::keys::pools::PoolUse;
 use crate::session::root::UserBind;
 use crate::session::work::{Given, StepsDone, Subject};
-use crate::session::{Work, run, work};
+use crate::session::{Work, ccache, run, work};
 use crate::store::{NewState, Purpose, Session, State};
 
 /// Where the session sees the layers that it fills.
@@ -192,7 +192,10 @@ fn fill_kernel(cx: &Context<'_>, session: &mut Session, task: &PayloadRecipe<'_>
         warn_of_unmet(cx, &kernel_made(cx, &work, task, false)?.unmet);
         steps.once("compile", || {
             cx.observer.step("compiling the kernel");
-            in_kernel(cx, &work, &["compile", &facts.tree])
+            let environment = ccache::environment(&work, &facts.package_name());
+            let compiled = in_kernel_with(cx, &work, environment, &["compile", &facts.tree]);
+            ccache::end(cx, &work);
+            compiled
         })?;
     }
     let kernel = kernel_made(cx, &work, task, true)?;
@@ -200,7 +203,10 @@ fn fill_kernel(cx: &Context<'_>, session: &mut Session, task: &PayloadRecipe<'_>
         warn_of_unmet(cx, &kernel.unmet);
     }
     pools::tell_published(cx, &work, &pool);
-    keep_kernel(cx, &mut work, task, &kernel)
+    let state = keep_kernel(cx, &mut work, task, &kernel)?;
+    ccache::publish(cx, &work, &BTreeSet::from([facts.package_name()]));
+    ccache::end(cx, &work);
+    Ok(state)
 }
 
 /// Warns of options that the configuration asks for and these sources do not give.
@@ -254,9 +260,14 @@ fn kernel_made(cx: &Context<'_>, work: &Work<'_>, task: &PayloadRecipe<'_>, is_b
 
 /// Runs the script. A make in it has the session's share of jobs.
 fn in_kernel(cx: &Context<'_>, work: &Work<'_>, arguments: &[&str]) -> session::Result<()> {
+    in_kernel_with(cx, work, Vec::new(), arguments)
+}
+
+fn in_kernel_with(cx: &Context<'_>, work: &Work<'_>, environment: Vec<String>, arguments: &[&str]) -> session::Result<()> {
     let _turn = work.jobs.turn()?;
     let jobs = work.root.session_conf.make_jobs.max(1);
     let mut argv = vec!["/usr/bin/env".to_owned()];
+    argv.extend(environment);
     match &work.root.jobserver {
         // The same flags as a make gets from another make.
         Some(_) => argv.push(format!("MAKEFLAGS= -j{} --jobserver-auth=fifo:{PIPE_INSIDE}", jobs.max(2))),

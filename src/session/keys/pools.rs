@@ -1,6 +1,7 @@
 //! The pools of binary packages that a session sees, and what it publishes there.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -8,13 +9,14 @@ use crate::context::Context;
 use crate::path_error::OfFile as _;
 use crate::portage::binpkgs;
 use crate::portage::binpkgs::index::Stanza;
-use crate::portage::binpkgs::{Index, PoolInputs, PoolKind, Transfer, View};
+use crate::portage::binpkgs::{Index, PackageFile, PoolInputs, PoolKind, Transfer, View};
+use crate::portage::cpv::Cpv;
 use crate::session::inspect::PoolOf;
 use crate::session::keys::learn::learn;
 use crate::session::keys::{Package, pools};
 use crate::session::readable_files::create_open;
 use crate::session::root::Packages;
-use crate::session::{Error, Result, Work, inspect, jobs, work};
+use crate::session::{Error, Result, Work, ccache, inspect, jobs, work};
 
 /// How a session uses the pools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +83,11 @@ fn publish_from(cx: &Context<'_>, work: &Work<'_>, own: &Path, transfer: Transfe
         tracing::debug!(path = skipped.path, reason = ?skipped.reason, "not published");
     }
     work.keys.published.set(work.keys.published.get() + published.added.len() + published.replaced.len());
+    if transfer == Transfer::Copy {
+        let name = |path: &String| PackageFile::parse(path).map(|file| Cpv::name_of(&file.cpv).to_owned());
+        let packages: BTreeSet<String> = published.added.iter().chain(&published.replaced).filter_map(name).collect();
+        ccache::publish(cx, work, &packages);
+    }
     if let Some(claims) = &*work.keys.claims.borrow()
         && !(published.added.is_empty() && published.replaced.is_empty())
     {
@@ -146,6 +153,9 @@ pub(crate) fn choose_pool(cx: &Context<'_>, work: &mut Work<'_>, of: PoolOf, use
     work.supply.set_host(&inputs.chost);
     work.root.session_conf = work::session_conf(cx, facts.has_observability());
     jobs::share_jobs(cx, work, &facts)?;
+    if used == PoolUse::Publish {
+        ccache::attach(cx, work, &facts)?;
+    }
     let pool = pools::pool(cx, PoolKind::Release, &inputs)?;
     pools::show_pools(cx, work, &[pool], used)?;
     Ok(inputs)
