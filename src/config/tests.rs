@@ -60,6 +60,7 @@ fn a_missing_directory_is_named() {
 fn reads_env_with_the_old_names() {
     let (_dir, config) = config(&[
         ("env/arch", "# ours\narm64\n"),
+        ("env/ccache", "5G # of 200\n"),
         ("env/jobs", "8\r\n"),
         ("env/stage_key", "0xABCD\n"),
         ("env/uid", "1000"),
@@ -67,6 +68,7 @@ fn reads_env_with_the_old_names() {
         ("env/README.md", "x"),
     ]);
     let env = config.env("amd64").unwrap();
+    assert_eq!((env.ccache, config.ccache().unwrap()), (Some(5 << 30), Some(5 << 30)));
     assert_eq!((env.arch.as_str(), env.jobs.unwrap().value), ("arm64", 8));
     assert_eq!(env.sign_key.unwrap().value, "0xABCD");
     assert_eq!(pin_line("gentoo", &env.tree["gentoo"].value), "gentoo 20260801");
@@ -88,15 +90,24 @@ fn env_defaults_to_the_callers_architecture() {
     let (_dir, config) = config(&[]);
     let env = config.env("riscv").unwrap();
     assert_eq!(env.arch, "riscv");
+    assert_eq!((env.ccache, config.ccache().unwrap()), (None, None));
     assert!(env.jobs.is_none() && env.sign_key.is_none() && env.tree.is_empty() && env.notes.is_empty());
 }
 
 #[test]
 fn everything_wrong_in_env_is_said_at_once() {
-    let (dir, config) = config(&[("env/arch", "amd46"), ("env/jobs", "many"), ("env/sign_key", "A\nB\n"), ("env/sing_key", "A")]);
+    let (dir, config) = config(&[
+        ("env/arch", "amd46"),
+        ("env/ccache", "10\n"),
+        ("env/jobs", "many"),
+        ("env/sign_key", "A\nB\n"),
+        ("env/sing_key", "A"),
+    ]);
     insta::assert_snapshot!(message(dir.path(), &config.env("amd64").unwrap_err()), @r"
     env/arch:1: `amd46` is no architecture of Gentoo
       hint: did you mean `amd64`?
+    env/ccache:1: `10` is too small for a compiler cache
+      hint: a size such as `5G`; without the file there is none
     env/jobs:1: `many` is no number of jobs
     env/sign_key:2: the file holds one value, and `B` is another one
       hint: the first value is `A` on line 1

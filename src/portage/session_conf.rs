@@ -330,6 +330,15 @@ mod tests {
     }
 
     #[test]
+    fn compilers_run_through_ccache_where_there_is_a_cache() {
+        let text = SessionConf { ccache: true, ..SessionConf::new(4) }.render();
+        assert!(line(&text, "FEATURES").contains(" ccache "), "{text}");
+        assert_eq!(line(&text, "CCACHE_CONFIGPATH"), "CCACHE_CONFIGPATH=\"/run/gentoomuch/hooks/ccache.conf\"");
+        assert_eq!(line(&text, "CCACHE_SIZE"), "CCACHE_SIZE=\"\"");
+        assert!(!SessionConf::new(4).render().contains("ccache"));
+    }
+
+    #[test]
     fn no_host_is_asked_that_binrepos_conf_does_not_name() {
         let text = SessionConf::new(1).render();
         assert_eq!(line(&text, "PORTAGE_BINHOST"), "PORTAGE_BINHOST=\"\"");

@@ -10,7 +10,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::beneath::TreeDir;
 use crate::causes::in_one_line;
@@ -69,7 +69,9 @@ pub(crate) fn attach(cx: &Context<'_>, work: &mut Work<'_>, facts: &Facts) -> Re
     write_public(&work.root.hooks.join(CONFIG_NAME), config(facts.get("CCACHE_FILES")).as_bytes(), 0o644)?;
     work.root.session_conf.ccache = true;
     work.root.ccache = Some([published.clone(), own.clone()]);
-    work.ccache = Some(Cached { published, own, links, limit_bytes, has_grown: Cell::new(false), told: Cell::new((0, 0)) });
+    // What a session that goes on has told before.
+    let told = Cell::new(stats(&own));
+    work.ccache = Some(Cached { published, own, links, limit_bytes, has_grown: Cell::new(false), told });
     Ok(())
 }
 
@@ -93,7 +95,7 @@ fn named(work: &Work<'_>) -> String {
 }
 
 /// Every user in the session compiles. Outside, the store keeps others out. That of a session which goes on stays as it is.
-fn make_writable(own: &std::path::Path) -> Result<()> {
+fn make_writable(own: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     match std::fs::create_dir(own) {
         Ok(()) => {
@@ -158,7 +160,7 @@ pub(crate) fn publish(cx: &Context<'_>, work: &Work<'_>, packages: &BTreeSet<Str
 /// The end of a run: says what came from the cache, and keeps that within its limit.
 pub(crate) fn end(cx: &Context<'_>, work: &Work<'_>) {
     let Some(cached) = &work.ccache else { return };
-    let (hits, misses) = stats(&TreeDir::open(&cached.own).ok());
+    let (hits, misses) = stats(&cached.own);
     let (hits_before, misses_before) = cached.told.replace((hits, misses));
     let (hits, all) = (hits.saturating_sub(hits_before), (hits + misses).saturating_sub(hits_before + misses_before));
     if all > 0 {
@@ -172,8 +174,8 @@ pub(crate) fn end(cx: &Context<'_>, work: &Work<'_>) {
 }
 
 /// Hits and misses, as far as the session's own files can be believed.
-fn stats(own: &Option<TreeDir>) -> (u64, u64) {
-    let Some(own) = own else { return (0, 0) };
+fn stats(own: &Path) -> (u64, u64) {
+    let Ok(own) = TreeDir::open(own) else { return (0, 0) };
     let digits = || ('0'..='9').chain('a'..='f');
     let files = digits()
         .flat_map(|one| std::iter::once(format!("{one}/stats")).chain(digits().map(move |two| format!("{one}/{two}/stats"))));
@@ -227,7 +229,7 @@ mod tests {
             std::fs::write(path, text).unwrap();
         }
         std::os::unix::fs::symlink("/dev/zero", dir.path().join("stats")).unwrap();
-        assert_eq!(stats(&TreeDir::open(dir.path()).ok()), (3, 3));
-        assert_eq!(stats(&None), (0, 0));
+        assert_eq!(stats(dir.path()), (3, 3));
+        assert_eq!(stats(&dir.path().join("none")), (0, 0));
     }
 }

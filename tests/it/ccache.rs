@@ -143,7 +143,7 @@ fn what_a_package_has_compiled_is_there_for_its_next_build_and_for_nobody_else()
     cached.forget();
     cached.step("exit 1\n");
     assert_eq!(cached.build("cached").status.code(), Some(6));
-    assert_eq!(cached.objects(PACKAGE), [PathBuf::new(); 0]);
+    assert!(cached.objects(PACKAGE).is_empty(), "{:?}", cached.objects(PACKAGE));
     fs::remove_dir_all(cached.place.config.join("user.patches/step")).unwrap();
 
     // Nor does a throw-away session have any of it.

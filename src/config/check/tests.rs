@@ -186,6 +186,14 @@ fn variables_that_decide_places_are_findings() {
         ("PKGDIR=\"/srv/packages\"\n", Some(held("PKGDIR", places))),
         ("DISTDIR=\"/var/cache/distfiles/\"\nPORTAGE_TMPDIR=\"/var/tmp\"\nBINPKG_FORMAT=\"gpkg\"\n", None),
         ("MAKEOPTS=\"-j2\"\n", Some(held("MAKEOPTS", "`env/jobs` says how many jobs run"))),
+        (
+            "CCACHE_SIZE=\"2G\"\n",
+            Some(
+                "1: note: `CCACHE_SIZE` has an effect in the finished system, but makes no compiler cache that lasts from build to \
+                 build | `env/ccache` does: it has the size"
+                    .to_owned(),
+            ),
+        ),
         ("CLEAN_DELAY=\"3\"\n", Some(held("CLEAN_DELAY", "sessions use their own value"))),
         (
             "WORKDIR=\"/x\"\n",

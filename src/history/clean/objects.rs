@@ -1,6 +1,6 @@
 //! The compiler caches: of profiles that are gone, of a configuration that wants none, and what is beyond its limit.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::ccache::{self, Object};
 use crate::config::ConfigDir;
@@ -21,7 +21,7 @@ pub(crate) struct OfPackage {
 }
 
 impl OfPackage {
-    fn of(profile: &str, dir: PathBuf, package: &str, objects: Vec<Object>) -> Self {
+    fn of(profile: &str, dir: &Path, package: &str, objects: Vec<Object>) -> Self {
         let files: Vec<(PathBuf, FileUse)> = objects.into_iter().map(|object| (object.path, FileUse::of(&object.meta))).collect();
         let used = files.iter().map(|(_, file)| file.modified).max().unwrap_or(0);
         let bytes = files.iter().map(|(_, file)| file.bytes).sum();
@@ -38,7 +38,7 @@ impl OfPackage {
 fn of_profile(cx: &Context<'_>, profile: &str) -> Result<Vec<OfPackage>> {
     let dir = cx.places.ccache().join(profile);
     let packages = ccache::packages(&dir).map_err(context::Error::from)?;
-    Ok(packages.into_iter().map(|(package, objects)| OfPackage::of(profile, dir.clone(), &package, objects)).collect())
+    Ok(packages.into_iter().map(|(package, objects)| OfPackage::of(profile, &dir, &package, objects)).collect())
 }
 
 /// All of them.
