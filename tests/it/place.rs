@@ -222,6 +222,12 @@ impl Ran {
         self
     }
 
+    #[track_caller]
+    pub(crate) fn says_nothing_of(self, words: &str) -> Self {
+        assert!(!self.stderr.contains(words), "{words:?} is in\n{self}");
+        self
+    }
+
     /// What it printed.
     #[track_caller]
     pub(crate) fn text(&self) -> String {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::child;
-use crate::place::{Place, Ran, command_line, finish};
+use crate::place::{Place, command_line, finish};
 use crate::shared::shared;
 use crate::tiny::{Tiny, tiny};
 
@@ -36,14 +36,6 @@ fn profile(name: &str) -> Option<(crate::shared::User, Place, String)> {
     let profile = format!("{name}-{}", std::process::id());
     place.run(&["bootstrap", &profile, shared.testbed.stage3.to_str().unwrap()]).ok().says_nothing_of("emerging");
     Some((shared, place, profile))
-}
-
-impl Ran {
-    #[track_caller]
-    fn says_nothing_of(self, words: &str) -> Self {
-        assert!(!self.stderr.contains(words), "{words:?} is in\n{self}");
-        self
-    }
 }
 
 fn builder_file(place: &Place, name: &str) -> PathBuf {

@@ -170,6 +170,8 @@ fn what_is_written_is_enough_and_leaves_the_rest_as_it_was() {
     let Some(shared) = shared() else { return };
     let place = shared.place.with_config(shared.config("written"));
     define_stage(&place, "written", "app-resolve/eula\napp-misc/picky");
+    // A pool of its own, in which nobody has built the package: a binary package needs less.
+    fs::write(place.config.join("portage.locals/written/make.conf"), "CFLAGS=\"-O1 -pipe\"\n").unwrap();
     let file = place.config.join("portage.locals/written/package.license");
     let licences =
         "# ours\n\napp-resolve/terms  MIT # because\n# the one in question\napp-resolve/eula   Some-Licence # old\n\n# end";
