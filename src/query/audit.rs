@@ -11,7 +11,7 @@ pub struct Audit<'a> {
     pub packages: &'a [Here<'a>],
 }
 
-/// An installed package.
+/// What Portage's database says of an installed package, sent along since it is not asked in its own root.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Here<'a> {
     pub cpv: &'a str,

@@ -91,9 +91,14 @@ def unread(manager, repository):
         path = os.path.join(directory, name, name + ".en.txt")
         if not os.path.isfile(path) or (name in seen and name not in listed):
             continue
-        item = NewsItem(path, name)
         about = {"profile": manager._profile_path, "config": manager.config, "vardb": manager.vdb}
-        if name in listed or item.isValid() and item.isRelevant(**about):
+        try:
+            item = NewsItem(path, name)
+            wanted = name in listed or item.isValid() and item.isRelevant(**about)
+        except Exception:
+            # One item of a tree hides no other.
+            continue
+        if wanted:
             yield name, path
 
 
@@ -105,15 +110,19 @@ def title_of(path):
 
 
 def news():
-    manager = NewsManager(ports, installed, os.path.join("metadata", "news"), os.path.join(settings["EROOT"], NEWS_LIB_PATH, "news"))
+    """Told to the user and asked for by nobody, by names of Portage that are its own: whatever goes wrong here fails no build."""
     found = []
-    for repository in ports.getRepositories():
-        try:
-            for name, path in unread(manager, repository):
-                found.append({"repository": repository, "name": name[:100], "title": title_of(path)[:200]})
-        except (OSError, PortageException):
-            # Most trees have no news.
-            continue
+    try:
+        manager = NewsManager(ports, installed, os.path.join("metadata", "news"), os.path.join(settings["EROOT"], NEWS_LIB_PATH, "news"))
+        for repository in ports.getRepositories():
+            try:
+                for name, path in unread(manager, repository):
+                    found.append({"repository": repository, "name": name[:100], "title": title_of(path)[:200]})
+            except (OSError, PortageException):
+                # Most trees have no news.
+                continue
+    except Exception as error:
+        print(f"news of the trees cannot be read: {error!r}")
     return sorted(found, key=lambda item: item["name"], reverse=True)[:MOST]
 
 

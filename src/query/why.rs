@@ -16,7 +16,7 @@ pub struct Why<'a> {
     pub atom: &'a str,
 }
 
-/// An installed package.
+/// What Portage's database says of an installed package, sent along since it is not asked in its own root.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Built<'a> {
     pub cpv: &'a str,

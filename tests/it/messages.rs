@@ -1,6 +1,7 @@
 //! What ebuilds say to their user, news of trees, and configuration files that wait: told after a build, kept, read again.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -74,6 +75,12 @@ fn tree(place: &Place, name: &str, version: u32) -> PathBuf {
     // States of earlier runs have told theirs.
     news(&tree, &format!("2026-01-01-of-talker-{version}"), "For \u{1b}[2Jwho has it", "Display-If-Installed: app-said/talker\n");
     news(&tree, "2026-01-02-of-others", "For others", "Display-If-Installed: app-said/none\n");
+    // Names that are not UTF-8, with which Portage itself cannot deal, hide no other and fail no build.
+    let odd = std::ffi::OsStr::from_bytes(b"2026-01-03-\xff");
+    let mut file = odd.to_owned();
+    file.push(".en.txt");
+    fs::create_dir_all(tree.join("metadata/news").join(odd)).unwrap();
+    fs::write(tree.join("metadata/news").join(odd).join(file), "Title: odd\n").unwrap();
     tree
 }
 
@@ -96,7 +103,7 @@ fn what_ebuilds_say_is_told_and_kept_and_safe() {
     place.run(&["sync", "--from", tree(&place, name, version).to_str().unwrap()]).ok();
     stage(&place, name, "app-said/talker\napp-said/flood");
     let hook = place.config.join("hooks/prepare.d/60-pending.sh");
-    write(&hook, &format!("#!/bin/sh\n: >/etc/._cfg0000_{version}\n"));
+    write(&hook, &format!("#!/bin/sh\n: >/etc/._cfg0000_{version}\n: >\"/etc/._cfg0000_{version}$(printf '\\377')\"\n"));
 
     let built = place.run(&["stage", "build", name, "--format", "tar.zst", "--no-sign"]).ok();
     let talker = format!(
@@ -105,6 +112,7 @@ fn what_ebuilds_say_is_told_and_kept_and_safe() {
     let built = built.says(&talker).says("    elog    all the same\n").says("…\n");
     let built = built.says(&format!("  news: 2026-01-01-of-talker-{version}: For \\u{{1b}}[2Jwho has it\n"));
     let built = built.says(&format!("  configuration: `/etc/._cfg0000_{version}` waits for `dispatch-conf`\n"));
+    let built = built.says(&format!("  configuration: `/etc/._cfg0000_{version}\\xff` waits for `dispatch-conf`\n"));
     let built = built.says(&format!("`gentoomuch logs elog stage4/{name}`")).says("\n  log: /");
     assert!(!built.stderr.contains('\u{1b}') && !built.stderr.contains("for authors"), "{built}");
     assert!(!built.stderr.contains("of-others"), "{built}");
