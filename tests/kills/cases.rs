@@ -108,6 +108,23 @@ impl World {
 
     /// A state on that of the profile, `kept/NAME`, as a session would leave it.
     fn more(&self, name: &str) -> State {
+        self.state("kept", name)
+    }
+
+    /// Makes such a state, unless the name is there.
+    fn has(&self, group: &str, name: &str) {
+        if !self.place.path(&format!("data/store/refs/{group}/{name}.ref")).exists() {
+            self.state(group, name);
+        }
+    }
+
+    fn lacks(&self, group: &str, name: &str) {
+        let left = self.place.path(&format!("data/store/refs/{group}/{name}.ref"));
+        assert!(!left.exists(), "{}", left.display());
+    }
+
+    /// A state on that of the profile with the name `GROUP/NAME`.
+    fn state(&self, group: &str, name: &str) -> State {
         let record = std::fs::read(self.place.path("data/store/store.json")).unwrap();
         let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
         let store = Store::open(&self.place.path("data/store"), &serde_json::from_value(record["idmap"].clone()).unwrap()).unwrap();
@@ -118,7 +135,7 @@ impl World {
         let key = format!("kept:{}", session.id());
         let state =
             session.commit(NewState { key, origin: origin.into(), newest_input: 1, parent: Some(base.id.clone()) }).unwrap();
-        store.ref_set(&format!("kept/{name}"), &state.id).unwrap();
+        store.ref_set(&format!("{group}/{name}"), &state.id).unwrap();
         state
     }
 
@@ -270,6 +287,35 @@ pub(crate) const CASES: &[Case] = &[
         args: |_| words(&["clean", "--yes"]),
         between: nothing,
         after: |world| assert_eq!(names(&world.place.path("data/store/layers")).len(), 2),
+    },
+    Case {
+        name: "rm",
+        prepare: |world| {
+            world.has("kept", "one");
+            world.has("kept", "other");
+        },
+        args: |_| words(&["rm", "kept/one", "kept/other", "--yes"]),
+        // One may be gone already.
+        between: |world| {
+            world.has("kept", "one");
+            world.has("kept", "other");
+        },
+        after: |world| {
+            world.lacks("kept", "one");
+            world.lacks("kept", "other");
+            world.place.run(&["clean", "--yes"]);
+        },
+    },
+    Case {
+        name: "orphans",
+        // A stage4 without a definition.
+        prepare: |world| world.has("stage4", "orphan"),
+        args: |_| words(&["clean", "--orphans", "--yes"]),
+        between: nothing,
+        after: |world| {
+            world.lacks("stage4", "orphan");
+            assert_eq!(names(&world.place.path("data/store/layers")).len(), 2);
+        },
     },
     Case {
         name: "seal",
