@@ -272,7 +272,7 @@ fn a_hostile_image_hides_nothing() {
     let Some(shared) = shared() else { return };
     let place = shared.place.with_config(shared.config("audit-hostile"));
     pin_tree(&shared, &place, with_advisories);
-    let kept = format!("hostile-{}", std::process::id());
+    let kept = format!("audit-hostile-{}", std::process::id());
     place.run(&["shell", "stage4/hello", "--keep", &kept, "--", "sh", "-ec", HOSTILE]).ok();
     let name = format!("kept/{kept}");
     let report = audit(&place, &[&name, "--json", "--fail-on", "glsa"]);

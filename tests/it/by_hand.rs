@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
 use std::process::Stdio;
 
 use crate::child;
-use crate::place::{Place, Ran};
+use crate::place::{Place, Ran, packages_below};
 use crate::shared::{User, shared};
 use crate::terminal::Terminal;
 
@@ -43,8 +42,14 @@ fn session_by_hand(place: &Place, name: &str) -> Option<serde_json::Value> {
 
 /// Files below the pools of binary packages that have the package's name.
 fn published(place: &Place) -> Vec<String> {
-    let found = child::check(std::process::Command::new("find").arg(place.path("cache/binpkgs")).args(["-name", "broken*"]));
-    String::from_utf8(found).unwrap().lines().map(str::to_owned).collect()
+    packages_below(&place.path("cache/binpkgs"), "broken").iter().map(|path| path.display().to_string()).collect()
+}
+
+/// Who publishes one, or looks whether somebody has, is alone.
+fn alone(place: &Place) -> fs::File {
+    let lock = fs::File::create(place.path("broken.lock")).unwrap();
+    lock.lock().unwrap();
+    lock
 }
 
 const MEND: &str = "sed -i s/undeclared_on_purpose/42/ broken.c";
@@ -55,6 +60,7 @@ fn what_is_done_by_hand_where_a_build_failed_reaches_no_pool_and_no_state() {
     let ran = failed(&place, "by-hand-nothing", &["--", "true"]);
     assert_eq!(ran.status.code(), Some(125), "{ran}");
     ran.says("no failed build of `by-hand-nothing` is kept");
+    let lock = alone(&place);
     let before = published(&place);
     build(&place, "by-hand").fails(6).says("`gentoomuch shell --failed by-hand`");
     assert!(session_by_hand(&place, "by-hand").is_none(), "of an earlier run");
@@ -76,6 +82,7 @@ fn what_is_done_by_hand_where_a_build_failed_reaches_no_pool_and_no_state() {
     let packed = failed(&place, "by-hand", &["--as-root", "--", "sh", "-c", script]).ok();
     assert!(packed.text().contains("broken-1.0-1.gpkg.tar"), "{packed}");
     assert_eq!(published(&place), before);
+    drop(lock);
     let session = session_by_hand(&place, "by-hand").unwrap();
     assert_eq!(session["by_hand"], place.session_of("stage4/by-hand").unwrap()["id"], "{session}");
     assert_eq!(session["status"]["is"], "suspended", "{session}");
@@ -126,12 +133,17 @@ fn what_a_package_leaves_to_be_loaded_stays_in_its_session() {
     let Some((_shared, place)) = failing("by-hand-hostile") else { return };
     build(&place, "by-hand-hostile").fails(6);
     let mark = place.path("home/mark");
+    let shared_mark = std::path::PathBuf::from(format!("/tmp/gentoomuch-mark-{}", std::process::id()));
     // What is sourced ends the shell; nothing of it happens outside.
-    let hostile = format!("echo 'touch {mark} /tmp/mark; id -un; exit 9' >$T/environment", mark = mark.display());
+    let hostile = format!(
+        "echo 'touch {mark} {shared}; id -un; exit 9' >$T/environment",
+        mark = mark.display(),
+        shared = shared_mark.display()
+    );
     does(&place, "by-hand-hostile", &hostile).ok();
     let ran = failed(&place, "by-hand-hostile", &["--", "echo", "not reached"]).fails(9);
     assert_eq!(ran.text(), "portage\n");
-    assert!(!mark.exists() && !Path::new("/tmp/mark").exists());
+    assert!(!mark.exists() && !shared_mark.exists());
     // A source that leads elsewhere is not followed, and no half of a patch stays.
     let script = "cd .. && rm -rf broken-1.0 && ln -s /etc broken-1.0 && exec true";
     build(&place, "by-hand-hostile").fails(6);
@@ -152,6 +164,7 @@ fn a_failed_build_asks_at_a_terminal_what_is_next() {
     terminal.sees("[s/t/p/a/g] ");
     terminal.types("t\r");
     terminal.sees("succeeds now, by hand");
+    let _lock = alone(&place);
     terminal.types("p\r");
     terminal.sees("name of the patch [broken-1.0]: ");
     terminal.types("by-hand-asked\r");

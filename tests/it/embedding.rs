@@ -81,7 +81,7 @@ fn a_program_builds_a_pipeline_stops_it_and_goes_on() {
     let stopped = run(&mut place.example("pipeline", &[config, dir, "4", &name])).fails(1);
     assert!(stopped.stderr.contains("not all of it is done"), "{stopped}");
     child::assert_no_strangers();
-    let done = run(&mut place.example("pipeline", &[config, dir, "240", &name])).ok();
+    let done = run(&mut place.example("pipeline", &[config, dir, "1200", &name])).ok();
     let done = done.text();
     assert!(done.ends_with(&format!("stage4/{name} \"built\"\nartifact/{name} \"built\"\n")), "{done}");
 }

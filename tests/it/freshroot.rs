@@ -2,19 +2,17 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::child;
-use crate::place::{command_line, finish, run};
+use crate::place::{command_line, finish, packages_below, run};
 use crate::shared::{Shared, shared};
 
 /// Binary packages of `name` in the release pool and in that of throw-away sessions.
 fn packages(shared: &Shared, name: &str) -> (usize, usize) {
-    let mut find = Command::new("find");
-    find.arg(shared.place.path("cache/binpkgs")).args(["-name", &format!("{name}-*.gpkg.tar")]);
-    let files = String::from_utf8(child::check(&mut find)).unwrap();
-    let throwaway = files.lines().filter(|line| line.contains("binpkgs/throwaway/")).count();
-    (files.lines().count() - throwaway, throwaway)
+    let files = packages_below(&shared.place.path("cache/binpkgs"), name);
+    let throwaway = files.iter().filter(|file| file.to_str().unwrap().contains("binpkgs/throwaway/")).count();
+    (files.len() - throwaway, throwaway)
 }
 
 #[test]
@@ -179,18 +177,19 @@ fn a_root_that_can_build_nothing_is_entered_all_the_same() {
 #[test]
 fn packages_built_in_it_stay_among_its_own_until_they_are_promoted() {
     let Some(shared) = shared() else { return };
-    // From nothing, also in a place that was kept. Of all packages, nobody else builds this one meanwhile.
-    let pools = shared.place.path("cache/binpkgs");
-    child::check(Command::new("find").arg(&pools).args(["-name", "oddfiles-*.gpkg.tar", "-delete"]));
+    // From nothing, also in a place that was kept. Nobody else builds this package.
+    for old in packages_below(&shared.place.path("cache/binpkgs"), "terms") {
+        fs::remove_file(old).unwrap();
+    }
     let emerge = ["emerge", "--quiet"];
     let freshroot = |args: &[&str], more: &[&str]| {
-        shared.place.run(&[&["freshroot"], args, &["--"], &emerge, more, &["app-misc/oddfiles"]].concat()).ok()
+        shared.place.run(&[&["freshroot"], args, &["--"], &emerge, more, &["app-resolve/terms"]].concat()).ok()
     };
     freshroot(&[], &["--usepkg=n"]);
-    assert_eq!(packages(&shared, "oddfiles"), (0, 1));
+    assert_eq!(packages(&shared, "terms"), (0, 1));
     // The next session takes it as it is.
-    let again = shared.place.run(&["freshroot", "--", "emerge", "app-misc/oddfiles"]).ok();
-    assert!(again.text().contains("Emerging binary (1 of 1) app-misc/oddfiles"), "{again}");
+    let again = shared.place.run(&["freshroot", "--", "emerge", "app-resolve/terms"]).ok();
+    assert!(again.text().contains("Emerging binary (1 of 1) app-resolve/terms"), "{again}");
     freshroot(&["--promote"], &["--usepkg=n"]);
-    assert_eq!(packages(&shared, "oddfiles").0, 1);
+    assert_eq!(packages(&shared, "terms").0, 1);
 }

@@ -126,7 +126,7 @@ fn an_interrupted_stage_build_goes_on_where_it_stopped() {
 #[test]
 fn an_interrupted_bootstrap_goes_on_and_others_wait_for_its_profile_or_not() {
     // Long enough for two other commands to come and go while it compiles, on a busy machine as well.
-    let Some((shared, place)) = slow("slow builder", 25) else { return };
+    let Some((shared, place)) = slow("slow builder", 40) else { return };
     small_world(&place.config, "app-misc/greeter");
     fs::write(place.config.join("package.sets/gentoomuch/builder"), "app-misc/slow\n").unwrap();
     fs::write(place.config.join("stage3.defines/gentoomuch/builder/portage.local"), "gentoomuch/builder\nslow\n").unwrap();
@@ -249,13 +249,11 @@ fn ctrl_c_twice_ends_at_once_what_does_not_listen() {
     interrupt(&running);
     finish(command_line(&command), running).fails(130).says("error: interrupted\n");
     child::assert_no_strangers();
-    assert_eq!(
-        shared
-            .place
-            .sessions()
-            .iter()
-            .filter(|session| session["purpose"] == "throwaway" && session["status"]["is"] == "suspended")
-            .count(),
-        0
-    );
+    // But where somebody has worked by hand, which others do.
+    let subject = |record: &serde_json::Value| record["subject"].as_str().unwrap_or_default().to_owned();
+    let mut left = shared.place.session_records();
+    left.retain(|record| {
+        record["purpose"] == "throwaway" && record.to_string().contains("suspended") && !subject(record).starts_with("by-hand:")
+    });
+    assert!(left.is_empty(), "{left:?}");
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::child;
 use crate::gpg::beside;
-use crate::place::{Ran, run};
+use crate::place::{Ran, packages_below, run};
 use crate::shared::{Shared, shared};
 use crate::tiny::sum;
 
@@ -19,11 +19,8 @@ fn gpg(shared: &Shared, args: &[&str], file: &Path) -> String {
 }
 
 fn pool_files(shared: &Shared, below: &str) -> Vec<String> {
-    let mut find = Command::new("find");
-    find.arg(shared.place.path("cache/binpkgs")).args(["-path", &format!("*{below}*"), "-name", "*.gpkg.tar"]);
-    let mut files: Vec<String> = String::from_utf8(child::check(&mut find)).unwrap().lines().map(str::to_owned).collect();
-    files.sort();
-    files
+    let files = packages_below(&shared.place.path("cache/binpkgs"), "");
+    files.iter().map(|path| path.display().to_string()).filter(|path| path.contains(below)).collect()
 }
 
 #[test]

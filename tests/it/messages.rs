@@ -177,7 +177,6 @@ fn what_a_package_says_before_it_fails_is_told() {
     let failed = place.run(&["stage", "build", name, "--no-export"]).fails(6);
     let failed = failed.says(&format!("  app-said/fails-{version} says:\n    eerror  Your kernel lacks FEATURE\nerror: "));
     assert!(!failed.stderr.contains('\u{1b}'), "{failed}");
-    place.run(&["clean", "--sessions", "--yes"]);
 }
 
 #[test]

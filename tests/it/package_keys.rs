@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::child;
-use crate::place::{Place, Ran};
+use crate::place::{Place, Ran, packages_below};
 use crate::shared::shared;
 
 const HEAD: &str = "EAPI=8\nDESCRIPTION=\"keys\"\nSLOT=\"0\"\nKEYWORDS=\"amd64\"\nLICENSE=\"GPL-2\"\nS=\"${WORKDIR}\"\n";
@@ -96,10 +95,9 @@ fn builds(place: &Place, name: &str, version: u32) -> usize {
 }
 
 fn packages_in_pools(place: &Place, name: &str, version: u32) -> Vec<PathBuf> {
-    let mut find = Command::new("find");
-    find.arg(place.path("cache/binpkgs")).args(["(", "-name", "throwaway", "-o", "-name", ".views", ")", "-prune", "-o"]);
-    find.args(["-name", &format!("{name}-{version}-*.gpkg.tar"), "-print"]);
-    String::from_utf8(child::check(&mut find)).unwrap().lines().map(PathBuf::from).collect()
+    let mut found = packages_below(&place.path("cache/binpkgs"), &format!("{name}-{version}"));
+    found.retain(|path| !path.to_str().unwrap().contains("binpkgs/throwaway/"));
+    found
 }
 
 pub(crate) fn expected(values: &[(&str, &str)]) -> BTreeMap<String, String> {

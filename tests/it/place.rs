@@ -150,14 +150,17 @@ impl Place {
         self.list()["sessions"].as_array().unwrap().clone()
     }
 
+    /// What is written about each session.
+    pub(crate) fn session_records(&self) -> Vec<serde_json::Value> {
+        let entries = fs::read_dir(self.store().join("sessions")).into_iter().flatten().flatten();
+        let records = entries.filter_map(|entry| fs::read(entry.path().join("session.json")).ok());
+        records.filter_map(|text| serde_json::from_slice(&text).ok()).collect()
+    }
+
     /// What is written about the session in which `subject` is made, such as `stage4/web`.
     pub(crate) fn session_of(&self, subject: &str) -> Option<serde_json::Value> {
-        let records = fs::read_dir(self.store().join("sessions")).ok()?.flatten().filter_map(|entry| {
-            let text = fs::read(entry.path().join("session.json")).ok()?;
-            serde_json::from_slice::<serde_json::Value>(&text).ok()
-        });
         let prefix = format!("{subject} ");
-        records
+        self.session_records()
             .into_iter()
             .find(|record| record["subject"].as_str().is_some_and(|other| other == subject || other.starts_with(&prefix)))
     }
@@ -269,6 +272,25 @@ pub(crate) fn command_line(command: &Command) -> String {
 pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to.parent().unwrap()).unwrap();
     child::check(Command::new("cp").arg("-R").arg(from).arg(to));
+}
+
+/// Binary packages of `name` below `dir`. Not what sessions see of the pools while they run, and what they are about to add.
+pub(crate) fn packages_below(dir: &Path, name: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    // What another process removes meanwhile is none.
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let file = entry.file_name().into_string().unwrap();
+        if [".views", ".claims", ".incoming"].contains(&file.as_str()) {
+            continue;
+        }
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(packages_below(&entry.path(), name));
+        } else if (name.is_empty() || file.starts_with(&format!("{name}-"))) && file.ends_with(".gpkg.tar") {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    found
 }
 
 /// A Python for each phase is a fifth of what a small package costs.

@@ -65,7 +65,7 @@ impl Terminal {
                 let length = screen.read(&mut chunk).unwrap();
                 self.seen.push_str(&String::from_utf8_lossy(&chunk[..length]));
             }
-            assert!(since.elapsed() < Duration::from_mins(1), "no {wanted:?} in {:?}", self.seen);
+            assert!(since.elapsed() < Duration::from_mins(4), "no {wanted:?} in {:?}", self.seen);
         }
     }
 

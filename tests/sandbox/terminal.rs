@@ -77,7 +77,7 @@ fn users_terminal() -> (OwnedFd, OwnedFd) {
 fn until(screen: &mut std::fs::File, seen: &mut String, wanted: &str) {
     let mut chunk = [0u8; 1024];
     while !seen.contains(wanted) {
-        let ready = gentoomuch::internals::sys::fd::wait_readable(&[screen.as_fd()], Some(20_000)).unwrap();
+        let ready = gentoomuch::internals::sys::fd::wait_readable(&[screen.as_fd()], Some(240_000)).unwrap();
         assert_eq!(ready, [true], "no {wanted:?} in {seen:?}");
         let length = screen.read(&mut chunk).unwrap();
         seen.push_str(&String::from_utf8_lossy(&chunk[..length]));
