@@ -116,9 +116,18 @@ pub(crate) fn tree_named(cx: &Context<'_>, text: &str) -> Result<(Tree, Option<S
     Err(unknown())
 }
 
-/// Removes snapshots that nothing needs. It holds the store's exclusive lock, so that no build starts to use one meanwhile.
+/// Removes snapshots that nothing needs. It holds the store's exclusive lock, so that no build starts to use one meanwhile; but what is
+/// needed already is said before anybody waits for that.
 pub(crate) fn remove_trees(cx: &Context<'_>, texts: &[String]) -> Result<Vec<RemovedTree>> {
+    removable(cx, texts)?;
     let exclusive = context::lock_store(cx)?;
+    let removed = removable(cx, texts)?;
+    remove_now(cx, &exclusive, &removed)?;
+    Ok(removed.into_iter().map(|(row, _)| row).collect())
+}
+
+/// The snapshots, each with the name that goes.
+fn removable(cx: &Context<'_>, texts: &[String]) -> Result<Vec<(RemovedTree, Option<String>)>> {
     if let Some(path) = cx.store.doubts()?.into_iter().next() {
         return Err(crate::store::Error::Doubt { path }.into());
     }
@@ -146,8 +155,7 @@ pub(crate) fn remove_trees(cx: &Context<'_>, texts: &[String]) -> Result<Vec<Rem
         let repository = tree.meta.origin["name"].as_str().unwrap_or_default().to_owned();
         removed.push((RemovedTree { id: tree.id, name: repository, removed_name: name.clone(), stays }, name));
     }
-    remove_now(cx, &exclusive, &removed)?;
-    Ok(removed.into_iter().map(|(row, _)| row).collect())
+    Ok(removed)
 }
 
 fn remove_now(cx: &Context<'_>, exclusive: &Lock, removed: &[(RemovedTree, Option<String>)]) -> Result<()> {

@@ -1,9 +1,10 @@
 //! Ebuild trees from real servers: git over HTTP, rsync, signed snapshots; pins, overlays, and what each refusal says.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -461,7 +462,15 @@ fn a_tree_that_is_needed_is_not_removed() {
     let rows: serde_json::Value = serde_json::from_str(&shared.place.run(&["tree", "ls", "--json"]).ok().text()).unwrap();
     let used = rows.as_array().unwrap().iter().find(|row| !row["used_by"].as_array().unwrap().is_empty()).unwrap();
     let id = used["id"].as_str().unwrap();
-    shared.place.run(&["tree", "rm", id]).fails(2).says(&format!("error: the tree `{id}` is in use")).says("build state ");
+    // It is said at once, although somebody works in the store.
+    let mut command = shared.place.command(&["freshroot", "--network", "none", "--", "sh", "-c", "echo up; cat"]);
+    let mut working = child::spawn(command.stdin(Stdio::piped()));
+    let mut up = [0; 3];
+    working.child().stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+    let refused = shared.place.run(&["tree", "rm", id]).fails(2);
+    refused.says(&format!("error: the tree `{id}` is in use")).says("build state ").says_nothing_of("waiting: ");
+    drop(working.child().stdin.take());
+    finish(command_line(&command), working).ok();
     shared.place.run(&["tree", "rm", "nothing"]).fails(2).says("there is no tree `nothing`").says("gentoo");
 }
 
