@@ -8,6 +8,7 @@
 //! data/logs/                       logs of emerge runs
 //! data/binhost/PROFILE/            exported binary packages
 //! data/patches/NAME/               work sets of patches: the user's own work
+//! data/build-times                 how long builds took
 //! cache/distfiles/                 source archives
 //! cache/binpkgs/POOL/              binary packages, by pool
 //! cache/ccache/PROFILE/            what compilers have made, by profile and package
@@ -59,6 +60,11 @@ impl Places {
     /// Work sets of patches, by name.
     pub fn patches(&self) -> PathBuf {
         self.data.join("patches")
+    }
+
+    /// How long earlier builds took.
+    pub fn build_times(&self) -> PathBuf {
+        self.data.join("build-times")
     }
 
     /// Source archives, shared by all profiles.

@@ -1,5 +1,7 @@
 //! Events by which the library reports progress; the program decides how they look.
 
+use serde::Serialize;
+
 /// One thing worth telling while work goes on.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
@@ -9,10 +11,14 @@ pub enum Event<'a> {
     Begin {
         /// What is being done, a few words: `unpacking`.
         what: &'a str,
-        /// Its size in bytes, when known.
+        /// Its size, when known.
         total: Option<u64>,
+        /// What is counted.
+        unit: Unit,
     },
-    /// So many more bytes of the part begun last are done.
+    /// The size of the part begun last has become known, or is another one.
+    Total(u64),
+    /// So much more of the part begun last is done.
     Advance(u64),
     /// The part begun last is over.
     End,
@@ -28,6 +34,15 @@ pub enum Event<'a> {
         package: &'a str,
         lines: &'a [(&'static str, &'a str)],
     },
+}
+
+/// What the size of a part is counted in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Unit {
+    #[default]
+    Bytes,
+    /// Things of a kind: `objects`.
+    Things(&'static str),
 }
 
 /// Receives [`Event`]s, from any thread.
@@ -72,6 +87,28 @@ pub struct EmergeStatus {
     pub running: Vec<EmergeTask>,
     /// What is brought for it meanwhile, if it needs anything.
     pub fetching: Option<Fetching>,
+    /// How long it will still take, if earlier builds tell.
+    pub left: Option<Left>,
+}
+
+/// How long a package takes, by earlier builds of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Expected {
+    /// Seconds from its start to its end.
+    pub secs: u64,
+    /// It was built on another machine.
+    pub guess: bool,
+}
+
+/// How long something will still take, by earlier builds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Left {
+    /// Seconds.
+    pub secs: u64,
+    /// How many packages or nodes have never been built: `secs` is without them.
+    pub unknown: usize,
+    /// Some of them were built on another machine.
+    pub guess: bool,
 }
 
 /// Where fetching for a run stands.
@@ -107,4 +144,6 @@ pub struct EmergeTask {
     pub phase: String,
     /// Seconds since the package was started.
     pub elapsed_secs: u64,
+    /// How long all of it takes, if it was built before.
+    pub expected: Option<Expected>,
 }

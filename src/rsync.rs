@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::program::{self, Attendance, Error, Heard};
-use crate::progress::{Event, Observer};
+use crate::progress::{Event, Observer, Unit};
 
 /// How to start `rsync`.
 #[derive(Debug, Clone)]
@@ -57,20 +57,52 @@ impl Rsync {
         let passed = |name: &OsString| name.to_str().is_some_and(|name| VARIABLES.contains(&name));
         command.envs(self.environment.iter().filter(|(name, _)| passed(name)).map(|(name, value)| (name, value)));
         command.env("LC_ALL", "C");
-        let mut received = 0;
+        let (mut done, mut known) = (0, 0);
         let mut line = |line: &str| {
-            // `      1,234,567  42%    1.20MB/s    0:00:01 (xfr#5, to-chk=10/200)`
-            let word = line.split_whitespace().next().unwrap_or_default().replace(',', "");
-            if let Ok(bytes) = word.parse::<u64>()
-                && bytes > received
-            {
-                observer.event(&Event::Advance(bytes - received));
-                received = bytes;
+            let Some((now, total)) = checked(line) else { return };
+            if total != known {
+                observer.event(&Event::Total(total));
+                known = total;
+            }
+            if now > done {
+                observer.event(&Event::Advance(now - done));
+                done = now;
             }
         };
-        observer.event(&Event::Begin { what: "receiving", total: None });
+        observer.event(&Event::Begin { what: "receiving", total: None, unit: Unit::Things("files") });
         let ended = program::run(command, b"", Attendance { heard: Heard::Stdout, line: &mut line, cancelled, reaches_out: true });
         observer.event(&Event::End);
         ended?.ok().map(drop)
+    }
+}
+
+/// How many files rsync has looked at, and how many there are, as far as it knows: it lists directories while it goes on.
+///
+/// ```text
+///       1,234,567  42%    1.20MB/s    0:00:01 (xfr#5, to-chk=10/200)
+///       1,234,567  42%    1.20MB/s    0:00:01 (xfr#5, ir-chk=1010/2000)
+/// ```
+fn checked(line: &str) -> Option<(u64, u64)> {
+    let (_, numbers) = line.split_once("-chk=")?;
+    let (left, total) = numbers.split_once(')')?.0.split_once('/')?;
+    let (left, total): (u64, u64) = (left.parse().ok()?, total.parse().ok()?);
+    Some((total.checked_sub(left)?, total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_rsync_has_looked_at() {
+        for (line, want) in [
+            ("      1,234,567  42%    1.20MB/s    0:00:01 (xfr#5, to-chk=10/200)", Some((190, 200))),
+            ("              0   0%    0.00kB/s    0:00:00 (xfr#0, ir-chk=1000/1001)", Some((1, 1001))),
+            ("      1,234,567  42%    1.20MB/s    0:00:01", None),
+            ("(xfr#5, to-chk=201/200)", None),
+            ("receiving incremental file list", None),
+        ] {
+            assert_eq!(checked(line), want, "{line}");
+        }
     }
 }

@@ -16,12 +16,13 @@
 //! walking thread: stat, read, headers --1 MiB chunks, 16 at most--> this thread: progress, compressor (its own threads) --> out
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-use rustix::fs::Stat;
+use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -37,7 +38,7 @@ use super::member::Kind;
 use super::owners::OwnerNames;
 use super::pax::append_record;
 use super::shown::EntryName;
-use super::walk::{Found, What, walk};
+use super::walk::{Found, What, glance, walk};
 use crate::beneath::Budget;
 
 pub use super::walk::View;
@@ -156,6 +157,20 @@ pub fn pack(
         let tar_sha256 = tar_sha256.map(|hash| hex::encode(hash.finalize())).unwrap_or_default();
         Ok(Packed { tar_sha256, digests, ..walked? })
     })
+}
+
+/// How long the tar of the tree at `root` will be, but for the headers of long paths and attributes; `None` if `over` becomes true before
+/// that is known, or if the tree cannot be read, which is for [`pack`] to say.
+pub(super) fn measure(root: BorrowedFd<'_>, options: &PackOptions, over: &AtomicBool) -> Option<u64> {
+    let (mut bytes, mut first) = (BLOCK as u64, HashSet::new());
+    let walked = glance(root, &options.exclude, over, &mut |stat| {
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let is_written = is_file && (stat.st_nlink < 2 || first.insert((stat.st_dev, stat.st_ino)));
+        let size = if is_written { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 };
+        bytes = bytes.saturating_add(BLOCK as u64).saturating_add(size.div_ceil(BLOCK as u64).saturating_mul(BLOCK as u64));
+    });
+    let is_whole = walked.is_ok() && !over.load(Ordering::Relaxed);
+    is_whole.then(|| bytes.saturating_add(2 * BLOCK as u64).div_ceil(RECORD).saturating_mul(RECORD))
 }
 
 struct Writer<'a> {

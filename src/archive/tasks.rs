@@ -8,7 +8,7 @@ use std::io::Seek as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,10 +19,10 @@ use super::error::{Error, Result};
 use super::exclude::Excludes;
 use super::fits;
 use super::owners::OwnerNames;
-use super::pack::{Format, PackOptions, Packed, View, pack};
+use super::pack::{Format, PackOptions, Packed, View, measure, pack};
 use super::unpack::{UnpackOptions, Unpacked, unpack};
 use crate::beneath::TreeDir;
-use crate::progress::{Event, Observer};
+use crate::progress::{Event, Observer, Unit};
 use crate::sandbox::{EventSink, Launcher, TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::sys::overlay;
 use crate::{beneath, sandbox};
@@ -91,10 +91,14 @@ pub struct Exported {
     pub contents: Option<Digests>,
 }
 
-/// How many bytes were done since the last event.
+/// What a task tells while it goes on.
 #[derive(Debug, Serialize, Deserialize)]
-struct Advance {
-    bytes: u64,
+#[serde(untagged)]
+enum Told {
+    /// How many bytes were done since the last event.
+    Advance { bytes: u64 },
+    /// How many there will be.
+    Total { total: u64 },
 }
 
 /// Finds this module's tasks by name.
@@ -120,7 +124,14 @@ pub fn import(
     observer: &dyn Observer,
 ) -> sandbox::Result<Unpacked> {
     let options = TaskOptions { fds: vec![archive], mounts: false, hold, cancel };
-    call(launcher, IMPORT, input, options, observer, &Event::Begin { what: "unpacking", total: Some(input.size) })
+    call(
+        launcher,
+        IMPORT,
+        input,
+        options,
+        observer,
+        &Event::Begin { what: "unpacking", total: Some(input.size), unit: Unit::Bytes },
+    )
 }
 
 /// Packs a chain of layers into `out`, inside the launcher's id map and a mount namespace of its own. `contents` gets a compressed
@@ -135,7 +146,7 @@ pub fn export(
     observer: &dyn Observer,
 ) -> sandbox::Result<Exported> {
     let options = TaskOptions { fds: std::iter::once(out).chain(contents).collect(), mounts: true, hold, cancel };
-    call(launcher, EXPORT, input, options, observer, &Event::Begin { what: "packing", total: None })
+    call(launcher, EXPORT, input, options, observer, &Event::Begin { what: "packing", total: None, unit: Unit::Bytes })
 }
 
 fn call<T: for<'a> Deserialize<'a>>(
@@ -147,10 +158,10 @@ fn call<T: for<'a> Deserialize<'a>>(
     begin: &Event<'_>,
 ) -> sandbox::Result<T> {
     observer.event(begin);
-    let answer = launcher.task(task, input, options, &mut |event| {
-        if let Ok(Advance { bytes }) = serde_json::from_value(event) {
-            observer.event(&Event::Advance(bytes));
-        }
+    let answer = launcher.task(task, input, options, &mut |event| match serde_json::from_value(event) {
+        Ok(Told::Total { total }) => observer.event(&Event::Total(total)),
+        Ok(Told::Advance { bytes }) => observer.event(&Event::Advance(bytes)),
+        Err(_) => {}
     });
     observer.event(&Event::End);
     serde_json::from_value(answer?).map_err(|error| {
@@ -255,7 +266,7 @@ impl Progress {
         let position = self.position.load(Ordering::Relaxed);
         if position - self.told >= least {
             // If nobody receives it, this process is about to end.
-            let _ = self.events.send(&Advance { bytes: position - self.told });
+            let _ = self.events.send(&Told::Advance { bytes: position - self.told });
             self.told = position;
         }
     }
@@ -286,10 +297,22 @@ fn do_export(context: &mut TaskContext) -> Result<Exported> {
         names: if input.as_layer { OwnerNames::default() } else { OwnerNames::read(root.as_fd()) },
         digests: digests.clone(),
     };
-    let events = context.events.clone();
-    let packed = pack(root.as_fd(), File::from(out), &options, &mut |bytes| {
-        // If nobody receives it, this process is about to end.
-        let _ = events.send(&Advance { bytes });
+    let (events, measured) = (context.events.clone(), context.events.clone());
+    let over = AtomicBool::new(false);
+    let packed = std::thread::scope(|scope| {
+        // Beside the packing, which needs no total. Without a thread there is none.
+        let measuring = crate::threads::builder().name("measure".into()).spawn_scoped(scope, || {
+            if let Some(total) = measure(root.as_fd(), &options, &over) {
+                let _ = measured.send(&Told::Total { total });
+            }
+        });
+        drop(measuring);
+        let packed = pack(root.as_fd(), File::from(out), &options, &mut |bytes| {
+            // If nobody receives it, this process is about to end.
+            let _ = events.send(&Told::Advance { bytes });
+        });
+        over.store(true, Ordering::Relaxed);
+        packed
     })?;
     let contents = contents
         .map(|out| {

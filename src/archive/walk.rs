@@ -8,6 +8,8 @@
 
 use std::cmp::Ordering;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic;
+use std::sync::atomic::AtomicBool;
 
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
@@ -76,6 +78,30 @@ pub(super) fn walk(
                 directory(&at, &path, view, visit)?;
             } else {
                 leaf(&at, &entry, &path, view, visit)?;
+            }
+        }
+        if at.leave()?.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Calls `visit` for everything below the root that would be written, without opening it, until `over` is true.
+pub(super) fn glance(root: BorrowedFd<'_>, excludes: &Excludes, over: &AtomicBool, visit: &mut dyn FnMut(&Stat)) -> Result<()> {
+    let mut at = Walk::in_order(&TreeDir::borrowed(root, "")?, as_written)?;
+    loop {
+        while let Some(entry) = at.next_name() {
+            if over.load(atomic::Ordering::Relaxed) {
+                return Ok(());
+            }
+            match excludes.verdict(&at.relative(&entry.name)) {
+                Verdict::Leave => continue,
+                Verdict::Lead if !entry.is_dir() => continue,
+                Verdict::Take | Verdict::Lead => {}
+            }
+            visit(&at.stat(&entry.name)?);
+            if entry.is_dir() {
+                at.enter(&entry.name)?;
             }
         }
         if at.leave()?.is_none() {

@@ -8,6 +8,7 @@ mod ask;
 mod commands;
 mod complete;
 mod failures;
+mod forecast;
 mod invocation;
 mod limits;
 mod opened;

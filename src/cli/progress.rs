@@ -5,12 +5,14 @@ use std::io::IsTerminal as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::progress::{EmergeStatus, Event, Fetching, Observer};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::progress::{EmergeStatus, Event, Fetching, Observer, Unit};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::cli::args::{Global, LogFormat};
+use crate::cli::forecast::{Ticking, columns, emerge_line, left_words};
 use crate::cli::screen;
 use crate::cli::screen::{Style, Text};
+use crate::cli::table::human_bytes;
 
 /// Without a terminal, a line for `emerge` at most this often.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
@@ -29,9 +31,11 @@ pub(crate) struct Progress {
 #[derive(Debug, Default)]
 struct State {
     bar: Option<ProgressBar>,
+    /// What `bar` shows, if that is a run of emerge.
+    emerge: Option<Ticking>,
     /// Several bars that somebody else draws.
     bars: Option<MultiProgress>,
-    begun: Option<(String, Instant, u64)>,
+    begun: Option<Part>,
     last_emerge: Option<(Instant, EmergeStatus)>,
 }
 
@@ -50,10 +54,7 @@ impl Progress {
 
     /// Removes what is being drawn, so that other output has a line of its own.
     pub(crate) fn clear(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bar) = state.bar.take() {
-            bar.finish_and_clear();
-        }
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Writes `text` to standard error as it is, above a bar if there is one.
@@ -130,21 +131,44 @@ impl Progress {
     }
 
     fn emerge(&self, state: &mut State, status: &EmergeStatus) {
-        let (doing, text) = emerge_words(status);
         if self.terminal && !self.json {
-            let bar = state.bar.get_or_insert_with(|| bar_for_packages(status.total as u64));
-            bar.set_length(status.total as u64);
-            bar.set_position(status.done as u64);
-            bar.set_message(screen::line(&doing));
+            let shown = state.emerge.get_or_insert_default().clone();
+            shown.set(Some(status.clone()));
+            if state.bar.is_none() {
+                state.bar = Some(bar_for_packages(shown));
+            }
             return;
         }
         if is_worth_a_line(&mut state.last_emerge, status) {
-            self.say(state, "progress", text.trim_end());
+            state.write(&self.emerge_line(None, status));
         }
+    }
+
+    /// Where a run of emerge stands, without a terminal.
+    pub(crate) fn emerge_line(&self, node: Option<&str>, status: &EmergeStatus) -> Text {
+        let (_, text) = emerge_words(status);
+        let left = status.left.as_ref().and_then(left_words).map(|left| format!(", {left}"));
+        let text = format!("{}{}", text.trim_end(), left.unwrap_or_default());
+        if !self.json {
+            return self.line("progress", node, &text);
+        }
+        let mut line = serde_json::json!({ "kind": "progress", "message": text, "emerge": emerge_json(status) });
+        if let Some(node) = node {
+            line["node"] = node.into();
+        }
+        Text::json(&line, false).unwrap_or_default().words("\n")
     }
 }
 
 impl State {
+    /// Removes what is being drawn.
+    fn clear(&mut self) {
+        self.emerge = None;
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
     /// Writes above what is being drawn.
     fn write(&self, text: &Text) {
         let write = || screen::err(text);
@@ -171,8 +195,8 @@ pub(crate) fn emerge_words(status: &EmergeStatus) -> (String, String) {
 }
 
 /// `fetching: 3 of 40 files, 1.2 MiB of 30 MiB, waiting for hello-2.10.tar.gz`
-fn fetching_words(fetching: &Fetching) -> String {
-    let bytes = |bytes| crate::cli::table::human_bytes(bytes);
+pub(super) fn fetching_words(fetching: &Fetching) -> String {
+    let bytes = |bytes| human_bytes(bytes);
     let mut text = format!(
         "fetching: {} of {} files, {} of {}",
         fetching.done,
@@ -215,42 +239,39 @@ impl Observer for Progress {
         }
         match event {
             Event::Step(text) => {
-                if let Some(bar) = state.bar.take() {
-                    bar.finish_and_clear();
-                }
+                state.clear();
                 self.say(&state, "step", text);
             }
             Event::Note(text) => self.say(&state, "note", text),
             Event::Warning(text) => self.say(&state, "warning", text),
-            Event::Begin { what, total } => {
-                state.begun = Some(((*what).to_owned(), Instant::now(), 0));
+            Event::Begin { what, total, unit } => {
+                state.begun = Some(Part::new(what, *total, *unit));
                 if self.terminal && !self.json {
-                    state.bar = Some(bar_for_bytes(what, *total));
+                    state.clear();
+                    state.bar = Some(bar_for(what, *total, *unit));
                 }
             }
-            Event::Advance(bytes) => {
-                if let Some((_, _, done)) = &mut state.begun {
-                    *done += bytes;
+            Event::Total(total) => {
+                if let Some(part) = &mut state.begun {
+                    part.total = Some(*total);
                 }
-                if let Some(bar) = &state.bar {
-                    bar.inc(*bytes);
+                if let (Some(bar), Some(part)) = (&state.bar, &state.begun) {
+                    bar.set_length(*total);
+                    bar.set_style(style(template(Some(*total), part.unit, columns())));
+                }
+            }
+            Event::Advance(more) => {
+                if let Some(part) = &mut state.begun {
+                    part.done += more;
+                }
+                if let Some(bar) = state.bar.as_ref().filter(|_| state.emerge.is_none()) {
+                    bar.inc(*more);
                 }
             }
             Event::End => {
-                if let Some(bar) = state.bar.take() {
-                    bar.finish_and_clear();
-                }
-                if let Some((what, since, bytes)) = state.begun.take() {
-                    let secs = since.elapsed().as_secs_f64();
-                    if secs >= 1.0 || self.json {
-                        let millis = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
-                        let rate = crate::cli::table::human_bytes(bytes.saturating_mul(1000) / millis);
-                        self.say(
-                            &state,
-                            "note",
-                            &format!("{what}: {} in {secs:.1} s, {rate}/s", crate::cli::table::human_bytes(bytes)),
-                        );
-                    }
+                state.clear();
+                if let Some(part) = state.begun.take().filter(|part| part.since.elapsed().as_secs_f64() >= 1.0 || self.json) {
+                    self.say(&state, "note", &part.words());
                 }
             }
             Event::Output(line) => self.say(&state, "output", line),
@@ -271,17 +292,93 @@ pub(crate) fn said_line(class: &str, words: &str, color: bool) -> Text {
     if words.is_empty() { line.words("\n") } else { line.words("  ").text(&Text::line(words)).words("\n") }
 }
 
-fn bar_for_bytes(what: &str, total: Option<u64>) -> ProgressBar {
+/// A part of the work that is measured.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    what: String,
+    since: Instant,
+    pub(crate) done: u64,
+    pub(crate) total: Option<u64>,
+    unit: Unit,
+}
+
+impl Part {
+    pub(crate) fn new(what: &str, total: Option<u64>, unit: Unit) -> Self {
+        Self { what: what.to_owned(), since: Instant::now(), done: 0, total, unit }
+    }
+
+    /// How much was done in which time, once it is over.
+    pub(crate) fn words(&self) -> String {
+        let (what, done, secs) = (&self.what, self.done, self.since.elapsed().as_secs_f64());
+        match self.unit {
+            Unit::Bytes => {
+                let millis = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+                format!("{what}: {} in {secs:.1} s, {}/s", human_bytes(done), human_bytes(done.saturating_mul(1000) / millis))
+            }
+            Unit::Things(things) => format!("{what}: {done} {things} in {secs:.1} s"),
+        }
+    }
+
+    /// Whether it took long enough to be told.
+    pub(crate) fn took_long(&self) -> bool {
+        self.since.elapsed() >= Duration::from_secs(1)
+    }
+
+    /// How much is done by now.
+    pub(crate) fn so_far(&self) -> String {
+        let total = self.total.filter(|total| *total > 0);
+        match (self.unit, total) {
+            (Unit::Bytes, Some(total)) => format!("{} of {}", human_bytes(self.done), human_bytes(total)),
+            (Unit::Bytes, None) => human_bytes(self.done),
+            (Unit::Things(things), Some(total)) => {
+                format!("{}% of {total} {things}", self.done.min(total).saturating_mul(100) / total)
+            }
+            (Unit::Things(things), None) => format!("{} {things}", self.done),
+        }
+    }
+}
+
+fn bar_for(what: &str, total: Option<u64>, unit: Unit) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
-    let template = if total.is_some() {
-        "  {prefix:<10} [{wide_bar}] {percent:>3}%  {bytes} of {total_bytes}  {binary_bytes_per_sec}  ETA {eta}"
-    } else {
-        "  {prefix:<10} {spinner} {bytes}  {binary_bytes_per_sec}"
-    };
-    bar.set_style(style(template));
+    bar.set_style(style(template(total, unit, columns())));
     bar.set_prefix(screen::line(what));
+    if let Unit::Things(things) = unit {
+        bar.set_message(things);
+    }
     tick(&bar);
     bar
+}
+
+/// What there is room for.
+fn template(total: Option<u64>, unit: Unit, columns: usize) -> &'static str {
+    match (total, unit, columns) {
+        (Some(_), _, ..60) => "  {prefix:<10} {percent:>3}%  {eta} left",
+        (Some(_), Unit::Bytes, ..90) => "  {prefix:<10} [{wide_bar}] {percent:>3}%  {bytes} of {total_bytes}  {eta} left",
+        (Some(_), Unit::Bytes, _) => {
+            "  {prefix:<10} [{wide_bar}] {percent:>3}%  {bytes} of {total_bytes}  {binary_bytes_per_sec}  {eta} left"
+        }
+        (Some(_), Unit::Things(_), _) => "  {prefix:<10} [{wide_bar}] {percent:>3}%  {pos} of {len} {msg}  {eta} left",
+        (None, Unit::Bytes, _) => "  {prefix:<10} {spinner} {bytes}  {binary_bytes_per_sec}",
+        (None, Unit::Things(_), _) => "  {prefix:<10} {spinner} {pos} {msg}  {elapsed}",
+    }
+}
+
+/// A run of emerge for programs.
+fn emerge_json(status: &EmergeStatus) -> serde_json::Value {
+    let running = status.running.iter().map(|task| {
+        serde_json::json!({
+            "package": task.cpv,
+            "phase": task.phase,
+            "elapsed_secs": task.elapsed_secs,
+            "expected_secs": task.expected.map(|expected| expected.secs),
+        })
+    });
+    serde_json::json!({
+        "done": status.done,
+        "total": status.total,
+        "running": running.collect::<Vec<_>>(),
+        "left": status.left,
+    })
 }
 
 /// Redraws a bar by itself. Its thread is started by a library that panics if it cannot be: then the bar moves only with the work.
@@ -291,14 +388,20 @@ pub(super) fn tick(bar: &ProgressBar) {
     }
 }
 
-fn bar_for_packages(total: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-    bar.set_style(style("  emerge     [{bar:12}] {pos} of {len}  {elapsed}  {wide_msg}"));
+fn bar_for_packages(shown: Ticking) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let line = move |_: &ProgressState, to: &mut dyn std::fmt::Write| {
+        if let Some(status) = shown.now() {
+            // It writes into a string.
+            let _ = to.write_str(&emerge_line(&status, columns().saturating_sub(2)));
+        }
+    };
+    bar.set_style(style("  {line}").with_key("line", line));
     tick(&bar);
     bar
 }
 
-fn style(template: &str) -> ProgressStyle {
+pub(crate) fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
@@ -310,7 +413,7 @@ mod tests {
     fn what_is_fetched_is_told_with_what_is_built() {
         let mut fetching = Fetching { done: 3, failed: 1, total: 40, bytes_done: 2048, bytes_total: 4096, awaited: Vec::new() };
         let words = |total, fetching: &Fetching| {
-            let status = EmergeStatus { done: 0, total, running: Vec::new(), fetching: Some(fetching.clone()) };
+            let status = EmergeStatus { total, fetching: Some(fetching.clone()), ..EmergeStatus::default() };
             emerge_words(&status).1
         };
         assert_eq!(words(0, &fetching), "fetching: 3 of 40 files, 2.0 KiB of 4.0 KiB");

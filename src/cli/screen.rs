@@ -153,6 +153,13 @@ pub(crate) fn width() -> Option<usize> {
     size.map(|size| usize::from(size.columns)).filter(|columns| *columns > 0)
 }
 
+/// The same for standard error.
+pub(crate) fn err_width() -> Option<usize> {
+    let err = io::stderr();
+    let size = if err.is_terminal() { pty::size(err.as_fd()) } else { None };
+    size.map(|size| usize::from(size.columns)).filter(|columns| *columns > 0)
+}
+
 /// Writes to standard output.
 pub(crate) fn out(text: &Text) -> io::Result<()> {
     let mut out = io::stdout().lock();

@@ -12,7 +12,7 @@ use super::partial::Partial;
 use super::retry::Progress;
 use super::url::Url;
 use super::wire::Wires;
-use crate::progress::{Event, Observer};
+use crate::progress::{Event, Observer, Unit};
 use crate::terminal_text::sanitize_line;
 
 /// How many redirects are followed.
@@ -81,7 +81,11 @@ pub(super) fn into_file(
         partial.begin(url, answer, total)?;
     }
     let total = total.or(request.size);
-    observer.event(&Event::Begin { what: "download", total: total.map(|total| total.saturating_sub(partial.len())) });
+    observer.event(&Event::Begin {
+        what: "download",
+        total: total.map(|total| total.saturating_sub(partial.len())),
+        unit: Unit::Bytes,
+    });
     let outcome = receive(wires, &from, response, partial.len(), total, |chunk, so_far| {
         if so_far > request.limit {
             return Err(Cause::TooLarge { limit: request.limit });

@@ -19,7 +19,7 @@ use crate::config::source::Revision;
 use crate::did_you_mean::nearest;
 use crate::program;
 use crate::program::{Attendance, Heard};
-use crate::progress::{Event, Observer};
+use crate::progress::{Event, Observer, Unit};
 
 /// The ref of the wanted commit. Without one, `gc` would remove it.
 const REF: &str = "refs/gentoomuch/wanted";
@@ -248,41 +248,70 @@ impl<'a> Mirror<'a> {
             ("GIT_SSH_COMMAND", "ssh -oBatchMode=yes"),
         ]);
         command.env("GIT_DIR", &self.dir).envs(super::settings(0, &settings)).envs(variables.iter().copied());
-        let mut received = Received { observer: self.observer, bytes: 0 };
-        let mut line = |line: &str| received.line(line);
-        Ok(program::run(
+        let mut counted = Counted { observer: self.observer, part: None };
+        let mut line = |line: &str| counted.line(line);
+        let ended = program::run(
             command,
             b"",
             Attendance { heard: Heard::Stderr, line: &mut line, cancelled: self.cancelled, reaches_out: uri.is_some() },
-        )?)
+        );
+        counted.end();
+        Ok(ended?)
     }
 }
 
-/// Turns git's progress messages into events.
-struct Received<'a> {
+/// Turns git's progress messages into events. git knows the totals itself.
+struct Counted<'a> {
     observer: &'a dyn Observer,
-    bytes: u64,
+    /// What it counts now, up to which number, and how far it is.
+    part: Option<(&'static str, u64, u64)>,
 }
 
-impl Received<'_> {
+impl Counted<'_> {
     fn line(&mut self, line: &str) {
-        let Some(rest) = line.strip_prefix("Receiving objects:") else { return };
-        // `Receiving objects:  42% (12/29), 1.20 MiB | 3.00 MiB/s`
-        let mut words = rest.split(", ").nth(1).unwrap_or_default().split_whitespace();
-        let number: f64 = words.next().and_then(|word| word.parse().ok()).unwrap_or(0.0);
-        let unit = match words.next() {
-            Some("KiB") => 1024.0,
-            Some("MiB") => 1024.0 * 1024.0,
-            Some("GiB") => 1024.0 * 1024.0 * 1024.0,
-            _ => 1.0,
-        };
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "for display; negative numbers do not parse")]
-        let bytes = (number.max(0.0) * unit) as u64;
-        if bytes > self.bytes {
-            self.observer.event(&Event::Advance(bytes - self.bytes));
-            self.bytes = bytes;
+        let Some((what, things, done, total)) = counted(line) else { return };
+        if self.part.is_none_or(|(known, _, _)| known != what) {
+            self.end();
+            self.observer.event(&Event::Begin { what, total: Some(total), unit: Unit::Things(things) });
+            self.part = Some((what, total, 0));
+        }
+        let Some((_, known, before)) = &mut self.part else { return };
+        if *known != total {
+            self.observer.event(&Event::Total(total));
+            *known = total;
+        }
+        if done > *before {
+            self.observer.event(&Event::Advance(done - *before));
+            *before = done;
         }
     }
+
+    fn end(&mut self) {
+        if self.part.take().is_some() {
+            self.observer.event(&Event::End);
+        }
+    }
+}
+
+/// What is counted, how many there are of it by now, and in all.
+///
+/// ```text
+/// Receiving objects:  42% (12/29), 1.20 MiB | 3.00 MiB/s
+/// Resolving deltas: 100% (7/7), done.
+/// Updating files:  50% (5/10)
+/// ```
+fn counted(line: &str) -> Option<(&'static str, &'static str, u64, u64)> {
+    let (words, numbers) = line.split_once(':')?;
+    let (what, things) = match words {
+        "Receiving objects" => ("receiving", "objects"),
+        "Resolving deltas" => ("resolving", "deltas"),
+        "Updating files" => ("writing", "files"),
+        _ => return None,
+    };
+    let (_, numbers) = numbers.split_once('(')?;
+    let (done, total) = numbers.split_once(')')?.0.split_once('/')?;
+    let (done, total) = (done.parse().ok()?, total.parse().ok()?);
+    (done <= total).then_some((what, things, done, total))
 }
 
 /// The time in a commit's `committer` line.
@@ -297,6 +326,47 @@ fn committed(raw: &[u8]) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_git_counts_is_told_with_its_total() {
+        for (line, want) in [
+            ("Receiving objects:  42% (12/29), 1.20 MiB | 3.00 MiB/s", Some(("receiving", "objects", 12, 29))),
+            ("Resolving deltas: 100% (7/7), done.", Some(("resolving", "deltas", 7, 7))),
+            ("Updating files:  50% (5/10)", Some(("writing", "files", 5, 10))),
+            ("remote: Counting objects: 100% (3/3), done.", None),
+            ("Receiving objects: 42% (12/x)", None),
+            ("Receiving objects: 42% (12/3)", None),
+            ("Receiving objects:", None),
+            ("fatal: (1/2)", None),
+        ] {
+            assert_eq!(counted(line), want, "{line}");
+        }
+    }
+
+    #[test]
+    fn each_count_of_git_is_a_part_of_its_own() {
+        #[derive(Default)]
+        struct Told(std::sync::Mutex<Vec<String>>);
+        impl Observer for Told {
+            fn event(&self, event: &Event<'_>) {
+                self.0.lock().unwrap().push(match event {
+                    Event::Begin { what, total, .. } => format!("{what} {}", total.unwrap()),
+                    Event::Total(total) => format!("of {total}"),
+                    Event::Advance(more) => format!("+{more}"),
+                    Event::End => "end".to_owned(),
+                    other => format!("{other:?}"),
+                });
+            }
+        }
+        let told = Told::default();
+        let mut counted = Counted { observer: &told, part: None };
+        for line in ["Receiving objects:  50% (1/2)", "Receiving objects: 100% (4/4), 1 KiB", "Resolving deltas:   0% (0/1)", "x"] {
+            counted.line(line);
+        }
+        counted.end();
+        counted.end();
+        assert_eq!(told.0.into_inner().unwrap().join(" "), "receiving 2 +1 of 4 +3 end resolving 1 end");
+    }
 
     #[test]
     fn a_commit_tells_when_it_was_made() {

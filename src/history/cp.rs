@@ -26,7 +26,7 @@ use crate::history::{Error, Result};
 use crate::merged_view;
 use crate::names::named;
 use crate::path_error::OfFile as _;
-use crate::progress::Event;
+use crate::progress::{Event, Unit};
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::store::StateId;
 use crate::store::tasks::{REMOVE_TREE, RemoveInput};
@@ -158,7 +158,7 @@ fn remove_leftovers(cx: &Context<'_>, opened: &File, dir: &Path) {
 
 fn copy_task(cx: &Context<'_>, named: &str, input: &CopyInput, target: OwnedFd) -> Result<Copied> {
     let options = TaskOptions { fds: vec![target], mounts: true, hold: Vec::new(), cancel: Some(context::cancel(cx)?) };
-    cx.observer.event(&Event::Begin { what: "copying", total: None });
+    cx.observer.event(&Event::Begin { what: "copying", total: None, unit: Unit::Bytes });
     let answer = context::task(cx, COPY_OUT, input, options, &mut |event| {
         if let Some(bytes) = event.as_u64() {
             cx.observer.event(&Event::Advance(bytes));

@@ -35,6 +35,7 @@
 
 pub(crate) mod bootstrap;
 mod error;
+pub(crate) mod expected;
 pub(crate) mod formats;
 pub(crate) mod kernel;
 pub(crate) mod plan;

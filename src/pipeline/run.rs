@@ -13,7 +13,7 @@ use crate::jobserver::JobServer;
 use crate::names::refs::{definition_lock, kernel_lock, kernel_ref, ref_name, stage4_lock, stage4_ref};
 use crate::pipeline::plan::{Part, What, Wishes, plan};
 use crate::pipeline::why::Reason;
-use crate::pipeline::{Error, Made, Node, NodeKind, Pipeline, PipelineOptions, Result};
+use crate::pipeline::{Error, Made, Node, NodeKind, Pipeline, PipelineOptions, Result, expected};
 use crate::progress::{Event, Observer};
 use crate::recipe::definition;
 use crate::recipe::definition::{Stage3Recipe, definition_words};
@@ -180,7 +180,7 @@ impl Pipeline<'_, '_> {
             self.parts.iter().map(reused).inspect(|report| self.tell(watcher, report)).collect()
         } else {
             self.check_before()?;
-            let workers = if self.options.one_by_one { 1 } else { todo.min(jobs as usize) };
+            let workers = self.workers();
             let run = Run::new(self, keep_going, watcher, JobServer::start(jobs, workers)?)?;
             crate::threads::crew(workers, || run.work());
             run.finish()
@@ -430,6 +430,7 @@ impl<'r> Run<'r> {
         }
         for at in told {
             if let Some(report) = &board.reports[at] {
+                expected::remember(self.pipeline.cx, report, self.pipeline.parts[at].node.resumes);
                 self.watcher.ended(&self.pipeline.parts[at].node, report);
             }
         }

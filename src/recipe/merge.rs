@@ -18,7 +18,7 @@ use crate::session::keys::{claims, learn};
 use crate::session::open::can_resume;
 use crate::session::supply::sources;
 use crate::session::work::StepsDone;
-use crate::session::{Work, emerge, fulfilled};
+use crate::session::{Work, emerge, forecast, fulfilled};
 
 /// How often a run is repeated after a checksum was lost.
 const MOST_LOST: u32 = 3;
@@ -72,6 +72,7 @@ pub(crate) fn emerge_request(
         }
         let first: Vec<&str> = candidates.iter().map(Candidate::cpv).collect();
         foreseen.compile(&first);
+        forecast::expect(work, &foreseen);
         sources::want(cx, work, &foreseen, &first)?;
     }
     steps.once(&format!("patches:{name}"), || rehearse::rehearse(cx, work, &candidates))?;
@@ -110,6 +111,7 @@ pub(crate) fn live_goal(allowed: &NetworkUse) -> Option<Goal> {
 /// Foresees what a run needs, starts to fetch it, and runs emerge.
 pub(crate) fn emerge_supplied(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> session::Result<()> {
     let foreseen = learn::foresee_and_learn(cx, work, request)?;
+    forecast::expect(work, &foreseen);
     sources::want(cx, work, &foreseen, &[])?;
     emerge_or_from_source(cx, work, request, Network::None, &work.log_dir.join("emerge.log"))?;
     fulfilled::fulfilled(cx, work, "packages", request, &foreseen)

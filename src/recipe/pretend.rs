@@ -2,9 +2,12 @@
 
 use serde::Serialize;
 
+use crate::build_times;
+use crate::build_times::run_left;
 use crate::context::Context;
 use crate::portage::emerge::request::{Goal, Mode, Request};
 use crate::portage::emerge::resolution::listed::{Listed, listed};
+use crate::progress::Left;
 use crate::recipe::Result;
 use crate::sandbox::Exit;
 use crate::session::{Work, emerge_argv, run};
@@ -21,6 +24,9 @@ pub(crate) struct List {
     pub packages: Vec<Listed>,
     /// Whether emerge refused.
     pub failed: bool,
+    /// How long it would take, by earlier builds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimated: Option<Left>,
     /// As emerge printed it. Hostile: a tree's names and flags are in it.
     #[serde(skip)]
     pub output: Vec<u8>,
@@ -51,14 +57,20 @@ impl Pretended {
 
 /// Asks emerge for its list for each goal. After one that it refuses the others would be of no use.
 pub(crate) fn lists(cx: &Context<'_>, work: &Work<'_>, goals: Vec<(String, Goal)>, color: bool) -> Result<Vec<List>> {
-    let mut lists = Vec::new();
+    let (mut lists, estimates) = (Vec::new(), build_times::estimates(cx));
     for (what, goal) in goals {
         cx.observer.step(&format!("calculating the dependencies of {what}"));
         let request = Request { color, ..emerge_argv::request_in(cx, work, goal).with_mode(Mode::Pretend) };
         let argv = emerge_argv::emerge_argv(cx, work, &request)?;
         let (exit, output) = run::exit_and_output(cx, work, argv, OUTPUT_LIMIT_BYTES)?;
         let failed = exit != Exit::Code(0);
-        lists.push(List { what, packages: listed(&output), failed, output });
+        let mut packages = listed(&output);
+        for package in &mut packages {
+            package.expected = estimates.of_package(&package.package, package.binary);
+        }
+        let expected: Vec<_> = packages.iter().map(|package| package.expected).collect();
+        let estimated = if failed { None } else { run_left(&expected, &[], estimates.overlap()) };
+        lists.push(List { what, packages, failed, estimated, output });
         if failed {
             break;
         }

@@ -15,10 +15,11 @@ use crate::sandbox::plan::Network;
 use crate::sandbox::{Exit, Running};
 use crate::session::echo::Echo;
 use crate::session::emerge_argv::emerge_argv;
+use crate::session::forecast::Forecast;
 use crate::session::keys::{pools, record};
 use crate::session::launch::{READ, connect, launch, run_of, supervise};
 use crate::session::logs::read_package_log;
-use crate::session::{Error, Result, Work, build_logs, ccache, messages, put_back, supply};
+use crate::session::{Error, Result, Work, build_logs, ccache, forecast, messages, put_back, supply};
 use crate::threads::NoThread;
 use crate::{sandbox, threads};
 
@@ -43,6 +44,7 @@ pub(crate) fn emerge_with(cx: &Context<'_>, work: &Work<'_>, request: &Request, 
     let watched = supply::answering(cx, supply, || watch(cx, &mut running, work, request, &mut log, output));
     supply::tell_notes(cx, supply);
     cx.observer.event(&Event::End);
+    forecast::remember(cx, log.finished());
     let (exit, tee) = watched?;
     let exit = exit?;
     if let Err(error) = adopt_logs(cx, work) {
@@ -101,14 +103,17 @@ pub(crate) fn watch(
     let status = Status::open(&work.root.status).ok();
     let shown = std::sync::atomic::AtomicBool::new(false);
     let supply = &work.supply;
+    let forecast = Forecast::of(cx, work);
     let tell = |now: &EmergeStatus| {
         if !request.show_log {
-            cx.observer.event(&Event::Emerge(&EmergeStatus { fetching: supply.status(), ..now.clone() }));
+            let now = forecast.added_to(now);
+            cx.observer.event(&Event::Emerge(&EmergeStatus { fetching: supply.status(), ..now }));
         }
     };
     std::thread::scope(|scope| {
         let reader = threads::scoped(scope, READ, || {
             log.tee(output, &mut |now| {
+                forecast.saw(now);
                 if !shown.load(std::sync::atomic::Ordering::Relaxed) {
                     tell(now);
                 }

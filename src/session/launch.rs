@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{PipeReader, PipeWriter};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::context::{Context, not_interrupted};
@@ -93,14 +94,17 @@ pub(crate) fn run_of(work: &Work<'_>, argv: Vec<String>, network: Network) -> Ru
     Run { argv, env: work.env.clone(), network, terminal: false, hostname: work.hostname.clone(), shown: None }
 }
 
-/// Runs a command of ours, which sees the directory `shown`, too. Its output goes to the log and is shown only if it fails.
+/// Runs a command of ours, which sees the directory `shown`, too. Its output goes to the log and is shown only if it fails. `on_lines`
+/// gets now and then, and at the end, how many lines it has said.
 pub(crate) fn logged(
     cx: &Context<'_>,
     work: &Work<'_>,
     argv: Vec<String>,
     network: Network,
     shown: Option<UserBind>,
+    on_lines: &mut dyn FnMut(u64),
 ) -> Result<()> {
+    let lines = AtomicU64::new(0);
     let log = work.log_dir.join("commands.log");
     let command = argv.join(" ");
     let mut run = Run { shown, ..run_of(work, argv, network) };
@@ -108,11 +112,12 @@ pub(crate) fn logged(
     let (mut running, output) = launch(cx, work, &run)?;
     let (exit, said) = supply::answering(cx, &work.supply, || {
         std::thread::scope(|scope| {
-            let reader = threads::scoped(scope, READ, || append_log(&log, &command, output))?;
-            let exit = supervise(cx, work, &mut running, || {});
+            let reader = threads::scoped(scope, READ, || append_log(&log, &command, output, &lines))?;
+            let exit = supervise(cx, work, &mut running, || on_lines(lines.load(Ordering::Relaxed)));
             Ok::<_, NoThread>((exit, reader.join()))
         })
     })?;
+    on_lines(lines.load(Ordering::Relaxed));
     let (exit, said) = (exit?, said.unwrap_or_default());
     not_interrupted(cx)?;
     if let Some(error) = said.unwritten {
@@ -134,7 +139,7 @@ struct Said {
 }
 
 /// Appends a command and its output to a log. If the log cannot be written, the command goes on.
-fn append_log(path: &Path, command: &str, mut output: impl std::io::Read) -> Said {
+fn append_log(path: &Path, command: &str, mut output: impl std::io::Read, lines: &AtomicU64) -> Said {
     use std::io::Write as _;
     let opened = fs::OpenOptions::new().create(true).append(true).open(path);
     let mut log = opened.and_then(|mut file| writeln!(file, "$ {command}").map(|()| file));
@@ -156,6 +161,8 @@ fn append_log(path: &Path, command: &str, mut output: impl std::io::Read) -> Sai
             Err(error) => break Some(error),
         };
         write(&buffer[..count]);
+        let ended = buffer[..count].iter().filter(|byte| **byte == b'\n').count();
+        lines.fetch_add(ended as u64, Ordering::Relaxed);
         tail.extend(buffer[..count].iter().copied());
         while tail.len() > 64 * 1024 {
             tail.pop_front();
@@ -177,13 +184,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("commands.log");
         let output = "first\n".repeat(100_000) + "last\n";
-        let said = append_log(&path, "make", output.as_bytes());
+        let lines = AtomicU64::new(0);
+        let said = append_log(&path, "make", output.as_bytes(), &lines);
+        assert_eq!(lines.into_inner(), 100_001);
         assert!(said.unwritten.is_none() && said.last_lines.last().unwrap() == "last", "{said:?}");
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("$ make\nfirst\n") && text.contains("last\n# "), "{}", text.len());
         for (path, words) in [("/dev/full", "No space left on device"), ("/nowhere/commands.log", "No such file")] {
             let mut output = output.as_bytes();
-            let said = append_log(Path::new(path), "make", &mut output);
+            let said = append_log(Path::new(path), "make", &mut output, &AtomicU64::new(0));
             assert!(output.is_empty(), "the command would have been stopped");
             assert_eq!(said.last_lines.last().unwrap(), "last");
             assert!(said.unwritten.unwrap().to_string().starts_with(words));

@@ -6,6 +6,7 @@
 //! launch, run, emerge           commands and emerge in it; output, echo and logs are what they say
 //! messages         what its packages say to the user
 //! emerge_argv, foreseen         how emerge is called, and what it would do
+//! forecast         how long that takes, by earlier builds
 //! keys, supply     what its packages are made from, and who fetches their sources
 //! binhost, keyring packages of other hosts, and the keys that they are verified with
 //! hooks, script    what the configuration runs in it
@@ -22,6 +23,7 @@ pub(crate) mod echo;
 pub(crate) mod emerge;
 pub(crate) mod emerge_argv;
 mod error;
+pub(crate) mod forecast;
 pub(crate) mod foreseen;
 pub(crate) mod fulfilled;
 pub(crate) mod given;
@@ -55,6 +57,7 @@ use std::time::Instant;
 use crate::config::patches::PatchRecord;
 use crate::jobserver::Share;
 use crate::portage::emerge::DefaultOpts;
+use crate::session::forecast::Coming;
 use crate::session::keys::Keys;
 use crate::session::logs::LogDir;
 use crate::session::put_back::Kept;
@@ -93,6 +96,8 @@ pub(crate) struct Work<'a> {
     pub(crate) keys: Keys,
     /// Its configuration, while packages may change it.
     pub(crate) kept: Kept,
+    /// What the next run of emerge is going to merge, as far as anybody has asked.
+    pub(crate) foreseen: RefCell<Vec<Coming>>,
 }
 
 impl Work<'_> {

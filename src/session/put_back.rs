@@ -79,7 +79,7 @@ fn mirror(cx: &Context<'_>, work: &Work<'_>, [from, to]: [&str; 2], read_only: b
     let argv = ["python3", "-I", "-B", &format!("{HOOKS_DIR}/{SCRIPT_NAME}"), from, to].map(str::to_owned);
     let spared = session_files().map(|path| path.trim_start_matches(ETC_PORTAGE).trim_start_matches('/').to_owned());
     let copy = UserBind { source: work.kept.dir.clone(), target: CONFIGURATION_DIR.into(), read_only };
-    launch::logged(cx, work, argv.into_iter().chain(spared).collect(), Network::None, Some(copy))
+    launch::logged(cx, work, argv.into_iter().chain(spared).collect(), Network::None, Some(copy), &mut |_| {})
 }
 
 #[cfg(test)]

@@ -50,8 +50,19 @@ fn locks_of(work: &Work<'_>) -> Result<Vec<OwnedFd>> {
 
 /// Runs a command of ours. Its output goes to the log and is shown only if it fails.
 pub(crate) fn command(cx: &Context<'_>, work: &Work<'_>, argv: Vec<String>, network: Network) -> Result<()> {
+    command_counted(cx, work, argv, network, &mut |_| {})
+}
+
+/// As [`command`]; `on_lines` gets how many lines it has said.
+pub(crate) fn command_counted(
+    cx: &Context<'_>,
+    work: &Work<'_>,
+    argv: Vec<String>,
+    network: Network,
+    on_lines: &mut dyn FnMut(u64),
+) -> Result<()> {
     put_back::put_back_configuration(cx, work)?;
-    launch::logged(cx, work, argv, network, None)
+    launch::logged(cx, work, argv, network, None, on_lines)
 }
 
 /// Runs a command without network. Returns how it ended and the beginning of its output, which may be hostile.

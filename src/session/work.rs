@@ -168,6 +168,7 @@ pub(crate) fn work<'s>(
         patches_before: before,
         keys: Keys::new(Interrupt::asked),
         kept,
+        foreseen: RefCell::default(),
     })
 }
 

@@ -30,7 +30,7 @@ use super::keys::KeysFor;
 use super::name::StageName;
 use super::openpgp;
 use super::openpgp::{Over, Pending, Policy, SignatureError, Signer, WantedHash};
-use crate::progress::{Event, Observer};
+use crate::progress::{Event, Observer, Unit};
 use sidecars::{Sidecar, Sidecars};
 
 pub(crate) use error::Reason;
@@ -322,7 +322,7 @@ impl<'a> Verification<'a> {
                 hashers.push(hasher);
             }
         }
-        observer.event(&Event::Begin { what: "verifying", total: Some(self.before.size()) });
+        observer.event(&Event::Begin { what: "verifying", total: Some(self.before.size()), unit: Unit::Bytes });
         let outcome = hash_all(&self.file, hashers, |bytes| observer.event(&Event::Advance(bytes)));
         observer.event(&Event::End);
         let (hashers, size) = outcome.map_err(|source| VerifyError::Read { path: self.path.to_owned(), source })?;

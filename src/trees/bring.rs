@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::download::{Downloader, Url};
 use crate::git::Mirror;
 use crate::path_error::OfFile as _;
-use crate::progress::Event;
+use crate::progress::{Event, Unit};
 use crate::stage3::keys::KeysFor;
 use crate::stage3::{Reason, Signer, Verified, VerifyError, VerifyOptions};
 use crate::store::{TempArea, Tree};
@@ -114,10 +114,7 @@ fn by_git(cx: &Context<'_>, area: &TempArea, source: &TreeSource, options: &Sync
     cx.observer.step(&format!("fetching {source}"));
     let cancelled = || cx.interrupt.count() > 0;
     let mirror = Mirror::open(&options.programs.git, &dir, cx.observer, &cancelled)?;
-    cx.observer.event(&Event::Begin { what: "receiving", total: None });
-    let commit = mirror.fetch(&source.uri, options.rev.as_ref(), cx.settings.download.offline);
-    cx.observer.event(&Event::End);
-    let commit = commit?;
+    let commit = mirror.fetch(&source.uri, options.rev.as_ref(), cx.settings.download.offline)?;
     let named = matches!(options.rev, Some(Revision::Commit(_)));
     let short: String = commit.id.chars().take(12).collect();
     let signer = unless_pinned(
@@ -301,9 +298,18 @@ fn unpack_snapshot(
     fs::create_dir(&staging).map_err(Error::io("create", &staging))?;
     let into = File::open(&staging).map_err(Error::io("open", &staging))?;
     let file = verified.file.try_clone().map_err(Error::io("open", from))?;
-    cx.observer.event(&Event::Begin { what: "unpacking", total: None });
+    let total = file.metadata().ok().map(|meta| meta.len());
+    cx.observer.event(&Event::Begin { what: "unpacking", total, unit: Unit::Bytes });
     let reader = archive::decode::open_file(file, cx.settings.processors, &[]).map_err(unpacked)?;
-    let mut progress = |bytes| cx.observer.event(&Event::Advance(bytes));
+    // Of the compressed file: of what comes out of it nobody knows the size.
+    let (position, mut told) = (reader.position(), 0);
+    let mut progress = |_| {
+        let now = position.load(std::sync::atomic::Ordering::Relaxed);
+        if now > told {
+            cx.observer.event(&Event::Advance(now - told));
+            told = now;
+        }
+    };
     let unpack = archive::UnpackOptions { owners: archive::Owners::Ignore, ..Default::default() };
     // Files belong to the user, who is root inside of sessions.
     let result = archive::unpack(reader, into.as_fd(), &unpack, &mut progress);

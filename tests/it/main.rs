@@ -44,6 +44,7 @@ mod explain;
 mod failures;
 mod faults;
 mod fetching;
+mod forecast;
 mod freshroot;
 mod history;
 mod hostile;

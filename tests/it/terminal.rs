@@ -49,6 +49,17 @@ impl Terminal {
         rustix::termios::ttyname(&self.program, Vec::new()).unwrap().into_string().unwrap()
     }
 
+    /// Gives it another width.
+    pub(crate) fn resize(&self, columns: u16) {
+        let size = Winsize { ws_row: 31, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&self.user, size).unwrap();
+    }
+
+    /// What was seen so far.
+    pub(crate) fn seen(&self) -> &str {
+        &self.seen
+    }
+
     pub(crate) fn types(&self, text: &str) {
         File::from(self.user.try_clone().unwrap()).write_all(text.as_bytes()).unwrap();
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::history::diff;
 use crate::history::diff::DiffOptions;
-use crate::progress::{Event, Observer as _};
+use crate::progress::{Event, Observer as _, Unit};
 
 use super::Outcome;
 use crate::cli::invocation::Invocation;
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         files: !args.packages,
         below: below.map(str::to_owned),
     };
-    invocation.progress.event(&Event::Begin { what: "comparing", total: None });
+    invocation.progress.event(&Event::Begin { what: "comparing", total: None, unit: Unit::Bytes });
     let diff = diff::diff(&opened.context(None), &options);
     invocation.progress.event(&Event::End);
     invocation.progress.clear();

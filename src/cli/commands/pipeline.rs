@@ -177,7 +177,7 @@ fn planned(pipeline: &Pipeline<'_, '_>, json: bool) -> CommandOutcome {
     if json {
         print_json(&serde_json::json!({ "nodes": pipeline.nodes().collect::<Vec<_>>() }))?;
     } else {
-        print(pipeline_lines::planned(&pipeline.nodes().collect::<Vec<_>>()))?;
+        print(pipeline_lines::planned(&pipeline.nodes().collect::<Vec<_>>(), pipeline.expected().left()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -192,7 +192,7 @@ fn build(
     if !pipeline.is_current() {
         opened.enter()?;
     }
-    let view = View::new(&invocation.progress, pipeline.nodes());
+    let view = View::new(&invocation.progress, pipeline);
     let result = pipeline.run(keep_going, &view);
     view.close();
     let mut report = result?;

@@ -23,7 +23,9 @@ pub(crate) fn clean_everything(cx: &Context<'_>) -> Result<CleanPlan> {
     let plan = plan_everything(cx)?;
     cx.observer.step("removing everything");
     cx.store.clone().remove_everything(exclusive, cx.launcher)?;
-    crate::durable::remove_if_there(&cx.places.data.join("default-profile"))?;
+    for small in [cx.places.data.join("default-profile"), cx.places.build_times()] {
+        crate::durable::remove_if_there(&small)?;
+    }
     let rest: Vec<PathBuf> = outside(cx).into_iter().map(|(_, _, path)| path).collect();
     cx.launcher.remove_trees(&rest)?;
     for dir in [&cx.places.data, &cx.places.cache] {

@@ -107,6 +107,7 @@ fn read_snapshot(contents: &[u8]) -> Option<(f64, EmergeStatus)> {
         cpv: sanitize_line(task.cpv.as_bytes(), 200),
         phase: sanitize_line(task.phase.or(task.kind).unwrap_or_default().as_bytes(), 40),
         elapsed_secs: whole_seconds(task.elapsed.unwrap_or(0.0)),
+        expected: None,
     });
     let status = EmergeStatus {
         done: snapshot.jobs.completed as usize,
@@ -155,7 +156,12 @@ mod tests {
         ]);
         let got = status.poll().expect("a snapshot");
         assert_eq!((got.done, got.total), (1, 12));
-        let task = |cpv: &str, phase: &str, elapsed_secs| EmergeTask { cpv: cpv.to_owned(), phase: phase.to_owned(), elapsed_secs };
+        let task = |cpv: &str, phase: &str, elapsed_secs| EmergeTask {
+            cpv: cpv.to_owned(),
+            phase: phase.to_owned(),
+            elapsed_secs,
+            expected: None,
+        };
         assert_eq!(got.running, [task("app-misc/hello-2.10", "compile", 12), task("a/b-1", "merge", 0)]);
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::failure::{Evidence, Failure};
-use super::progress::Progress;
+use super::progress::{Finished, Progress};
 use crate::progress::EmergeStatus;
 
 /// Only so much of a line is parsed; the file gets all of it.
@@ -127,6 +127,11 @@ impl EmergeLog {
                 Err(e) => return Err(Error::Read(e)),
             }
         }
+    }
+
+    /// The packages that the run has installed.
+    pub(crate) fn finished(&self) -> &[Finished] {
+        self.progress.finished()
     }
 
     /// Ends the log. Fails if part of it is missing from the file.

@@ -129,12 +129,37 @@ fn cpv_of(text: &str) -> Option<String> {
     (valid(category) && valid(package) && cpv.len() <= MAX_CPV_CHARS).then(|| cpv.to_owned())
 }
 
+/// A hostile output may claim more.
+const MAX_FINISHED: usize = 20_000;
+
+/// A package that is installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finished {
+    /// `category/name-version`.
+    pub(crate) cpv: String,
+    /// Whether it came from a binary package.
+    pub(crate) binary: bool,
+    pub(crate) began: Instant,
+    pub(crate) ended: Instant,
+}
+
 /// Follows a run line by line.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     done: usize,
     total: usize,
-    running: Vec<(EmergeTask, Instant)>,
+    running: Vec<Begun>,
+    finished: Vec<Finished>,
+}
+
+/// A package that emerge works on.
+#[derive(Debug)]
+struct Begun {
+    task: EmergeTask,
+    since: Instant,
+    binary: bool,
+    /// Whether its sources alone are fetched: nothing is built then.
+    fetched: bool,
 }
 
 impl Progress {
@@ -157,24 +182,28 @@ impl Progress {
                     self.done = self.done.max(position.saturating_sub(1));
                     self.running.clear();
                 }
-                if let Some((task, _)) = self.running.iter_mut().find(|(task, _)| task.cpv == cpv) {
-                    phase.clone_into(&mut task.phase);
+                if let Some(begun) = self.running.iter_mut().find(|begun| begun.task.cpv == cpv) {
+                    phase.clone_into(&mut begun.task.phase);
                 } else if self.running.len() < MAX_RUNNING {
-                    self.running.push((EmergeTask { cpv, phase: phase.to_owned(), elapsed_secs: 0 }, now));
+                    let task = EmergeTask { cpv, phase: phase.to_owned(), elapsed_secs: 0, expected: None };
+                    let (binary, fetched) = (phase == "unpack", phase == "fetch");
+                    self.running.push(Begun { task, since: now, binary, fetched });
                 } else {
                     return false;
                 }
             }
             Told::Completed { total, cpv, .. } => {
                 self.total = total;
-                let before = self.running.len();
-                self.running.retain(|(task, _)| task.cpv != cpv);
                 // Both output and emerge.log may be read: the first one to tell counts.
-                if self.running.len() < before {
+                if let Some(at) = self.running.iter().position(|begun| begun.task.cpv == cpv) {
+                    let Begun { since: began, binary, fetched, .. } = self.running.remove(at);
                     self.done = (self.done + 1).min(self.total);
+                    if !fetched && self.finished.len() < MAX_FINISHED {
+                        self.finished.push(Finished { cpv, binary, began, ended: now });
+                    }
                 }
             }
-            Told::Failed { cpv } => self.running.retain(|(task, _)| task.cpv != cpv),
+            Told::Failed { cpv } => self.running.retain(|begun| begun.task.cpv != cpv),
             Told::Jobs { done, total } => {
                 // It is printed with every change, also with a count from before the line above it.
                 self.done = if total == self.total { self.done.max(done) } else { done };
@@ -192,9 +221,14 @@ impl Progress {
         let running = self
             .running
             .iter()
-            .map(|(task, since)| EmergeTask { elapsed_secs: now.saturating_duration_since(*since).as_secs(), ..task.clone() })
+            .map(|begun| EmergeTask { elapsed_secs: now.saturating_duration_since(begun.since).as_secs(), ..begun.task.clone() })
             .collect();
-        EmergeStatus { done: self.done, total: self.total, running, fetching: None }
+        EmergeStatus { done: self.done, total: self.total, running, ..EmergeStatus::default() }
+    }
+
+    /// What is installed by now, in the order of its end.
+    pub(crate) fn finished(&self) -> &[Finished] {
+        &self.finished
     }
 }
 
@@ -308,6 +342,26 @@ mod tests {
         progress.line(">>> Emerging (1 of 1) a/b-1::x", now);
         progress.line(">>> Installing (1 of 1) a/b-1::x", now + Duration::from_secs(5));
         assert_eq!(progress.status(now + Duration::from_secs(7)).running[0].elapsed_secs, 7);
+    }
+
+    #[test]
+    fn what_is_installed_is_known_with_its_times() {
+        let (mut progress, now) = (Progress::new(), Instant::now());
+        for (line, at) in [
+            (">>> Emerging (1 of 4) a/b-1::x", 0),
+            (">>> Emerging binary (2 of 4) a/c-2::x", 1),
+            (">>> Completed (2 of 4) a/c-2::x", 3),
+            (">>> Installing (1 of 4) a/b-1::x", 6),
+            (">>> Completed (1 of 4) a/b-1::x", 7),
+            (">>> Completed (1 of 4) a/b-1::x", 8),
+            (">>> Emerging (3 of 4) a/d-1::x", 9),
+            (">>> Failed to emerge a/d-1, Log file:", 10),
+            (">>> Completed (4 of 4) a/e-1::x", 11),
+        ] {
+            progress.line(line, now + Duration::from_secs(at));
+        }
+        let finished = progress.finished().iter().map(|f| (f.cpv.as_str(), f.binary, (f.ended - f.began).as_secs()));
+        assert_eq!(finished.collect::<Vec<_>>(), [("a/c-2", true, 2), ("a/b-1", false, 7)]);
     }
 
     #[test]

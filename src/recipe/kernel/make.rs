@@ -2,15 +2,17 @@
 //! own.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use crate::build_key::Inputs;
+use crate::build_times::{self, Build};
 use crate::config::ConfigDir;
 use crate::config::kconfig::{SymbolChange, Symbols};
 use crate::context::Context;
 use crate::jobserver::PIPE_INSIDE;
 use crate::names::refs::{kernel_lock, kernel_ref};
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
-use crate::progress::Event;
+use crate::progress::{Event, Unit};
 use crate::recipe::definition::subject_of;
 use crate::recipe::kernel::error::KernelError;
 use crate::recipe::kernel::sources::{SourcesFacts, WantedSources};
@@ -193,7 +195,7 @@ fn fill_kernel(cx: &Context<'_>, session: &mut Session, task: &PayloadRecipe<'_>
         steps.once("compile", || {
             cx.observer.step("compiling the kernel");
             let environment = ccache::environment(&work, &facts.package_name());
-            let compiled = in_kernel_with(cx, &work, environment, &["compile", &facts.tree]);
+            let compiled = compile(cx, &work, environment, task);
             ccache::end(cx, &work);
             compiled
         })?;
@@ -207,6 +209,27 @@ fn fill_kernel(cx: &Context<'_>, session: &mut Session, task: &PayloadRecipe<'_>
     ccache::publish(cx, &work, &BTreeSet::from([facts.package_name()]));
     ccache::end(cx, &work);
     Ok(state)
+}
+
+/// Compiles the kernel. How much it has to say is known from the last time.
+fn compile(cx: &Context<'_>, work: &Work<'_>, environment: Vec<String>, task: &PayloadRecipe<'_>) -> session::Result<()> {
+    let name = format!("{}/{}", task.profile, task.recipe.config.label());
+    let total = build_times::estimates(cx).work(build_times::Kind::Kernel, &name);
+    cx.observer.event(&Event::Begin { what: "compiling", total, unit: Unit::Things("lines") });
+    let (begun, mut said) = (Instant::now(), 0);
+    let compiled = in_kernel_with(cx, work, environment, &["compile", &task.facts.tree], &mut |lines| {
+        if lines > said {
+            cx.observer.event(&Event::Advance(lines - said));
+            said = lines;
+        }
+    });
+    cx.observer.event(&Event::End);
+    compiled?;
+    let version = task.facts.version();
+    let build = Build::new(build_times::Kind::Kernel, &name, &version, begun.elapsed().as_secs_f64().round());
+    #[expect(clippy::cast_precision_loss, reason = "there is no kernel with that many lines")]
+    build_times::add(cx, vec![build.with_work(said as f64)]);
+    Ok(())
 }
 
 /// Warns of options that the configuration asks for and these sources do not give.
@@ -260,10 +283,16 @@ fn kernel_made(cx: &Context<'_>, work: &Work<'_>, task: &PayloadRecipe<'_>, is_b
 
 /// Runs the script. A make in it has the session's share of jobs.
 fn in_kernel(cx: &Context<'_>, work: &Work<'_>, arguments: &[&str]) -> session::Result<()> {
-    in_kernel_with(cx, work, Vec::new(), arguments)
+    in_kernel_with(cx, work, Vec::new(), arguments, &mut |_| {})
 }
 
-fn in_kernel_with(cx: &Context<'_>, work: &Work<'_>, environment: Vec<String>, arguments: &[&str]) -> session::Result<()> {
+fn in_kernel_with(
+    cx: &Context<'_>,
+    work: &Work<'_>,
+    environment: Vec<String>,
+    arguments: &[&str],
+    on_lines: &mut dyn FnMut(u64),
+) -> session::Result<()> {
     let _turn = work.jobs.turn()?;
     let jobs = work.root.session_conf.make_jobs.max(1);
     let mut argv = vec!["/usr/bin/env".to_owned()];
@@ -274,7 +303,7 @@ fn in_kernel_with(cx: &Context<'_>, work: &Work<'_>, environment: Vec<String>, a
         None => argv.push(format!("JOBS={jobs}")),
     }
     argv.extend(script(arguments));
-    run::command(cx, work, argv, Network::None).map_err(|error| match error {
+    run::command_counted(cx, work, argv, Network::None, on_lines).map_err(|error| match error {
         session::Error::Command { exit, log, last_lines, .. } => {
             session::Error::Command { command: words(arguments), exit, log, last_lines }
         }

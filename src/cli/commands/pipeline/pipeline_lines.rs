@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use crate::pipeline::run::{NodeReport, Outcome, Report as PipelineReport};
 use crate::pipeline::{Node, NodeKind};
+use crate::progress::Left;
 
+use crate::cli::forecast::amount_words;
 use crate::cli::screen::Shown as _;
 use crate::cli::table::{Table, count, human_bytes};
 
 /// What would be built, and why.
-pub(super) fn planned(nodes: &[&Node]) -> String {
+pub(super) fn planned(nodes: &[&Node], left: Option<Left>) -> String {
     if nodes.is_empty() {
         return NOTHING.to_owned();
     }
@@ -31,7 +33,8 @@ pub(super) fn planned(nodes: &[&Node]) -> String {
     }
     let todo = nodes.iter().filter(|node| node.build).count();
     let words = if todo == 0 { "nothing to do".to_owned() } else { format!("{todo} of {} to build", nodes_of(nodes.len())) };
-    format!("{}{words}\n", table.render())
+    let time = left.as_ref().and_then(amount_words).map(|words| format!(", {words} by earlier builds"));
+    format!("{}{words}{}\n", table.render(), time.unwrap_or_default())
 }
 
 /// What became of each node, and where the artifacts are.

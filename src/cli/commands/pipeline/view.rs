@@ -8,20 +8,21 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::pipeline::Node;
+use crate::build_times::schedule;
+use crate::pipeline::expected::Expected;
 use crate::pipeline::run::{NodeReport, Outcome, Watcher};
-use crate::progress::{EmergeStatus, Event};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::pipeline::{Node, Pipeline};
+use crate::progress::{EmergeStatus, Event, Left};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState};
 
 use super::pipeline_lines;
+use crate::cli::forecast::{Ticking, columns, emerge_line, left_words, node_line};
 use crate::cli::invocation::Invocation;
-use crate::cli::progress::{Progress, emerge_words, is_worth_a_line, tick};
-use crate::cli::screen;
+use crate::cli::progress::{Part, Progress, is_worth_a_line, style, tick};
 use crate::cli::screen::Text;
-use crate::cli::table::human_bytes;
 
 /// As GitLab's runner wants it around its marks: clears the rest of the line.
 const CLEAR: &str = "\x1b[0K";
@@ -49,50 +50,107 @@ struct State {
     done: usize,
     todo: usize,
     width: usize,
+    expected: Expected,
+    ahead: Ahead,
+}
+
+/// What is left of the whole run, as the last line shows it.
+#[derive(Debug, Clone, Default)]
+struct Ahead(Arc<Mutex<Option<(Left, Instant)>>>);
+
+impl Ahead {
+    fn set(&self, left: Option<Left>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = left.map(|left| (left, Instant::now()));
+    }
+
+    fn words(&self) -> Option<String> {
+        let (left, at) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        left_words(&Left { secs: left.secs.saturating_sub(at.elapsed().as_secs()), ..left })
+    }
 }
 
 /// What is shown of a node that is being built.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Running {
     bar: Option<ProgressBar>,
     step: String,
     lines: Vec<Text>,
     last_emerge: Option<(Instant, EmergeStatus)>,
-    part: Option<(String, Option<u64>, u64, Instant)>,
+    part: Option<Part>,
     /// Seconds since 1970.
     since: i64,
+    /// What its line says.
+    doing: Doing,
+    begun: Instant,
+}
+
+impl Default for Running {
+    fn default() -> Self {
+        Self {
+            bar: None,
+            step: String::new(),
+            lines: Vec::new(),
+            last_emerge: None,
+            part: None,
+            since: crate::clock::now().as_second(),
+            doing: Doing::default(),
+            begun: Instant::now(),
+        }
+    }
+}
+
+/// What a node does, for the one that draws its line.
+#[derive(Debug, Clone, Default)]
+struct Doing {
+    text: Arc<Mutex<String>>,
+    emerge: Ticking,
+}
+
+impl Doing {
+    /// The line of the node as it is now.
+    fn line(&self, id: &str, column: usize, elapsed: u64) -> String {
+        let text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        node_line(id, column, elapsed, &text, self.emerge.now().as_ref(), columns())
+    }
 }
 
 impl Running {
     /// Shows `text` in its line; false if it has none.
     fn draw(&self, text: &str) -> bool {
-        if let Some(bar) = &self.bar {
-            bar.set_message(screen::line(text));
-        }
+        self.doing.emerge.set(None);
+        text.clone_into(&mut self.doing.text.lock().unwrap_or_else(PoisonError::into_inner));
         self.bar.is_some()
     }
 }
 
 impl<'p> View<'p> {
     /// Of a run of `nodes`.
-    pub(super) fn new<'n>(progress: &'p Progress, nodes: impl Iterator<Item = &'n Node>) -> Self {
-        let todo: Vec<&Node> = nodes.filter(|node| node.build).collect();
+    pub(super) fn new(progress: &'p Progress, pipeline: &Pipeline<'_, '_>) -> Self {
+        let todo: Vec<&Node> = pipeline.nodes().filter(|node| node.build).collect();
         let groups = match () {
             () if progress.draws() || progress.is_json() || progress.is_quiet() => Groups::None,
             () if Invocation::is_true("GITHUB_ACTIONS") => Groups::GitHub,
             () if Invocation::is_true("GITLAB_CI") => Groups::GitLab,
             () => Groups::None,
         };
+        let (expected, ahead) = (pipeline.expected(), Ahead::default());
+        ahead.set(expected.left());
         let bars = (progress.draws() && !todo.is_empty()).then(|| {
             let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
             let all = bars.add(ProgressBar::new(todo.len() as u64));
-            all.set_style(style("  {pos} of {len} nodes done  {elapsed}"));
+            let shown = ahead.clone();
+            let left = move |_: &ProgressState, to: &mut dyn std::fmt::Write| {
+                // It writes into a string.
+                let _ = to.write_str(&shown.words().unwrap_or_default());
+            };
+            all.set_style(style("  {pos} of {len} nodes done  {elapsed}  {left}").with_key("left", left));
             tick(&all);
             progress.above(Some(bars.clone()));
             (bars, all)
         });
         let width = todo.iter().map(|node| node.id.chars().count()).max().unwrap_or(0);
-        Self { progress, groups, state: Mutex::new(State { running: BTreeMap::new(), bars, done: 0, todo: todo.len(), width }) }
+        let state = State { running: BTreeMap::new(), bars, done: 0, todo: todo.len(), width, expected, ahead };
+        Self { progress, groups, state: Mutex::new(state) }
     }
 
     /// Takes away what is drawn.
@@ -129,23 +187,24 @@ impl<'p> View<'p> {
     }
 
     fn emerge(&self, running: &mut Running, id: &str, status: &EmergeStatus) {
-        let (doing, text) = emerge_words(status);
         if running.bar.is_some() {
-            let count = if status.total == 0 { String::new() } else { format!(" ({} of {})", status.done, status.total) };
-            let step = format!("{}{count}  {doing}", running.step);
-            running.draw(step.trim_end());
+            running.draw(&running.step.clone());
+            // Before it has a list, and after its last package, its step says more.
+            if !emerge_line(status, usize::MAX).is_empty() && (status.total == 0 || status.done < status.total) {
+                running.doing.emerge.set(Some(status.clone()));
+            }
         } else if is_worth_a_line(&mut running.last_emerge, status) {
-            self.say(running, id, "progress", text.trim_end());
+            if self.groups == Groups::None {
+                self.progress.write(&self.progress.emerge_line(Some(id), status));
+            } else {
+                running.lines.push(self.progress.emerge_line(None, status));
+            }
         }
     }
 
     fn end_of_part(&self, running: &mut Running, id: &str) {
-        let Some((what, _, bytes, since)) = running.part.take() else { return };
-        let secs = since.elapsed().as_secs_f64();
-        if secs >= 1.0 && running.bar.is_none() {
-            let millis = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
-            let rate = human_bytes(bytes.saturating_mul(1000) / millis);
-            self.say(running, id, "note", &format!("{what}: {} in {secs:.1} s, {rate}/s", human_bytes(bytes)));
+        if let Some(part) = running.part.take().filter(|part| part.took_long() && running.bar.is_none()) {
+            self.say(running, id, "note", &part.words());
         }
     }
 
@@ -172,14 +231,39 @@ impl<'p> View<'p> {
     }
 }
 
+impl State {
+    /// Works out what is left, as it is known now.
+    fn look_ahead(&mut self) {
+        if self.bars.is_none() {
+            return;
+        }
+        let mut tasks = self.expected.tasks.clone();
+        for (task, id) in tasks.iter_mut().zip(&self.expected.ids) {
+            if let Some(running) = self.running.get(id) {
+                let elapsed = running.begun.elapsed().as_secs();
+                let of_node = task.left.map(|left| Left { secs: left.secs.saturating_sub(elapsed), ..left });
+                let of_emerge = running.doing.emerge.now().and_then(|status| status.left);
+                // A node is more than one run of emerge, and may have more to do than before.
+                task.left = of_node.into_iter().chain(of_emerge).max_by_key(|left| left.secs);
+                task.is_running = true;
+            }
+        }
+        self.ahead.set(schedule::left(&tasks, self.expected.workers));
+    }
+}
+
 impl Watcher for View<'_> {
     fn begun(&self, node: &Node) {
         let mut state = self.state();
-        let mut running = Running { since: crate::clock::now().as_second(), ..Running::default() };
+        let mut running = Running::default();
         if let Some((bars, all)) = &state.bars {
             let bar = bars.insert_before(all, ProgressBar::new_spinner());
-            bar.set_style(style(&format!("  {{prefix:<{}}}  {{elapsed:>4}}  {{wide_msg}}", state.width)));
-            bar.set_prefix(screen::line(&node.id));
+            let (doing, id, column) = (running.doing.clone(), node.id.clone(), state.width);
+            let line = move |drawn: &ProgressState, to: &mut dyn std::fmt::Write| {
+                // It writes into a string.
+                let _ = to.write_str(&doing.line(&id, column, drawn.elapsed().as_secs()));
+            };
+            bar.set_style(style("{line}").with_key("line", line));
             tick(&bar);
             running.bar = Some(bar);
         } else if self.groups != Groups::None {
@@ -187,6 +271,7 @@ impl Watcher for View<'_> {
             self.progress.write(&Text::line(&format!("{}: begun", node.id)).words("\n"));
         }
         state.running.insert(node.id.clone(), running);
+        state.look_ahead();
     }
 
     fn event(&self, node: &Node, event: &Event<'_>) {
@@ -205,20 +290,24 @@ impl Watcher for View<'_> {
             }
             Event::Note(text) => self.say(running, id, "note", text),
             Event::Warning(text) => self.say(running, id, "warning", text),
-            Event::Begin { what, total } => running.part = Some(((*what).to_owned(), *total, 0, Instant::now())),
-            Event::Advance(bytes) => {
-                let Some((_, total, done, _)) = &mut running.part else { return };
-                *done += bytes;
-                let so_far = match total {
-                    Some(total) if *total > 0 => format!("{} of {}", human_bytes(*done), human_bytes(*total)),
-                    _ => human_bytes(*done),
-                };
-                let text = format!("{}  {so_far}", running.step);
+            Event::Begin { what, total, unit } => running.part = Some(Part::new(what, *total, *unit)),
+            Event::Total(total) => {
+                if let Some(part) = &mut running.part {
+                    part.total = Some(*total);
+                }
+            }
+            Event::Advance(more) => {
+                let Some(part) = &mut running.part else { return };
+                part.done += more;
+                let text = format!("{}  {}", running.step, part.so_far());
                 running.draw(&text);
             }
             Event::End => self.end_of_part(running, id),
             Event::Output(line) => self.say(running, id, "output", line),
-            Event::Emerge(status) => self.emerge(running, id, status),
+            Event::Emerge(status) => {
+                self.emerge(running, id, status);
+                state.look_ahead();
+            }
             Event::Said { package, lines } => self.said(running, id, package, lines),
         }
     }
@@ -231,6 +320,8 @@ impl Watcher for View<'_> {
         let mut state = self.state();
         state.done += 1;
         let begun = state.running.remove(&node.id);
+        state.expected.ended(&node.id);
+        state.look_ahead();
         let was_begun = begun.is_some();
         let running = begun.unwrap_or_default();
         if let Some(bar) = &running.bar {
@@ -284,10 +375,6 @@ fn tame(line: &Text) -> Text {
 /// For the message of a workflow command.
 fn escaped(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 #[cfg(test)]

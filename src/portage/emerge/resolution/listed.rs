@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::{MAX_WORD_CHARS, Merge};
+use crate::progress::Expected;
 use crate::terminal_text::sanitize_uncut;
 
 /// A package of the list.
@@ -34,6 +35,9 @@ pub(crate) struct Listed {
     pub use_changed: BTreeSet<String>,
     /// What has to be downloaded, in KiB.
     pub download_kib: u64,
+    /// How long it takes, by earlier builds; emerge does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
 }
 
 /// The packages in the output of `emerge --pretend --verbose`.
@@ -63,6 +67,7 @@ fn parse(line: &str) -> Option<Listed> {
         replaces: replaced.filter(|word| !word.is_empty()).map(|word| word.chars().take(MAX_WORD_CHARS).collect()),
         use_changed: changed(rest),
         download_kib: kib.unwrap_or(0),
+        expected: None,
         repository: merge.repository,
         binary: merge.binary,
         on: merge.flags,
@@ -115,6 +120,7 @@ mod tests {
             use_off: set("X test selinux"),
             use_changed: set("X python_targets_py3_13"),
             download_kib: 1212,
+            expected: None,
         };
         assert_eq!(all[0], first);
         let short =
