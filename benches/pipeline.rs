@@ -117,6 +117,8 @@ fn main() {
         source_date_epoch: None,
         term: None,
         ccache: None,
+        priority: gentoomuch::internals::priority::Priority::default(),
+        package_jobs: Vec::new(),
         download: gentoomuch::internals::download::Settings::default(),
     };
     let (places, store) = (&places, &store);

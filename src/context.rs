@@ -10,6 +10,8 @@ use crate::download::Downloader;
 use crate::jobserver::JobServer;
 use crate::path_error::OfFile as _;
 use crate::places::Places;
+use crate::portage::session_conf::PackageJobs;
+use crate::priority::Priority;
 use crate::progress::Observer;
 use crate::sandbox::{Interrupt, Launcher};
 use crate::store::{Busy, Lock, Store, Wait};
@@ -77,6 +79,10 @@ pub struct Settings {
     pub term: Option<String>,
     /// Limits of each session.
     pub limits: sandbox::Limits,
+    /// How sessions stand back for others.
+    pub priority: Priority,
+    /// Packages of which each has jobs of its own number.
+    pub package_jobs: Vec<PackageJobs>,
     /// How large the compiler cache of a profile may become, bytes; `None`: compilers run without one.
     pub ccache: Option<u64>,
     /// How to download; emerge gets the same proxies and `offline`.
@@ -98,6 +104,8 @@ impl Settings {
             source_date_epoch: None,
             term: None,
             limits: sandbox::Limits::default(),
+            priority: Priority::default(),
+            package_jobs: Vec::new(),
             ccache: None,
             download: download::Settings::default(),
         }

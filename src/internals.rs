@@ -49,6 +49,9 @@ pub mod fetch {
 pub mod limits {
     pub use crate::limits::{Exceeded, Limits};
 }
+pub mod priority {
+    pub use crate::priority::{IoClass, Priority};
+}
 pub mod origin {
     pub use crate::origin::{Kept, Origin, Recorded};
 }

@@ -24,6 +24,7 @@
 //!
 //! Nothing outlives the process: a killed run leaves no tokens behind, and its sessions die with it.
 
+use std::fs;
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -32,7 +33,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use std::{fs, io};
 
 use crate::durable::Result;
 use crate::path_error::{OfFile as _, PathError};
@@ -85,6 +85,15 @@ struct Taker {
     tried: bool,
     backoff: u32,
     wait: u32,
+    at_most: Option<usize>,
+}
+
+/// A session's pipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pipe {
+    pub(crate) path: PathBuf,
+    /// How many of its tokens may be in use. Such a pipe is for make alone, which goes on without a token; an emerge needs one.
+    pub(crate) at_most: Option<usize>,
 }
 
 /// What a session has of the budget.
@@ -94,7 +103,7 @@ pub(crate) enum Share {
     #[default]
     Whole,
     /// It uses tokens.
-    Pipe(Arc<Shared>, PathBuf),
+    Pipes(Arc<Shared>, Vec<Pipe>),
     /// A fixed part, held as long as this lives.
     Fixed(#[expect(dead_code, reason = "held, not read")] Claim),
 }
@@ -110,7 +119,7 @@ pub(crate) struct Claim {
 #[derive(Debug)]
 pub(crate) struct Turn {
     shared: Arc<Shared>,
-    id: u64,
+    ids: Vec<u64>,
 }
 
 impl JobServer {
@@ -177,17 +186,23 @@ impl Shared {
         (jobs > 0).then(|| Claim { shared: Arc::clone(self), jobs })
     }
 
-    fn join(self: &Arc<Self>, path: &Path) -> io::Result<Turn> {
+    fn join(self: &Arc<Self>, pipes: &[Pipe]) -> Result<Turn> {
         // For reading and writing: a pipe without a reader cannot be opened for writing without blocking, and one without a writer
         // is at its end (fifo(7)).
-        let pipe = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let open = |path: &Path| OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let open = |pipe: &Pipe| open(&pipe.path).map_err(PathError::io("open", &pipe.path));
+        let opened: Vec<File> = pipes.iter().map(open).collect::<Result<_>>()?;
         let mut purse = self.purse();
-        let id = purse.next;
-        purse.next += 1;
-        purse.takers.push(Taker { id, pipe, given: 0, tried: false, backoff: 0, wait: 0 });
+        let mut ids = Vec::new();
+        for (Pipe { at_most, .. }, pipe) in pipes.iter().zip(opened) {
+            let id = purse.next;
+            purse.next += 1;
+            purse.takers.push(Taker { id, pipe, given: 0, tried: false, backoff: 0, wait: 0, at_most: *at_most });
+            ids.push(id);
+        }
         purse.balance();
         self.changed.notify_all();
-        Ok(Turn { shared: Arc::clone(self), id })
+        Ok(Turn { shared: Arc::clone(self), ids })
     }
 }
 
@@ -235,7 +250,10 @@ impl Taker {
     }
 
     fn is_due(&self) -> bool {
-        self.given == 0 || self.wait == 0
+        match self.at_most {
+            None => self.given == 0 || self.wait == 0,
+            Some(most) => self.given < most && self.wait == 0,
+        }
     }
 
     fn take(&mut self) -> bool {
@@ -246,6 +264,7 @@ impl Taker {
 
     /// Puts up to `count` tokens into the pipe; returns how many.
     fn give(&mut self, count: usize) -> usize {
+        let count = self.at_most.map_or(count, |most| count.min(most.saturating_sub(self.given)));
         let given = self.pipe.write(&vec![b'+'; count]).unwrap_or(0);
         self.given += given;
         self.tried = given > 0;
@@ -263,10 +282,10 @@ impl Drop for Claim {
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut purse = self.shared.purse();
-        if let Some(at) = purse.takers.iter().position(|taker| taker.id == self.id) {
-            let taker = purse.takers.remove(at);
-            purse.free += taker.given;
-        }
+        let (back, stay) = std::mem::take(&mut purse.takers).into_iter().partition(|taker| self.ids.contains(&taker.id));
+        let back: Vec<Taker> = back;
+        purse.takers = stay;
+        purse.free += back.iter().map(|taker| taker.given).sum::<usize>();
         self.shared.changed.notify_all();
     }
 }
@@ -275,7 +294,7 @@ impl Share {
     /// Joins the token exchange, once for each run of emerge.
     pub(crate) fn turn(&self) -> Result<Option<Turn>> {
         match self {
-            Self::Pipe(shared, path) => shared.join(path).map(Some).map_err(PathError::io("open", path)),
+            Self::Pipes(shared, pipes) => shared.join(pipes).map(Some),
             Self::Whole | Self::Fixed(_) => Ok(None),
         }
     }
@@ -321,6 +340,10 @@ mod tests {
         count
     }
 
+    fn join(server: &JobServer, path: &Path) -> Turn {
+        server.shared.join(&[Pipe { path: path.to_owned(), at_most: None }]).unwrap()
+    }
+
     fn pipes(dir: &Path) -> [PathBuf; 2] {
         ["a", "b"].map(|name| {
             let path = dir.join(name);
@@ -334,7 +357,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let [a, _] = pipes(dir.path());
         let server = JobServer::start(5, 2).unwrap();
-        let _turn = server.shared.join(&a).unwrap();
+        let _turn = join(&server, &a);
         assert_eq!(take_all(&mut open(&a)), 5);
     }
 
@@ -343,10 +366,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let [a, b] = pipes(dir.path());
         let server = JobServer::start(4, 2).unwrap();
-        let _first = server.shared.join(&a).unwrap();
+        let _first = join(&server, &a);
         let mut one = open(&a);
         assert!(take(&mut one), "a serial build");
-        let _second = server.shared.join(&b).unwrap();
+        let _second = join(&server, &b);
         let mut other = open(&b);
         let taken = take_all(&mut other);
         assert_eq!(taken, 3, "the serial build has not asked for more");
@@ -356,13 +379,32 @@ mod tests {
     }
 
     #[test]
+    fn a_pipe_with_a_limit_gives_no_more_and_takes_nothing_away_that_it_does_not_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b] = pipes(dir.path());
+        let server = JobServer::start(4, 1).unwrap();
+        let limited = Pipe { path: b.clone(), at_most: Some(1) };
+        let turn = server.shared.join(&[Pipe { path: a.clone(), at_most: None }, limited]).unwrap();
+        let (mut emerge, mut make) = (open(&a), open(&b));
+        assert_eq!(take_all(&mut emerge), 4, "nobody reads the other one");
+        emerge.write_all(b"++").unwrap();
+        assert_eq!(take_all(&mut make), 1);
+        // The token of a job that has ended is the one for the next.
+        make.write_all(b"+").unwrap();
+        assert!(take(&mut make) && take(&mut emerge));
+        assert_eq!(take_all(&mut emerge) + take_all(&mut make), 0, "four are in use");
+        drop(turn);
+        assert_eq!(server.shared.purse().free, 4);
+    }
+
+    #[test]
     fn what_a_killed_build_held_is_not_lost() {
         let dir = tempfile::tempdir().unwrap();
         let [a, b] = pipes(dir.path());
         let server = JobServer::start(3, 2).unwrap();
-        let turn = server.shared.join(&a).unwrap();
+        let turn = join(&server, &a);
         assert_eq!(take_all(&mut open(&a)), 3);
-        let _second = server.shared.join(&b).unwrap();
+        let _second = join(&server, &b);
         let mut other = open(&b);
         assert_eq!(take_all(&mut other), 0, "all are taken");
         drop(turn);
@@ -376,7 +418,7 @@ mod tests {
         let server = JobServer::start(4, 2).unwrap();
         let claim = server.shared.claim(&|| false).unwrap();
         assert_eq!(claim.jobs, 2);
-        let _turn = server.shared.join(&a).unwrap();
+        let _turn = join(&server, &a);
         let mut pipe = open(&a);
         assert!(take(&mut pipe));
         let second = server.shared.claim(&|| false).unwrap();

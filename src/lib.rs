@@ -70,6 +70,7 @@ mod patterns;
 mod pipeline;
 mod places;
 mod portage;
+mod priority;
 mod profile;
 mod program;
 mod progress;

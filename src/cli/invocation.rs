@@ -186,7 +186,7 @@ impl Invocation {
         if asked == Some(0) {
             return Err(Failure::message(Kind::Usage, "`--jobs` must be at least 1"));
         }
-        let configured = config.env(crate::cli::invocation::host_arch())?.jobs.map(|jobs| jobs.value);
+        let configured = config.env(crate::cli::invocation::host_arch())?.resources.jobs.map(|jobs| jobs.value);
         Ok(asked.or(configured))
     }
 

@@ -7,6 +7,7 @@ use crate::cli::limits;
 use crate::cli::limits::LimitArgs;
 use crate::cli::report::Failure;
 use crate::config::ConfigDir;
+use crate::config::resources::Resources;
 use crate::context::{Context, Settings, Tools};
 use crate::limits::{Asked, Limits};
 use crate::progress::{Event, Observer as _};
@@ -19,6 +20,7 @@ pub(crate) struct Opened<'a> {
     pub(crate) tools: Tools,
     limits: Limits,
     ccache: Option<u64>,
+    resources: Resources,
 }
 
 impl<'a> Opened<'a> {
@@ -39,7 +41,8 @@ impl<'a> Opened<'a> {
         // Who only looks has no use for a complaint about a line of `env/limits`; who builds gets it from `limited`.
         let configured = configured_limits(invocation).unwrap_or_default();
         let ccache = configured_ccache(invocation).unwrap_or_default();
-        Ok(Self { invocation, tools, limits: configured.over(limits::usual()), ccache })
+        let resources = configured_resources(invocation).unwrap_or_default();
+        Ok(Self { invocation, tools, limits: configured.over(limits::usual()), ccache, resources })
     }
 
     /// Opens what a command needs that works in sessions, with what the user wants them to be limited to.
@@ -71,18 +74,21 @@ impl<'a> Opened<'a> {
         let limits = args.asked().or(configured_limits(self.invocation)?).over(limits::usual());
         tracing::debug!(?limits, "sessions");
         let ccache = configured_ccache(self.invocation)?;
-        Ok(Self { limits, ccache, ..self })
+        let resources = configured_resources(self.invocation)?;
+        Ok(Self { limits, ccache, resources, ..self })
     }
 
-    /// What workflows are called with.
+    /// What workflows are called with. Without `jobs` the configuration says how many there are, then the number of processors.
     pub(crate) fn context(&self, jobs: Option<u32>) -> Context<'_> {
         let settings = Settings {
-            jobs: jobs.unwrap_or_else(processors),
+            jobs: jobs.or(self.resources.jobs.as_ref().map(|jobs| jobs.value)).unwrap_or_else(processors),
             processors: processors(),
             memory_bytes: limits::memory_bytes(),
             arch: host_arch().to_owned(),
             no_wait: self.invocation.global.no_wait,
             limits: self.limits,
+            priority: self.resources.priority,
+            package_jobs: self.resources.package_jobs.iter().map(|line| line.value.clone()).collect(),
             ccache: self.ccache,
             resolv_conf: fs::read_to_string("/etc/resolv.conf").ok(),
             cpuinfo: fs::read_to_string("/proc/cpuinfo").unwrap_or_default(),
@@ -99,6 +105,14 @@ fn configured_ccache(invocation: &Invocation) -> Result<Option<u64>, Failure> {
     match ConfigDir::open(&invocation.places.config) {
         Ok(config) => Ok(config.ccache()?),
         Err(_) => Ok(None),
+    }
+}
+
+/// What `env/jobs`, `env/nice` and `env/ionice` say; a configuration is not needed.
+fn configured_resources(invocation: &Invocation) -> Result<Resources, Failure> {
+    match ConfigDir::open(&invocation.places.config) {
+        Ok(config) => Ok(config.resources()?),
+        Err(_) => Ok(Resources::default()),
     }
 }
 

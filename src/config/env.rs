@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::diagnostic::{Diagnostic, Findings, Located, Place};
 use super::repos_conf::is_repository_name;
+use super::resources::Resources;
 use super::source::{Revision, SourceError, TreeSource};
-use super::{binary_packages, reading};
+use super::{binary_packages, reading, resources};
 use crate::did_you_mean::{nearest, question};
 use crate::limits;
 use crate::limits::Asked;
@@ -17,13 +18,15 @@ use crate::portage::package_files::split_comment;
 pub(crate) const ARCHITECTURES: [&str; 14] =
     ["alpha", "amd64", "arm", "arm64", "hppa", "loong", "m68k", "mips", "ppc", "ppc64", "riscv", "s390", "sparc", "x86"];
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 13] = [
     "arch",
     binary_packages::FILES[0],
     binary_packages::FILES[1],
     "ccache",
+    "ionice",
     "jobs",
     "limits",
+    "nice",
     "sign_key",
     "stage_key",
     "tree",
@@ -39,8 +42,8 @@ const LEAST_CACHE_BYTES: u64 = 1 << 20;
 pub struct Env {
     /// Architecture, by Gentoo's keyword.
     pub arch: String,
-    /// Parallel jobs of a build, if set.
-    pub jobs: Option<Located<u32>>,
+    /// Parallel jobs of a build and of single packages, and priorities.
+    pub resources: Resources,
     /// How large the compiler cache of each profile may become, bytes, if there is to be one.
     pub ccache: Option<u64>,
     /// Limits of sessions.
@@ -75,17 +78,10 @@ pub(crate) fn read(findings: &mut Findings<'_>, default_arch: &str) -> Env {
         };
         findings.error_with_hint(&arch.place(), format!("`{}` is no architecture of Gentoo", arch.value), hint);
     }
-    let jobs = reading::single(findings, &dir.join("jobs")).and_then(|entry| match entry.value.parse::<u32>() {
-        Ok(jobs) if jobs > 0 => Some(entry.with(jobs)),
-        _ => {
-            findings.error(&entry.place(), format!("`{}` is no number of jobs", entry.value));
-            None
-        }
-    });
     binary_packages::check(findings);
     Env {
         arch: arch.map_or_else(|| default_arch.to_owned(), |arch| arch.value),
-        jobs,
+        resources: resources::read(findings),
         ccache: read_ccache(findings, &dir.join("ccache")),
         limits: read_limits(findings, &dir.join("limits")),
         sign_key: read_sign_key(findings, dir),
@@ -103,7 +99,7 @@ fn check_files(findings: &mut Findings<'_>, dir: &Path) {
             name => {
                 let hint = match nearest(name, FILES) {
                     Some(near) => question(near),
-                    None => "there are arch, binhost, binpkgs, ccache, jobs, limits, sign_key and tree".to_owned(),
+                    None => "there are arch, binhost, binpkgs, ccache, ionice, jobs, limits, nice, sign_key and tree".to_owned(),
                 };
                 findings.warning(&place, "this setting is not known", hint);
             }

@@ -43,6 +43,7 @@ mod portage_dir;
 pub(crate) mod proposal;
 mod reading;
 mod repos_conf;
+pub(crate) mod resources;
 mod secrets;
 pub(crate) mod source;
 mod stage;
@@ -163,6 +164,13 @@ impl ConfigDir {
         let mut findings = Findings::new(&self.root);
         let ccache = env::read_ccache(&mut findings, Path::new("env/ccache"));
         findings.finish(ccache).map(|(ccache, _)| ccache)
+    }
+
+    /// What `env/jobs`, `env/nice` and `env/ionice` say, whatever errors the rest of `env/` has.
+    pub fn resources(&self) -> Result<resources::Resources> {
+        let mut findings = Findings::new(&self.root);
+        let resources = resources::read(&mut findings);
+        findings.finish(resources).map(|(resources, _)| resources)
     }
 
     /// The limits in `env/limits`, whatever errors the rest of `env/` has.

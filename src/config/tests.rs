@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::env::pin_line;
 use super::*;
+use crate::priority::{IoClass, Priority};
 
 /// A directory from `(path, content)`.
 pub(crate) fn config(files: &[(&str, &str)]) -> (tempfile::TempDir, ConfigDir) {
@@ -61,7 +62,9 @@ fn reads_env_with_the_old_names() {
     let (_dir, config) = config(&[
         ("env/arch", "# ours\narm64\n"),
         ("env/ccache", "5G # of 200\n"),
-        ("env/jobs", "8\r\n"),
+        ("env/ionice", "best-effort 6\n"),
+        ("env/jobs", "dev-qt/* 2 # memory\r\n8\r\n>=net-libs/webkit-gtk-2:6  1\r\n"),
+        ("env/nice", "10\n"),
         ("env/stage_key", "0xABCD\n"),
         ("env/uid", "1000"),
         ("env/tree", "gentoo-20260801\nguru git https://example.org/guru.git 0123456789012345678901234567890123456789\n"),
@@ -69,7 +72,13 @@ fn reads_env_with_the_old_names() {
     ]);
     let env = config.env("amd64").unwrap();
     assert_eq!((env.ccache, config.ccache().unwrap()), (Some(5 << 30), Some(5 << 30)));
-    assert_eq!((env.arch.as_str(), env.jobs.unwrap().value), ("arm64", 8));
+    assert_eq!((env.arch.as_str(), env.resources.jobs.unwrap().value), ("arm64", 8));
+    let lines: Vec<String> = env.resources.package_jobs.iter().map(|line| format!("{}: {:?}", line.line, line.value)).collect();
+    assert_eq!(
+        lines,
+        ["1: PackageJobs { atom: \"dev-qt/*\", jobs: 2 }", "3: PackageJobs { atom: \">=net-libs/webkit-gtk-2:6\", jobs: 1 }"]
+    );
+    assert_eq!(env.resources.priority, Priority { nice: Some(10), io: Some(IoClass::BestEffort(6)) });
     assert_eq!(env.sign_key.unwrap().value, "0xABCD");
     assert_eq!(pin_line("gentoo", &env.tree["gentoo"].value), "gentoo 20260801");
     let guru = "guru git https://example.org/guru.git 0123456789012345678901234567890123456789";
@@ -91,7 +100,7 @@ fn env_defaults_to_the_callers_architecture() {
     let env = config.env("riscv").unwrap();
     assert_eq!(env.arch, "riscv");
     assert_eq!((env.ccache, config.ccache().unwrap()), (None, None));
-    assert!(env.jobs.is_none() && env.sign_key.is_none() && env.tree.is_empty() && env.notes.is_empty());
+    assert!(env.resources.jobs.is_none() && env.sign_key.is_none() && env.tree.is_empty() && env.notes.is_empty());
 }
 
 #[test]
@@ -99,7 +108,9 @@ fn everything_wrong_in_env_is_said_at_once() {
     let (dir, config) = config(&[
         ("env/arch", "amd46"),
         ("env/ccache", "10\n"),
-        ("env/jobs", "many"),
+        ("env/ionice", "realtime 0"),
+        ("env/jobs", "many\n4\n2\na/b 0\n=a/b 2\na/b 2\na/b 3\n*/* 1\na/b 1 2\n"),
+        ("env/nice", "-5"),
         ("env/sign_key", "A\nB\n"),
         ("env/sing_key", "A"),
     ]);
@@ -108,7 +119,17 @@ fn everything_wrong_in_env_is_said_at_once() {
       hint: did you mean `amd64`?
     env/ccache:1: `10` is too small for a compiler cache
       hint: a size such as `5G`; without the file there is none
+    env/ionice:1: `realtime 0` is no class of input and output: `idle`, or `best-effort` with a level from 0 to 7
     env/jobs:1: `many` is no number of jobs
+    env/jobs:3: line 2 says `4` already
+    env/jobs:4: `0` is no number of jobs
+    env/jobs:5: `=a/b` has an operator but no version
+    env/jobs:7: line 6 has `a/b` already
+    env/jobs:8: `*/*` is every package
+      hint: a line with the number alone is for all of them
+    env/jobs:9: a line is `JOBS` or `ATOM JOBS`
+      hint: for example `dev-qt/qtwebengine 2`
+    env/nice:1: `-5` is no niceness: a number from 0 to 19, such as `10`
     env/sign_key:2: the file holds one value, and `B` is another one
       hint: the first value is `A` on line 1
     env/sing_key: warning: this setting is not known

@@ -105,6 +105,11 @@ fn check_one(findings: &mut Findings<'_>, repositories: &Repositories, within: W
             format!("`{name}` has an effect in the finished system, but not while gentoomuch builds"),
             "sessions have their own directories for this, and share the contents",
         ),
+        Some(Class::Session) if name == "MAKEOPTS" && within == Within::EnvFile => findings.note_with_hint(
+            place,
+            "`MAKEOPTS` of single packages has an effect on what is no make, such as ninja",
+            "a line `ATOM JOBS` in `env/jobs` has an effect on both",
+        ),
         Some(Class::Session) if !is_usual(name, value) && (within == Within::MakeConf || name.starts_with("BINPKG_")) => {
             let hint = if name == "MAKEOPTS" { "`env/jobs` says how many jobs run" } else { "sessions use their own value" };
             findings.note_with_hint(

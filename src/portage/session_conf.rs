@@ -22,6 +22,17 @@ pub(crate) const CCACHE_CONFIGPATH: &str = "/run/gentoomuch/hooks/ccache.conf";
 /// How binary packages are packed.
 const BINPKG_FORMAT: &str = "gpkg";
 
+/// Where a session has the settings of packages by their number of jobs. Portage takes an absolute path for what it is.
+const JOBS_DIR: &str = "/run/gentoomuch/jobs";
+
+/// How many jobs a package has that is not to have those of all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageJobs {
+    /// As in `package.env`.
+    pub atom: String,
+    pub jobs: u32,
+}
+
 /// The settings that differ between sessions. All paths are inside the session's root.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SessionConf {
@@ -31,6 +42,8 @@ pub(crate) struct SessionConf {
     pub make_jobs: u32,
     /// Load average above which neither emerge nor make start more.
     pub load: Option<f32>,
+    /// Packages with jobs of their own number.
+    pub package_jobs: Vec<PackageJobs>,
     /// The pipe of a job server that also limits emerge and its makes.
     pub jobserver: Option<String>,
     /// Binary packages, the session's own place.
@@ -82,6 +95,7 @@ impl SessionConf {
             jobs,
             make_jobs: jobs,
             load: None,
+            package_jobs: Vec::new(),
             jobserver: None,
             pkgdir: "/var/cache/binpkgs".to_owned(),
             distdir: "/var/cache/distfiles".to_owned(),
@@ -116,6 +130,55 @@ impl SessionConf {
         Self::behaviour(&mut conf);
         self.parallelism(&mut conf);
         conf.text
+    }
+
+    /// The numbers of jobs that packages of their own have, never more than all have, smallest first.
+    pub(crate) fn numbers_of_packages(&self) -> BTreeSet<u32> {
+        self.package_jobs.iter().map(|package| self.jobs_of(package)).collect()
+    }
+
+    fn jobs_of(&self, package: &PackageJobs) -> u32 {
+        package.jobs.min(self.make_jobs).max(1)
+    }
+
+    /// Where a package with so many jobs takes them from, if there is a job server: one job comes with the package itself.
+    pub(crate) fn pipe_of(pipe: &str, jobs: u32) -> Option<String> {
+        (jobs > 1).then(|| format!("{pipe}-{jobs}"))
+    }
+
+    /// The lines of `package.env`, if there are any.
+    pub(crate) fn package_env(&self) -> Option<String> {
+        let mut lines = Conf::default();
+        lines.comment("`env/jobs`, for this session only.");
+        for package in &self.package_jobs {
+            let _ = writeln!(lines.text, "{} {JOBS_DIR}/{}", package.atom, self.jobs_of(package));
+        }
+        (!self.package_jobs.is_empty()).then_some(lines.text)
+    }
+
+    /// The files that they name, with their texts.
+    pub(crate) fn package_env_files(&self) -> Vec<(String, String)> {
+        self.numbers_of_packages().into_iter().map(|jobs| (format!("{JOBS_DIR}/{jobs}"), self.jobs_of_one_package(jobs))).collect()
+    }
+
+    fn jobs_of_one_package(&self, jobs: u32) -> String {
+        let mut conf = Conf::default();
+        conf.assign("MAKEOPTS", &self.make_opts(jobs));
+        if let Some(pipe) = &self.jobserver {
+            conf.comment("A make that knows a job server is given no MAKEOPTS by Portage.");
+            let flags = Self::pipe_of(pipe, jobs).map(|pipe| format!("--jobserver-auth=fifo:{pipe}"));
+            conf.assign("MAKEFLAGS", &flags.unwrap_or_default());
+        }
+        conf.text
+    }
+
+    fn make_opts(&self, jobs: u32) -> String {
+        let load = self.load().map(|load| format!(" -l{load:.1}")).unwrap_or_default();
+        format!("-j{}{load}", jobs.max(1))
+    }
+
+    fn load(&self) -> Option<f32> {
+        self.load.filter(|load| load.is_finite() && *load > 0.0)
     }
 
     fn features(&self, conf: &mut Conf) {
@@ -238,17 +301,17 @@ impl SessionConf {
         conf.blank();
         conf.comment("For an emerge typed by hand; our own runs name every option. The last mention of an option wins.");
         let mut opts = format!("--ask=n --jobs={} --usepkg=y", self.jobs.max(1));
-        let mut make = format!("-j{}", self.make_jobs.max(1));
-        if let Some(load) = self.load.filter(|load| load.is_finite() && *load > 0.0) {
+        if let Some(load) = self.load() {
             let _ = write!(opts, " --load-average={load:.1}");
-            let _ = write!(make, " -l{load:.1}");
         }
         conf.extend("EMERGE_DEFAULT_OPTS", &opts);
-        conf.assign("MAKEOPTS", &make);
+        conf.assign("MAKEOPTS", &self.make_opts(self.make_jobs));
         if let Some(pipe) = &self.jobserver {
             conf.comment("jobserver-token: one budget of jobs for each emerge and make of several sessions. MAKEOPTS is then for what is no make.");
             conf.assign("MAKEFLAGS", &format!("--jobserver-auth=fifo:{pipe}"));
-            conf.raw("SANDBOX_WRITE", &format!("${{SANDBOX_WRITE}}:{}", quoted(pipe)));
+            let limited = self.numbers_of_packages().into_iter().filter_map(|jobs| Self::pipe_of(pipe, jobs));
+            let pipes: Vec<String> = std::iter::once(pipe.clone()).chain(limited).map(|pipe| quoted(&pipe)).collect();
+            conf.raw("SANDBOX_WRITE", &format!("${{SANDBOX_WRITE}}:{}", pipes.join(":")));
         }
     }
 }
@@ -336,6 +399,26 @@ mod tests {
         assert_eq!(line(&text, "CCACHE_CONFIGPATH"), "CCACHE_CONFIGPATH=\"/run/gentoomuch/hooks/ccache.conf\"");
         assert_eq!(line(&text, "CCACHE_SIZE"), "CCACHE_SIZE=\"\"");
         assert!(!SessionConf::new(4).render().contains("ccache"));
+    }
+
+    #[test]
+    fn packages_have_their_own_number_of_jobs_and_never_more_than_all() {
+        let package = |atom: &str, jobs| PackageJobs { atom: atom.to_owned(), jobs };
+        let package_jobs = vec![package("dev-qt/*", 2), package("=net-libs/big-1*", 1), package("a/b", 64)];
+        let conf = SessionConf { load: Some(4.0), package_jobs, ..SessionConf::new(4) };
+        let all = |conf: &SessionConf| -> String {
+            let files = conf.package_env_files().into_iter().map(|(name, text)| format!("==> {name} <==\n{text}"));
+            conf.package_env().into_iter().chain(files).collect()
+        };
+        insta::assert_snapshot!(all(&conf));
+        assert!(!line(&conf.render(), "MAKEFLAGS").contains("jobserver"));
+        let shared = SessionConf { jobserver: Some("/dev/shm/j".to_owned()), ..conf };
+        let flags: Vec<String> = all(&shared).lines().filter(|line| line.starts_with("MAKEFLAGS")).map(str::to_owned).collect();
+        let pipe = |jobs: u32| format!("MAKEFLAGS=\"--jobserver-auth=fifo:/dev/shm/j-{jobs}\"");
+        assert_eq!(flags, ["MAKEFLAGS=\"\"".to_owned(), pipe(2), pipe(4)]);
+        let writable = "SANDBOX_WRITE=\"${SANDBOX_WRITE}:/dev/shm/j:/dev/shm/j-2:/dev/shm/j-4\"";
+        assert_eq!(line(&shared.render(), "SANDBOX_WRITE"), writable);
+        assert_eq!(all(&SessionConf::new(4)), "");
     }
 
     #[test]

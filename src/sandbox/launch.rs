@@ -22,6 +22,7 @@ use super::refusal::Powerless;
 use super::request::{FromOuter, FromPid1, OUTER, Request, SessionRequest, ToPid1};
 use super::stdio::{Copies, Inherited};
 use super::{capabilities, idmap, refusal, stdio};
+use crate::priority::Priority;
 use crate::sandbox::plan::MountCalls;
 use crate::sys;
 use crate::sys::process::Exit;
@@ -57,6 +58,7 @@ pub struct SessionOptions {
     /// Directory trees that are removed inside the id map once PID 1 is reaped, even if this process is gone by then.
     pub remove_after: Vec<PathBuf>,
     pub limits: Limits,
+    pub priority: Priority,
     /// The time that earlier runs of the same session have used, in milliseconds.
     pub used_ms: u64,
     /// The first size of the terminal.
@@ -77,6 +79,7 @@ impl SessionOptions {
             remove_after: Vec::new(),
             terminal_size: None,
             limits: Limits::default(),
+            priority: Priority::default(),
             used_ms: 0,
             shows_host: false,
             mount_calls: MountCalls::default(),
@@ -214,6 +217,7 @@ impl Launcher {
                 mount_calls: options.mount_calls,
                 terminal_size: options.terminal_size,
                 limits: options.limits,
+                priority: options.priority,
                 used_ms: options.used_ms,
                 counted: false,
                 shows_host: options.shows_host,

@@ -48,7 +48,7 @@ impl Limits {
 
 impl From<&Limits> for Allowance {
     fn from(limits: &Limits) -> Self {
-        Self { memory_bytes: limits.memory_bytes, pids: limits.pids, cpus: limits.cpus }
+        Self { memory_bytes: limits.memory_bytes, pids: limits.pids, cpus: limits.cpus, nice: None }
     }
 }
 

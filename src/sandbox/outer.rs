@@ -111,7 +111,7 @@ fn supervise(
     let (channel, theirs) = Channel::pair().map_err(|error| Failure::Protocol(error.to_string()))?;
     let pid1 = spawn_self(PID1, theirs).map_err(|error| Failure::Namespaces(error.into()))?;
     // PID 1 waits for its request, so it has no children yet that could be outside of the group.
-    let group = Group::around(pid1, Allowance::from(&session.limits));
+    let group = Group::around(pid1, Allowance { nice: session.priority.nice, ..Allowance::from(&session.limits) });
     let session = SessionRequest { counted: group.is_some(), ..session.clone() };
     control.send(&FromOuter::Spawned { pid1 }, &[]).map_err(protocol)?;
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();

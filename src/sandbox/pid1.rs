@@ -165,6 +165,7 @@ fn enter(session: &Channel, own_proc: &OwnedFd, request: &SessionRequest, stdio:
         terminal: request.plan.terminal,
         calls: request.mount_calls,
         limits: request.limits,
+        priority: request.priority,
         watched_by_own: request.watcher.is_none(),
     };
     session.send(&message, &borrowed).map_err(|error| protocol(&error))?;

@@ -184,16 +184,21 @@ pub enum Step {
         /// In the new root.
         path: PathBuf,
     },
-    /// Turns `/etc/portage/make.conf` from a file into a directory that holds it as [`Step::FIRST_MAKE_CONF`], so that a last
-    /// file can be added. A directory stays, and where there is nothing an empty directory is made.
-    MakeConfDirectory,
+    /// Turns a file below `/etc/portage`, such as `make.conf`, into a directory that holds it under [`Step::name_in_directory`], so that
+    /// files can be added. A directory stays, and where there is nothing an empty directory is made.
+    ConfigurationDirectory {
+        /// One name.
+        name: String,
+    },
     /// Leaves the host's root for the new one. The last step.
     PivotRoot,
 }
 
 impl Step {
-    /// Where [`Step::MakeConfDirectory`] puts the file it found, below `/etc/portage/make.conf`. Portage reads in order of names.
-    pub const FIRST_MAKE_CONF: &'static str = "00-make.conf";
+    /// The name that [`Step::ConfigurationDirectory`] gives the file it found, in the directory. Portage reads in order of names.
+    pub fn name_in_directory(name: &str) -> String {
+        format!("00-{name}")
+    }
 
     /// What every session has besides its root: `/proc`, `/sys`, `/dev`, `/run`, `/tmp`.
     pub fn standard(proc: Proc) -> Vec<Self> {
@@ -307,7 +312,7 @@ impl Step {
             Self::BindRoot { source, .. } => vec![source],
             Self::Bind { source, target, .. } => vec![source, target],
             Self::Tmpfs { target, .. } | Self::Proc { target, .. } | Self::Sys { target } | Self::Dev { target } => vec![target],
-            Self::MakeConfDirectory | Self::PivotRoot => Vec::new(),
+            Self::ConfigurationDirectory { .. } | Self::PivotRoot => Vec::new(),
         }
     }
 }
@@ -353,7 +358,7 @@ impl fmt::Display for Step {
             }
             Self::Symlink { path, to } => write!(out, "link {} -> {}", path.display(), to.display()),
             Self::Remove { path } => write!(out, "remove {}", path.display()),
-            Self::MakeConfDirectory => write!(out, "turn /etc/portage/make.conf into a directory"),
+            Self::ConfigurationDirectory { name } => write!(out, "turn /etc/portage/{name} into a directory"),
             Self::PivotRoot => write!(out, "enter the new root"),
         }
     }
@@ -407,7 +412,7 @@ mod tests {
             Step::Directory { path: path("/mnt"), mode: 0o700 },
             Step::Remove { path: path("/etc/mtab") },
             Step::Symlink { path: path("/etc/mtab"), to: path("/proc/self/mounts") },
-            Step::MakeConfDirectory,
+            Step::ConfigurationDirectory { name: "make.conf".to_owned() },
             Step::File { path: path("/etc/portage/make.conf/99-session"), contents: "FEATURES=\"\"\n".to_owned(), mode: 0o644 },
             Step::PivotRoot,
         ]);

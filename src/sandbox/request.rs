@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::priority::Priority;
 use crate::sys;
 use crate::sys::process::Exit;
 use crate::sys::pty::TerminalSize;
@@ -66,6 +67,7 @@ pub(crate) struct SessionRequest {
     pub(crate) mount_calls: MountCalls,
     pub(crate) terminal_size: Option<TerminalSize>,
     pub(crate) limits: Limits,
+    pub(crate) priority: Priority,
     /// The time that earlier runs have used, in milliseconds.
     pub(crate) used_ms: u64,
     /// A control group counts memory and processes, so PID 1 does not.
@@ -107,7 +109,14 @@ pub(crate) enum FromSession {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToSession {
     /// All mounts are made: unshare. With stdin, stdout and stderr, or with the session's terminal. `watched_by_own`: PID 1 has the command's user.
-    Enter { command: super::plan::CommandLine, terminal: bool, calls: MountCalls, limits: Limits, watched_by_own: bool },
+    Enter {
+        command: super::plan::CommandLine,
+        terminal: bool,
+        calls: MountCalls,
+        limits: Limits,
+        priority: Priority,
+        watched_by_own: bool,
+    },
     /// The nested map is written.
     Mapped,
 }

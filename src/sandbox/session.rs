@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -16,6 +17,7 @@ use super::plan::MountCalls;
 use super::profile_env;
 use super::request::{Failure, FromSession, ToSession};
 use crate::beneath::{RootDir, Way};
+use crate::priority::Priority;
 use crate::sys::namespace::{self, Namespace};
 use crate::sys::seccomp::Filter;
 use crate::sys::{self, fd, landlock, process, pty, signal};
@@ -48,9 +50,11 @@ fn become_command(control: &Channel) -> Result<Infallible, Failure> {
     let namespaces = place(Path::new("/proc/sys/user")).map_err(prepare)?;
     // Also while `/proc` is the host's. When memory runs out, the kernel kills the session before anything else of the user.
     process::be_killed_first();
+    let group = process::scheduling_group();
     control.send(&FromSession::Ready, &[own_proc.as_fd()]).map_err(gone)?;
     drop(own_proc);
-    let Ok(Some((ToSession::Enter { command, terminal, calls, limits, watched_by_own }, stdio))) = control.receive::<ToSession>()
+    let Ok(Some((ToSession::Enter { command, terminal, calls, limits, priority, watched_by_own }, stdio))) =
+        control.receive::<ToSession>()
     else {
         return Err(Failure::Died { who: "the session's PID 1".to_owned() });
     };
@@ -65,6 +69,7 @@ fn become_command(control: &Channel) -> Result<Infallible, Failure> {
     namespace::forbid_user_namespaces(namespaces.as_fd()).map_err(prepare)?;
     drop(namespaces);
     process::new_session().map_err(prepare)?;
+    stand_back(priority, group);
     standard_descriptors(&stdio, terminal).map_err(prepare)?;
     drop(stdio);
     enter_directory(&command.cwd, calls)?;
@@ -104,6 +109,16 @@ fn confine(limits: &Limits) -> sys::Result<()> {
     }
     process::limit_files(FILES)?;
     limits.cpus.map_or(Ok(()), process::run_on)
+}
+
+/// Leaves processors and disks to others, as far as the host allows it: a build that does not is the same build.
+fn stand_back(priority: Priority, group: Option<File>) {
+    if let Some(nice) = priority.nice {
+        process::be_nice(nice, group);
+    }
+    if let Some(io) = priority.io {
+        process::set_io_priority(io.number());
+    }
 }
 
 fn standard_descriptors(given: &[OwnedFd], terminal: bool) -> sys::Result<()> {

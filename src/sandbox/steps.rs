@@ -86,7 +86,7 @@ impl<'plan> Building<'plan> {
             Step::File { path, contents, mode } => Ok(self.root()?.write(path, contents.as_bytes(), *mode)?),
             Step::Symlink { path, to } => Ok(self.root()?.symlink(path, to)?),
             Step::Remove { path } => Ok(self.root()?.remove(path)?),
-            Step::MakeConfDirectory => self.make_conf_directory(),
+            Step::ConfigurationDirectory { name } => self.configuration_directory(name),
             Step::PivotRoot => Ok(()),
         }
     }
@@ -214,18 +214,18 @@ impl<'plan> Building<'plan> {
         Ok(())
     }
 
-    fn make_conf_directory(&self) -> Result<()> {
+    fn configuration_directory(&self, name: &str) -> Result<()> {
         let root = self.root()?;
-        let place = Path::new("/etc/portage/make.conf");
+        let place = &Path::new("/etc/portage").join(name);
         match root.kind(place)? {
             Some(FileType::Directory) => Ok(()),
             None => Ok(root.directory(place, 0o755).map(drop)?),
             Some(_) => {
                 // The directory gets the name of the file, so the file is moved aside first.
-                let aside = Path::new("/etc/portage/.make.conf.gentoomuch");
+                let aside = &place.with_file_name(format!(".{name}.gentoomuch"));
                 root.rename(place, aside)?;
                 root.directory(place, 0o755)?;
-                Ok(root.rename(aside, &place.join(Step::FIRST_MAKE_CONF))?)
+                Ok(root.rename(aside, &place.join(Step::name_in_directory(name)))?)
             }
         }
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::context;
 use crate::context::Context;
-use crate::jobserver::{PIPE, PIPE_INSIDE, Share, make_pipe};
+use crate::jobserver::{PIPE, PIPE_INSIDE, Pipe, Share, make_pipe};
+use crate::portage::session_conf::SessionConf;
 use crate::session::inspect::Facts;
 use crate::session::{Result, Work};
 
@@ -14,13 +15,25 @@ pub(crate) fn share_jobs(cx: &Context<'_>, work: &mut Work<'_>, facts: &Facts) -
     // A session may ask twice. The first share goes back.
     work.jobs = Share::Whole;
     if facts.has_jobserver() {
-        let path = work.session.borrow().path(PIPE);
-        make_pipe(&path)?;
-        work.root.session_conf.jobserver = Some(PIPE_INSIDE.to_owned());
+        let conf = &mut work.root.session_conf;
+        conf.jobserver = Some(PIPE_INSIDE.to_owned());
         // For programs that are not make and know no tokens.
-        work.root.session_conf.load = Some(server.budget() as f32);
-        work.root.jobserver = Some(path.clone());
-        work.jobs = Share::Pipe(Arc::clone(&server.shared), path);
+        conf.load = Some(server.budget() as f32);
+        let session = work.session.borrow();
+        let mut pipes = vec![Pipe { path: session.path(PIPE), at_most: None }];
+        work.root.pipes = vec![(session.path(PIPE), PIPE_INSIDE.to_owned())];
+        for jobs in conf.numbers_of_packages() {
+            if let (Some(name), Some(inside)) = (SessionConf::pipe_of(PIPE, jobs), SessionConf::pipe_of(PIPE_INSIDE, jobs)) {
+                let path = session.path(&name);
+                work.root.pipes.push((path.clone(), inside));
+                // One job comes with the package.
+                pipes.push(Pipe { path, at_most: Some(jobs as usize - 1) });
+            }
+        }
+        for pipe in &pipes {
+            make_pipe(&pipe.path)?;
+        }
+        work.jobs = Share::Pipes(Arc::clone(&server.shared), pipes);
         return Ok(());
     }
     let cancelled = || cx.interrupt.count() > 0;

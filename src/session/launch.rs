@@ -50,6 +50,7 @@ pub(crate) fn launch(cx: &Context<'_>, work: &Work<'_>, run: &Run) -> Result<(Ru
     let options = SessionOptions {
         hold: vec![work.session.borrow().lock_fd()?],
         limits: cx.settings.limits,
+        priority: cx.settings.priority,
         used_ms: work.used_ms(),
         shows_host: work.root.shows_host(run),
         ..SessionOptions::new(Stdio::Pipes {

@@ -8,6 +8,7 @@
 //! /run /tmp              tmpfs
 //! /run/portage           the session's `status/`: where emerge tells how far it is
 //! /run/gentoomuch        hooks/ (ro), portage/ (ro, the merged configuration), the session's `logs/` (rw)
+//!                        jobs/: settings of packages with jobs of their own number
 //!                        fetch/ (ro, whom Portage asks for files), distfiles/ (ro, the user's), packages/ (ro, of binary package hosts)
 //!                        ccache/published (ro), ccache/own (rw): the compiler cache (`ccache.rs`)
 //! /var/db/repos/NAME     tree snapshots (ro)
@@ -27,7 +28,6 @@ use serde::{Deserialize, Serialize};
 use crate::beneath::TreeDir;
 use crate::config::REPOS_DIR;
 use crate::fetch::seen;
-use crate::jobserver::PIPE_INSIDE;
 use crate::portage::session_conf::SessionConf;
 use crate::sandbox::Proc;
 use crate::sandbox::plan::{CommandLine, Network, Plan, Source, Step};
@@ -36,6 +36,8 @@ use crate::trees::synced;
 pub(crate) const ETC_PORTAGE: &str = "/etc/portage";
 /// The session's settings inside the root. It is the last file of the directory, so that it wins.
 pub(crate) const SESSION_CONF: &str = "/etc/portage/make.conf/99-session.conf";
+/// Settings of single packages. It sorts before a user's files: of two lines with the same atom, Portage lets the later one win.
+pub(crate) const PACKAGE_ENV: &str = "/etc/portage/package.env/00-gentoomuch-session";
 /// The resolver's configuration. It is only there while a run has the network.
 pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Where emerge puts source archives.
@@ -137,8 +139,8 @@ pub(crate) struct Root {
     pub session_conf: SessionConf,
     /// Text of `/etc/resolv.conf` for runs with the network.
     pub resolv_conf: Option<String>,
-    /// The pipe of make's job server, if the session shares one.
-    pub jobserver: Option<PathBuf>,
+    /// The pipes of make's job server, if the session shares one: on the host, and in the session.
+    pub pipes: Vec<(PathBuf, String)>,
     /// The headers of the stage4's kernel, if it has one.
     pub kernel_tree: Option<KernelTree>,
     /// The copy of the configuration.
@@ -167,8 +169,8 @@ pub(crate) struct Run {
 }
 
 /// Files in the configuration's directory that belong to this session only.
-pub(crate) fn session_files() -> [&'static str; 3] {
-    [SESSION_CONF, crate::session::binhost::SESSION_FILE, synced::SESSION_FILE]
+pub(crate) fn session_files() -> [&'static str; 4] {
+    [SESSION_CONF, PACKAGE_ENV, crate::session::binhost::SESSION_FILE, synced::SESSION_FILE]
 }
 
 impl Root {
@@ -223,9 +225,7 @@ impl Root {
         steps.push(bind(&self.portage, PORTAGE_DIR, true));
         steps.push(bind(&self.logs, LOG_DIR, false));
         steps.push(bind(&self.status, STATUS_DIR, false));
-        if let Some(pipe) = &self.jobserver {
-            steps.push(bind(pipe, PIPE_INSIDE, false));
-        }
+        steps.extend(self.pipes.iter().map(|(pipe, inside)| bind(pipe, inside, false)));
         if let Some(KernelTree { lower, upper, work }) = &self.kernel_tree {
             steps.push(Step::FreshDirectory { path: work.clone() });
             let (lower, upper, work) = (lower.clone(), upper.clone(), work.clone());
@@ -237,8 +237,9 @@ impl Root {
         if let Some(contents) = &self.synced {
             steps.push(Step::File { path: synced::SESSION_FILE.into(), contents: contents.clone(), mode: 0o644 });
         }
-        steps.push(Step::MakeConfDirectory);
+        steps.push(Step::ConfigurationDirectory { name: "make.conf".to_owned() });
         steps.push(Step::File { path: SESSION_CONF.into(), contents: self.settings(), mode: 0o644 });
+        steps.extend(self.settings_of_packages());
         if let (Network::Host, Some(text)) = (run.network, &self.resolv_conf) {
             steps.push(Step::File { path: RESOLV_CONF.into(), contents: text.clone(), mode: 0o644 });
         }
@@ -261,6 +262,17 @@ impl Root {
     /// Whether `run` sees directories of the host that the user shows it.
     pub(crate) fn shows_host(&self, run: &Run) -> bool {
         !self.binds.is_empty() || run.shown.is_some()
+    }
+
+    fn settings_of_packages(&self) -> Vec<Step> {
+        let file = |path: &str, contents| Step::File { path: path.into(), contents, mode: 0o644 };
+        let Some(lines) = self.session_conf.package_env() else {
+            // A session that goes on may have it from before.
+            return vec![Step::Remove { path: PACKAGE_ENV.into() }];
+        };
+        let directory = Step::ConfigurationDirectory { name: "package.env".to_owned() };
+        let files = self.session_conf.package_env_files().into_iter().map(|(path, text)| file(&path, text));
+        [directory, file(PACKAGE_ENV, lines)].into_iter().chain(files).collect()
     }
 
     fn settings(&self) -> String {
@@ -290,16 +302,16 @@ impl Root {
         if self.kernel_tree.is_some() {
             directories.push(SOURCES_DIR.to_owned());
         }
+        directories.push(format!("{ETC_PORTAGE}/package.env"));
         directories.extend(self.binds.iter().map(|bind| bind.target.display().to_string()));
         Litter {
             upper: self.upper.clone(),
             lower: self.lower.clone(),
-            files: vec![
-                LitterFile { path: SESSION_CONF.to_owned(), only_if: None },
-                LitterFile { path: crate::session::binhost::SESSION_FILE.to_owned(), only_if: None },
-                LitterFile { path: synced::SESSION_FILE.to_owned(), only_if: None },
-                LitterFile { path: RESOLV_CONF.to_owned(), only_if: Some(self.resolv_conf.clone().unwrap_or_default()) },
-            ],
+            files: session_files()
+                .map(|path| LitterFile { path: path.to_owned(), only_if: None })
+                .into_iter()
+                .chain([LitterFile { path: RESOLV_CONF.to_owned(), only_if: Some(self.resolv_conf.clone().unwrap_or_default()) }])
+                .collect(),
             directories,
             outside: [&self.work, &self.scratch, &self.status, &self.logs, &self.configuration, &self.ways.distdir]
                 .into_iter()
@@ -432,7 +444,7 @@ mod tests {
             scratch_below: None,
             session_conf: SessionConf::new(2),
             resolv_conf: Some("nameserver 192.0.2.1\n".into()),
-            jobserver: Some("/s/sessions/x/jobserver".into()),
+            pipes: vec![("/s/sessions/x/jobserver".into(), "/dev/shm/gentoomuch-jobserver".to_owned())],
             kernel_tree: None,
             configuration: "/s/sessions/x/configuration".into(),
             binds: vec![UserBind { source: "/home/me/src".into(), target: "/mnt/src".into(), read_only: true }],

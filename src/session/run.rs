@@ -26,6 +26,7 @@ pub(crate) fn attend(cx: &Context<'_>, work: &Work<'_>, run: &Run) -> Result<Exi
     let options = SessionOptions {
         hold: locks_of(work)?,
         limits: cx.settings.limits,
+        priority: cx.settings.priority,
         used_ms: work.used_ms(),
         shows_host: work.root.shows_host(run),
         terminal_size: if run.terminal { crate::sys::pty::size(std::io::stdin()) } else { None },

@@ -136,7 +136,7 @@ pub(crate) fn work<'s>(
             scratch_below: None,
             session_conf: session_conf(cx, false),
             resolv_conf: cx.settings.resolv_conf.clone(),
-            jobserver: None,
+            pipes: Vec::new(),
             kernel_tree: None,
             configuration: kept.dir.clone(),
             binds,
@@ -176,7 +176,8 @@ pub(crate) fn work<'s>(
 pub(crate) fn session_conf(cx: &Context<'_>, observability: bool) -> SessionConf {
     let logdir = crate::session::root::LOG_DIR.to_owned();
     let own_proc = cx.launcher.isolation().proc().allows_another();
-    SessionConf { logdir, observability, own_proc, ..SessionConf::new(cx.settings.jobs) }
+    let package_jobs = cx.settings.package_jobs.clone();
+    SessionConf { logdir, observability, own_proc, package_jobs, ..SessionConf::new(cx.settings.jobs) }
 }
 
 /// The field of a state's origin.

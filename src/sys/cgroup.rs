@@ -25,6 +25,8 @@ pub(crate) struct Allowance {
     pub pids: Option<u64>,
     /// Processors.
     pub cpus: Option<u32>,
+    /// Between groups that of processes counts nothing.
+    pub nice: Option<u8>,
 }
 
 /// What the kernel refused to a group.
@@ -81,6 +83,9 @@ impl Group {
         if let Some(cpus) = allowance.cpus.filter(|_| has("cpu")) {
             // Quota and period in microseconds: of each 100 ms, so many times 100 ms of a processor.
             group.write("cpu.max", format_args!("{} 100000", u64::from(cpus) * 100_000))?;
+        }
+        if let Some(nice) = allowance.nice.filter(|_| has("cpu")) {
+            group.write("cpu.weight.nice", nice)?;
         }
         group.write("cgroup.procs", pid)?;
         Ok(Some(group))
@@ -188,7 +193,7 @@ mod tests {
     fn limits_are_written_and_the_process_is_put_in_last() {
         let place = tempfile::tempdir().unwrap();
         let place = place.path();
-        let allowance = Allowance { memory_bytes: Some(1 << 30), pids: Some(100), cpus: Some(2) };
+        let allowance = Allowance { memory_bytes: Some(1 << 30), pids: Some(100), cpus: Some(2), nice: Some(5) };
         fs::write(place.join("cgroup.subtree_control"), "cpu pids\n").unwrap();
         assert!(Group::at(place, 7, allowance).unwrap().is_none());
         assert!(!place.join("gentoomuch-7").exists());

@@ -2,7 +2,10 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
+use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus};
 use nix::unistd::Pid;
@@ -152,6 +155,46 @@ pub(crate) fn be_killed_first() {
         tracing::debug!(%error, "no word about running out of memory");
     }
 }
+
+/// The group of processes that the scheduler weighs against others: one for each session of `setsid(2)`, with a niceness of its own. Between
+/// two groups the niceness of single processes counts nothing (sched(7), "The autogroup feature"). `None` if the kernel has no such groups.
+/// The file is for the group that this process has when something is written.
+pub(crate) fn scheduling_group() -> Option<File> {
+    File::options().write(true).open("/proc/self/autogroup").ok()
+}
+
+/// Makes this process, its children and its group as nice as this, or leaves them as they are if they are nicer. Failures do no harm.
+pub(crate) fn be_nice(nice: u8, group: Option<File>) {
+    let own = rustix::process::getpriority_process(None).unwrap_or(0);
+    let nice = i32::from(nice).max(own);
+    if let Err(error) = rustix::process::setpriority_process(None, nice) {
+        tracing::debug!(%error, nice, "this process gets its turns like others");
+    }
+    let Some(mut group) = group else { return };
+    // The kernel allows one change a tenth of a second, on the whole machine.
+    for _ in 0..GROUP_CHANGES {
+        match group.write_all(format!("{nice}\n").as_bytes()) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::sleep(GROUP_PAUSE),
+            Err(error) => return tracing::debug!(%error, nice, "the group gets its turns like others"),
+            Ok(()) => return,
+        }
+    }
+}
+
+const GROUP_CHANGES: usize = 4;
+const GROUP_PAUSE: Duration = Duration::from_millis(100);
+
+/// Sets class and level of this process's input and output, and of its children's. If the host refuses, they are served like others.
+pub(crate) fn set_io_priority(number: i32) {
+    // SAFETY: the call takes integers; 0 is this process.
+    let code = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, number) };
+    if code != 0 {
+        tracing::debug!(error = %std::io::Error::last_os_error(), number, "input and output are served like others'");
+    }
+}
+
+/// Of `linux/ioprio.h`.
+const IOPRIO_WHO_PROCESS: libc::c_int = 1;
 
 /// Lets this thread run for short times and therefore soon after each wake-up, however many others want to (Linux 6.12; before, a thread
 /// that has slept goes first anyway). Who watches a fork bomb would otherwise wait for a turn until it is over.

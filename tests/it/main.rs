@@ -20,6 +20,7 @@ mod gpg;
 mod hooks;
 mod host;
 mod place;
+mod resources;
 mod serve;
 mod shared;
 mod strace;

@@ -88,7 +88,7 @@ fn files_links_and_directories_are_made_inside_the_root() {
         let marker = format!("/tmp/inside-{}", std::process::id());
         let steps = [
             Step::File { path: path("/etc/new"), contents: "text\n".to_owned(), mode: 0o640 },
-            Step::MakeConfDirectory,
+            Step::ConfigurationDirectory { name: "make.conf".to_owned() },
             Step::File { path: path("/etc/portage/make.conf/99-session"), contents: "last\n".to_owned(), mode: 0o644 },
             Step::Directory { path: path("/d/e"), mode: 0o1770 },
             Step::Symlink { path: path("/l"), to: path("anywhere") },

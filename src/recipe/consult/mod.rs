@@ -175,6 +175,8 @@ fn consult_group(cx: &Context<'_>, config: &ConfigDir, profile: &str, group: &Gr
     questions.of_packages(&group.stage.stage3.packages);
     questions.of_atoms(&group.stage.stage3.network.atoms);
     questions.of_atoms(&group.kernels);
+    // What is wrong in the file is said elsewhere.
+    questions.of_package_jobs(&config.resources().unwrap_or_default().package_jobs);
     for stage4 in &group.stage4s {
         questions.of_packages(&stage4.packages);
         questions.of_atoms(&stage4.network.atoms);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::config::{Located, Package, Place, PortageDir};
 use crate::portage::atom::Atom;
 use crate::portage::package_files::LineFile;
+use crate::portage::session_conf::PackageJobs;
 use crate::portage::use_flags::Switch;
 use crate::query::names::Named;
 
@@ -73,6 +74,13 @@ impl Questions {
     pub(crate) fn of_atoms(&mut self, atoms: &[Located<Atom>]) {
         for atom in atoms {
             self.add(Named::Target { atom: atom.value.to_string() }, &[atom.place()]);
+        }
+    }
+
+    /// Adds packages that have their own number of jobs.
+    pub(crate) fn of_package_jobs(&mut self, lines: &[Located<PackageJobs>]) {
+        for line in lines {
+            self.add(Named::Atom { atom: line.value.atom.clone(), future: false }, &[line.place()]);
         }
     }
 

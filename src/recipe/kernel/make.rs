@@ -297,7 +297,7 @@ fn in_kernel_with(
     let jobs = work.root.session_conf.make_jobs.max(1);
     let mut argv = vec!["/usr/bin/env".to_owned()];
     argv.extend(environment);
-    match &work.root.jobserver {
+    match &work.root.session_conf.jobserver {
         // The same flags as a make gets from another make.
         Some(_) => argv.push(format!("MAKEFLAGS= -j{} --jobserver-auth=fifo:{PIPE_INSIDE}", jobs.max(2))),
         None => argv.push(format!("JOBS={jobs}")),
