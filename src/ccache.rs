@@ -64,6 +64,7 @@ impl Object {
 
 /// What a profile has, for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct OfProfile {
     pub(crate) profile: String,
     pub(crate) packages: usize,

@@ -36,6 +36,7 @@ pub(crate) const REPOSITORY: &str = "a git repository";
 const MAX_PATH: usize = 4096;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Copied {
     /// Regular files.
     pub files: u64,
@@ -58,6 +59,7 @@ pub(crate) struct Copied {
 
 /// A file that was left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Skipped {
     /// Relative to the copied tree; safe to print.
     pub path: String,

@@ -77,6 +77,7 @@ pub(crate) fn slot_of(package: &Package) -> (&str, &str) {
 
 /// A package that differs between two lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct PackageChange {
     /// `category/name-version`: the new one, or the old one if it was removed.
     pub package: String,
@@ -89,6 +90,7 @@ pub(crate) struct PackageChange {
 
 /// What became of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Change {
     /// New.

@@ -13,6 +13,7 @@ use crate::store::{SessionStatus, State, StateId};
 
 /// One reason why a state is there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "use", rename_all = "kebab-case")]
 pub(crate) enum Use {
     /// A name stands for it now.

@@ -19,6 +19,7 @@
 
 mod error;
 pub(crate) mod exclusions;
+pub(crate) mod metadata;
 pub(crate) mod native;
 pub(crate) mod oci;
 pub(crate) mod of_state;
@@ -39,6 +40,7 @@ use serde::Serialize;
 use crate::archive::digest::{Algorithm, Digests};
 use crate::archive::tasks::{ExportInput, Exported};
 use crate::archive::{Format, tasks as archive_tasks};
+use crate::artifact::metadata::{Hashes, Metadata};
 use crate::artifact::oci::ImageOptions;
 use crate::artifact::recorded::{FileMark, Lacking, PACKER, Recorded, Signature, Wanted, all_files, beside};
 use crate::config::{ArtifactFormat, OciConfig, Stage4Definition};
@@ -102,6 +104,7 @@ impl Target {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ImageLayers {
     /// How many there are.
     pub count: usize,
@@ -123,6 +126,7 @@ struct Made {
 
 /// The files of an artifact.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Artifact {
     /// The archive.
     pub path: PathBuf,
@@ -315,41 +319,41 @@ fn export_into(
     Ok((artifact, files))
 }
 
-fn artifact_metadata(
+fn artifact_metadata<'a>(
     cx: &Context<'_>,
-    target: &Target,
-    wanted: &Wanted<'_>,
-    made: &Made,
-    files: &BTreeMap<String, FileMark>,
-) -> Result<serde_json::Value> {
+    target: &'a Target,
+    wanted: &'a Wanted<'_>,
+    made: &'a Made,
+    files: &'a BTreeMap<String, FileMark>,
+) -> Result<Metadata<'a>> {
     let Wanted { state, options, clamp, ref image, .. } = *wanted;
     let digests = &made.digests;
-    Ok(serde_json::json!({
-        "format": 1,
-        "name": target.file_name,
-        "state": state.id,
-        "key": state.key,
-        "source_date_epoch": clamp,
-        "gentoomuch": env!("CARGO_PKG_VERSION"),
-        "isolation": state.origin.isolation().map_or_else(|| cx.launcher.isolation().to_string(), str::to_owned),
-        "rung": state.origin.isolation().map_or_else(|| Some(cx.launcher.isolation().rung()), |_| state.origin.rung()),
-        "keep": options.keep,
-        "leaves_out": exclusions::DEFAULT,
-        "packer": PACKER,
-        "signed_by": options.signer.as_ref().map(|(_, key)| key.primary.to_string()),
-        "form": options.format.to_string(),
-        // The words by which the key was chosen: as long as they are the same we need not ask gpg which key they mean.
-        "sign_key": options.signer.as_ref().and_then(|(gpg, _)| gpg.key.as_deref()),
-        "entries": made.entries,
-        "bytes_tar": made.bytes_tar,
-        "size": made.size_bytes,
-        "digests": { "BLAKE2B": digests.blake2b, "SHA256": digests.sha256, "SHA512": digests.sha512 },
-        "image": (options.format == ArtifactFormat::Oci).then_some(image),
-        "blobs": made.blobs.iter().cloned().collect::<BTreeMap<_, _>>(),
-        "files": files,
-        "origin": state.origin,
-        "packages": inventory(cx, state)?,
-    }))
+    let isolation = state.origin.isolation();
+    Ok(Metadata {
+        format: 1,
+        name: &target.file_name,
+        state: &state.id,
+        key: &state.key,
+        source_date_epoch: clamp,
+        gentoomuch: env!("CARGO_PKG_VERSION"),
+        isolation: isolation.map_or_else(|| cx.launcher.isolation().to_string(), str::to_owned),
+        rung: if isolation.is_some() { state.origin.rung() } else { Some(cx.launcher.isolation().rung()) },
+        keep: &options.keep,
+        leaves_out: exclusions::DEFAULT,
+        packer: PACKER,
+        signed_by: options.signer.as_ref().map(|(_, key)| key.primary.to_string()),
+        form: options.format.to_string(),
+        sign_key: options.signer.as_ref().and_then(|(gpg, _)| gpg.key.as_deref()),
+        entries: made.entries,
+        bytes_tar: made.bytes_tar,
+        size: made.size_bytes,
+        digests: Hashes { blake2b: &digests.blake2b, sha256: &digests.sha256, sha512: &digests.sha512 },
+        image: (options.format == ArtifactFormat::Oci).then_some(image),
+        blobs: made.blobs.iter().cloned().collect(),
+        files,
+        origin: &state.origin,
+        packages: inventory(cx, state)?,
+    })
 }
 
 fn make_archive(cx: &Context<'_>, archive: &Path, file_name: &str, state: &State, options: &ExportOptions) -> Result<Made> {
@@ -577,8 +581,9 @@ fn note_sign_key(path: &Path, options: &ExportOptions) -> Result<()> {
     Ok(durable::sync_dir(dir)?)
 }
 
-fn with_newline(metadata: &serde_json::Value) -> Vec<u8> {
-    let mut text = serde_json::to_vec_pretty(metadata).unwrap_or_default();
+fn with_newline(metadata: &impl Serialize) -> Vec<u8> {
+    // By way of a value: its fields are sorted, also when only one of them is written anew.
+    let mut text = serde_json::to_value(metadata).and_then(|value| serde_json::to_vec_pretty(&value)).unwrap_or_default();
     text.push(b'\n');
     text
 }

@@ -39,6 +39,7 @@ pub enum Destination {
 }
 
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ExportedState {
     /// The name by which it was found, unless by its id.
     pub name: Option<String>,

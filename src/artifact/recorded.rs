@@ -98,6 +98,7 @@ pub(crate) struct Recorded {
 
 /// How a file is recognised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct FileMark {
     size: u64,
     #[serde(rename = "BLAKE2B")]

@@ -60,6 +60,7 @@ pub(crate) struct BinhostOptions {
 
 /// A package that was not exported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct LeftOut {
     /// Its path in the pool.
     pub path: String,
@@ -67,6 +68,7 @@ pub(crate) struct LeftOut {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Exported {
     pub profile: String,
     pub pool: String,

@@ -32,6 +32,7 @@ impl<T> Located<T> {
 
 /// A line of a file of the configuration directory. Prints as `file:line`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Place {
     /// File, relative to the configuration directory. Shared by all places in the file.
     pub file: Arc<Path>,
@@ -65,6 +66,7 @@ impl fmt::Display for Place {
 
 /// Severity of a diagnostic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Nothing is built from this configuration.

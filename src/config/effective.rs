@@ -13,6 +13,7 @@ use crate::portage::package_files::LineFile;
 
 /// A merged Portage directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Effective {
     /// Folders of the fragments in the order of merging.
     pub fragments: Vec<PathBuf>,
@@ -26,6 +27,7 @@ pub struct Effective {
 
 /// A variable of `make.conf`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EffectiveVariable {
     pub name: String,
     /// Its value, with references to other variables replaced if fragments set these.
@@ -42,6 +44,7 @@ pub struct EffectiveVariable {
 
 /// A line of `package.use` or one of its relatives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EffectiveLine {
     pub atom: String,
     /// `-atom` in `package.mask` and `package.unmask`.
@@ -56,6 +59,7 @@ pub struct EffectiveLine {
 
 /// An entry of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EffectiveEntry {
     /// As written: `ssl`, `-X`, `-*`.
     pub entry: String,
@@ -65,6 +69,7 @@ pub struct EffectiveEntry {
 
 /// A fragment's statement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EffectiveTouch {
     /// Folder of the fragment.
     pub fragment: PathBuf,
@@ -77,6 +82,7 @@ pub struct EffectiveTouch {
 
 /// A file of the Portage directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EffectiveFile {
     /// Path below `/etc/portage`.
     pub path: PathBuf,

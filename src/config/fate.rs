@@ -13,6 +13,7 @@ use crate::portage::use_flags::Switch;
 
 /// The fate of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Fate {
     /// It is in force, and no later statement repeats or contradicts it.

@@ -22,6 +22,7 @@ use super::{ConfigDir, Result, kernel, names, packages, reading, stage};
 
 /// What a [`Node`] stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeKind {
     Stage4,
@@ -71,6 +72,7 @@ impl NodeKind {
 
 /// Something with a name, and what it uses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Node {
     pub kind: NodeKind,
     pub name: String,
@@ -90,6 +92,7 @@ pub struct Node {
 
 /// Something that no stage uses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Unused {
     pub kind: NodeKind,
     pub name: String,
@@ -98,6 +101,7 @@ pub struct Unused {
 
 /// The graph of one stage or of all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Graph {
     /// The stage, or all stages and what is common to them.
     pub roots: Vec<Node>,

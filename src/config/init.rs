@@ -52,6 +52,7 @@ pub(crate) enum InitError {
 
 /// What became of a file, or of a folder that is created as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Item {
     /// Below the configuration directory.
     pub path: PathBuf,
@@ -60,6 +61,7 @@ pub(crate) struct Item {
 
 /// The result for an [`Item`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
     /// It was created.
@@ -72,6 +74,7 @@ pub(crate) enum Status {
 
 /// The result of [`init`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Initialised {
     pub dir: PathBuf,
     /// The facts about the machine.

@@ -20,6 +20,7 @@ use crate::portage::use_flags::Switch;
 
 /// What a term is about, in the order in which differences are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Topic {
     /// Profile, Portage profile, stage3 definition, format.
@@ -83,6 +84,7 @@ impl Topic {
 
 /// What is said about a subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Term {
     /// `on`, `off`, a value, or the start of a digest; empty if its presence says everything.
     pub value: String,
@@ -296,6 +298,7 @@ fn digest(bytes: &[u8]) -> String {
 
 /// How two stages differ about one subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Difference {
     /// What it is about.
     pub topic: Topic,

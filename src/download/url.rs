@@ -11,6 +11,7 @@ use crate::terminal_text::blotted;
 
 /// An absolute `http` or `https` address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Url(Box<Uri>);
 

@@ -58,6 +58,7 @@ pub(crate) enum CopyTo {
 }
 
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct CopiedOut {
     /// The state that it comes from.
     pub state: StateId,

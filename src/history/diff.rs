@@ -63,6 +63,7 @@ pub(crate) struct DiffOptions {
 
 /// Differences of two states.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct StateDiff {
     pub before: StateId,
     pub after: StateId,
@@ -83,6 +84,7 @@ impl StateDiff {
 
 /// A package that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct PackageDiff {
     /// `category/name`.
     pub name: String,
@@ -106,6 +108,7 @@ pub(crate) struct PackageDiff {
 
 /// A file, directory, … that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct FileChange {
     /// Absolute.
     pub path: String,
@@ -119,6 +122,7 @@ pub(crate) struct FileChange {
 
 /// The facts about a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct FileNode {
     /// `file`, `directory`, `link`, `pipe`, `socket`, `device`.
     pub kind: String,

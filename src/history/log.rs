@@ -15,6 +15,7 @@ use crate::{context, store};
 
 /// A present or earlier value of a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct LogEntry {
     /// The name in full, with its position: `stage4/web@{1}`.
     pub name: String,
@@ -41,6 +42,7 @@ pub(crate) struct LogEntry {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Tag {
     /// Its name, without `tag/`.
     pub name: String,

@@ -28,6 +28,7 @@ const MAX_RUNS: usize = 1_000_000;
 
 /// What one run of a build has logged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Run {
     /// What was built: `stage-web`, `demo-plain`, `kernel-demo-server`.
     pub what: String,
@@ -39,6 +40,7 @@ pub(crate) struct Run {
 
 /// One file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Log {
     /// `app-misc/hello-2.10`, `elog app-misc/hello-2.10`, `emerge`.
     pub name: String,

@@ -12,6 +12,7 @@ use crate::store::StateId;
 
 /// What one build had to tell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Told {
     /// What was built: `stage4 definition`.
     pub kind: String,

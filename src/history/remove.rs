@@ -22,6 +22,7 @@ const FAMILIES: [&str; 5] = ["tag/", "kept/", "stage4/", "kernel/", "kernel-sour
 
 /// A name that goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct NameToRemove {
     /// In full.
     pub name: String,
@@ -38,6 +39,7 @@ pub(crate) struct NameToRemove {
 
 /// What `rm` removes, or has removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Removal {
     /// What stands on another one comes before it.
     pub names: Vec<NameToRemove>,

@@ -15,6 +15,7 @@ use crate::{context, store};
 
 /// A name that moved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Moved {
     /// The name in the store.
     pub name: String,
@@ -26,6 +27,7 @@ pub(crate) struct Moved {
 
 /// The result of [`profile_rollback`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct RolledBack {
     pub profile: String,
     /// The names that moved; empty if all had the right state already.
@@ -63,6 +65,7 @@ pub(crate) fn profile_rollback(
 
 /// A name that moved back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct WentBack {
     /// The name in full.
     pub name: String,
@@ -74,6 +77,7 @@ pub(crate) struct WentBack {
 
 /// The result of [`rollback()`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub(crate) enum Rollback {
     /// A profile as a whole.

@@ -27,6 +27,7 @@ const ALL: &str = "all";
 
 /// A row of `stage ls`.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct StageRow {
     pub name: String,
     /// Whether the configuration has its definition; `None`: that cannot be known.
@@ -45,6 +46,7 @@ pub(crate) struct StageRow {
 
 /// An artifact of a stage4.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ArtifactRow {
     pub path: PathBuf,
     /// `tar.xz`, `oci`, …
@@ -67,6 +69,7 @@ pub(crate) struct ArtifactRow {
 
 /// Whether an artifact is as it was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "condition", rename_all = "kebab-case")]
 pub(crate) enum Condition {
     Complete,
@@ -79,6 +82,7 @@ pub(crate) enum Condition {
 
 /// What `stage show` shows.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct StageShown {
     #[serde(flatten)]
     pub row: StageRow,
@@ -93,6 +97,7 @@ pub(crate) struct StageShown {
 
 /// What `stage rm` removes, or has removed.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct StageRemoval {
     pub stage: String,
     pub artifacts: Vec<ArtifactRow>,

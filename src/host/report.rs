@@ -18,6 +18,7 @@ const SPACE_NEEDED_BYTES: u64 = 1 << 30;
 const INODES_NEEDED: u64 = 200_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Status {
     /// As it should be.
@@ -32,6 +33,7 @@ pub(crate) enum Status {
 
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Check {
     /// What is checked, in a few words.
     pub name: &'static str,
@@ -43,6 +45,7 @@ pub(crate) struct Check {
 
 /// One kind of isolation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct RungReport {
     pub rung: Rung,
     pub works: bool,
@@ -51,6 +54,7 @@ pub(crate) struct RungReport {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Report {
     /// Whether building works.
     pub ready: bool,

@@ -16,6 +16,7 @@ use crate::trees::choose::{PinnedTree, trees_of_state};
 
 /// What was found about one state or artifact.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Finding {
     /// A name that commands take, or the path of an artifact.
     pub name: String,
@@ -34,6 +35,7 @@ pub(crate) struct Finding {
 
 /// A tree snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct TreeSeen {
     pub name: String,
     pub digest: String,

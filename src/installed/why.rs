@@ -30,6 +30,7 @@ const MAX_WAYS: usize = 200;
 
 /// Why one package is there.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Explained {
     /// Whose package it is: a name that commands take, or the path of an artifact.
     pub of: String,
@@ -49,6 +50,7 @@ pub(crate) struct Explained {
 
 /// An installed package with its size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Sized {
     pub package: String,
     /// As Portage noted it; `None` if it did not.
@@ -57,6 +59,7 @@ pub(crate) struct Sized {
 
 /// A way from a line to the package.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Way {
     /// `system`, `profile`, `selected` for a line of world, or another set.
     pub set: String,
@@ -70,6 +73,7 @@ pub(crate) struct Way {
 
 /// A package on the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Step {
     #[serde(flatten)]
     pub package: Sized,

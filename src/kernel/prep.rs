@@ -54,6 +54,7 @@ pub(crate) struct PrepOptions {
 
 /// What came of it.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct KernelPrepared {
     pub name: String,
     pub path: PathBuf,

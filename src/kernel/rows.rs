@@ -10,6 +10,7 @@ use crate::{context, inventory};
 
 /// A kernel configuration.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct KernelRow {
     pub name: String,
     /// The sources, unless a stage4 chooses others.
@@ -30,6 +31,7 @@ pub(crate) struct KernelRow {
 
 /// A kernel in the store.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct BuiltKernel {
     /// The profile whose builder compiled it.
     pub profile: String,

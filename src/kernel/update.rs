@@ -23,6 +23,7 @@ const HELP: &str = "--- help";
 
 /// An option that a configuration does not set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct NewSymbol {
     /// Without `CONFIG_`.
     pub symbol: String,
@@ -34,6 +35,7 @@ pub(crate) struct NewSymbol {
 
 /// The new options of newer sources.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct KernelNews {
     pub name: String,
     pub path: PathBuf,

@@ -199,6 +199,7 @@ records! {
     }
 
     /// The kernel of a stage4.
+    #[cfg_attr(test, derive(schemars::JsonSchema))]
     struct KernelRecord {
         /// The label of its configuration.
         name: String,
@@ -323,6 +324,7 @@ pub struct Patched {
 
 /// What became of the patches of a package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", tag = "result")]
 pub enum PatchFate {
     /// All were applied.
@@ -337,6 +339,7 @@ pub enum PatchFate {
 
 /// A symbol with different values in two kernel configurations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SymbolChange {
     /// Without `CONFIG_`.
     pub symbol: String,

@@ -358,6 +358,23 @@ impl Serialize for Recorded {
     }
 }
 
+/// Every version has written other fields, and all that it was made from is nested in it: only what tells the kinds apart is promised.
+#[cfg(test)]
+impl schemars::JsonSchema for Recorded {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Origin".into()
+    }
+
+    fn json_schema(_generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "What the state was made from, and how; may have more fields than a version of this schema knows.",
+            "type": ["object", "null"],
+            "additionalProperties": true,
+            "properties": { "kind": { "type": "string" }, "version": { "type": "integer" } }
+        })
+    }
+}
+
 /// Keeps the JSON as it is, whichever version wrote it.
 impl<'de> Deserialize<'de> for Recorded {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -48,6 +48,7 @@ pub(crate) struct AttemptOptions {
 
 /// The result of building a package with a patch.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Attempt {
     pub name: String,
     pub package: String,
@@ -64,6 +65,7 @@ pub(crate) struct Attempt {
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", tag = "result")]
 pub(crate) enum Came {
     /// It was built with the changes.

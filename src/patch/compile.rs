@@ -53,6 +53,7 @@ pub(crate) struct CompileOptions {
 
 /// A patch for one package on one profile, and its result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct CompiledPatch {
     /// The saved patch.
     pub patch: String,
@@ -65,6 +66,7 @@ pub(crate) struct CompiledPatch {
 
 /// The result of building a package with its patches.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", tag = "result")]
 pub(crate) enum PatchResult {
     /// It was built with the patch.
@@ -103,6 +105,7 @@ impl PatchResult {
 
 /// All rows, by profile, package and patch.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Compiled {
     pub patches: Vec<CompiledPatch>,
 }

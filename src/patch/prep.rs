@@ -46,6 +46,7 @@ pub(crate) struct PrepOptions {
 
 /// A new work set.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Prepared {
     pub name: String,
     pub dir: std::path::PathBuf,
@@ -58,6 +59,7 @@ pub(crate) struct Prepared {
 
 /// What unpacking told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Unpacked {
     /// Files in the first commit.
     pub files: u64,

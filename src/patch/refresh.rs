@@ -34,6 +34,7 @@ pub(crate) struct RefreshOptions {
 
 /// A work set of the new version.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Refreshed {
     pub name: String,
     pub dir: std::path::PathBuf,

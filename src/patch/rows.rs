@@ -19,6 +19,7 @@ use crate::terminal_text::sanitize;
 use crate::{context, patch};
 
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct PatchRow {
     pub name: String,
     pub work_set: Option<WorkSet>,
@@ -32,6 +33,7 @@ pub(crate) struct PatchRow {
 
 /// A file of a saved patch.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct SavedFile {
     /// Relative to the configuration directory.
     pub path: PathBuf,
@@ -57,6 +59,7 @@ pub(crate) struct SavedFile {
 
 /// What was removed of a patch.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct RemovedPatch {
     pub name: String,
     pub work_set: Option<PathBuf>,

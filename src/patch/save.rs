@@ -53,6 +53,7 @@ pub(crate) struct SaveOptions {
 }
 
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct SavedAs {
     pub name: String,
     /// The file, relative to the configuration directory.
@@ -71,6 +72,7 @@ pub(crate) struct SavedAs {
 
 /// A file that a patch changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Changed {
     /// Its path in the source.
     pub path: String,

@@ -62,6 +62,7 @@ const PARTS_LIMIT: usize = 10_000;
 
 /// Which package a work set is the source of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct WorkSet {
     /// The package's version, `category/name-version`.
     pub cpv: String,

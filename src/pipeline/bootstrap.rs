@@ -18,6 +18,7 @@ use crate::trees::choose;
 
 /// What came of it.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Bootstrapped {
     pub profile: String,
     /// State of the imported stage3.
@@ -30,9 +31,11 @@ pub struct Bootstrapped {
     pub builder_reused: bool,
     /// Packages with patches, and what became of these; Null where there are none.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    #[cfg_attr(test, schemars(with = "Option<Vec<crate::recipe::patches::applied::PatchedPackage>>"))]
     pub patched: serde_json::Value,
     /// What the builder's packages have said, unread news, and configuration files that wait for a decision; null where there is nothing.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    #[cfg_attr(test, schemars(with = "Option<crate::portage::messages::Messages>"))]
     pub messages: serde_json::Value,
 }
 

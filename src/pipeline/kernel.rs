@@ -15,6 +15,7 @@ use crate::store::State;
 
 /// A kernel that was asked for.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct KernelBuilt {
     /// The kernel configuration.
     pub name: String,

@@ -52,6 +52,7 @@ impl Watcher for PassOn<'_> {
 
 /// The outcome of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", tag = "result")]
 pub enum Outcome {
     /// It existed.
@@ -72,6 +73,7 @@ pub enum Outcome {
 
 /// The outcome of a node with its details.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NodeReport {
     pub id: String,
     pub kind: NodeKind,
@@ -89,6 +91,7 @@ pub struct NodeReport {
     pub artifact: Option<Artifact>,
     /// If it was built: what its packages have said, unread news, and configuration files that wait for a decision.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    #[cfg_attr(test, schemars(with = "Option<crate::portage::messages::Messages>"))]
     pub messages: serde_json::Value,
     /// The error, in one line.
     pub error: Option<String>,
@@ -99,6 +102,7 @@ pub struct NodeReport {
 
 /// The outcome of a run.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Report {
     /// All nodes, each after those that it needs.
     pub nodes: Vec<NodeReport>,

@@ -35,6 +35,7 @@ pub(crate) struct StageOptions {
 
 /// What came of it.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct StageBuilt {
     /// The stage4 definition.
     pub name: String,
@@ -46,9 +47,11 @@ pub(crate) struct StageBuilt {
     pub skipped: Vec<String>,
     /// Packages with patches, and what became of these; see [`PatchedPackage`](crate::recipe::patches::applied::PatchedPackage). Null where there are none.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    #[cfg_attr(test, schemars(with = "Option<Vec<crate::recipe::patches::applied::PatchedPackage>>"))]
     pub patched: serde_json::Value,
     /// What its packages have said, unread news, and configuration files that wait for a decision; null where there is nothing of it.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    #[cfg_attr(test, schemars(with = "Option<crate::portage::messages::Messages>"))]
     pub messages: serde_json::Value,
     /// The files, if they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -27,6 +27,7 @@ const LIMIT_BYTES: u64 = 1 << 20;
 
 /// One reason why a node has to be built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Reason {
     /// In words: `never built`, `changed: packages`.
     pub words: String,

@@ -87,6 +87,7 @@ pub(crate) struct Word<O> {
 
 /// The fate of a word about one flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Outcome {
     /// It decides.

@@ -13,6 +13,7 @@ use crate::patterns::stars;
 
 /// A version of a package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Version {
     pub category: String,
     pub package: String,

@@ -34,6 +34,7 @@ const MOST_NAME_CHARS: usize = 200;
 
 /// How urgent something is, as `PORTAGE_ELOG_CLASSES` counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// `elog`
@@ -57,6 +58,7 @@ impl Class {
 
 /// Lines that a phase of an ebuild has said one after the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Message {
     pub class: Class,
     /// The phase: `setup`, `postinst`.
@@ -66,6 +68,7 @@ pub struct Message {
 
 /// What one package has said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Said {
     /// `category/name-version`
     pub package: String,
@@ -77,6 +80,7 @@ pub struct Said {
 
 /// A news item that Portage counts as unread and relevant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NewsItem {
     pub repository: String,
     /// `2026-01-31-profile-upgrade`
@@ -86,6 +90,7 @@ pub struct NewsItem {
 
 /// What a build has to tell its user.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Messages {
     /// By name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

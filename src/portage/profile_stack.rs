@@ -40,6 +40,7 @@ pub(crate) const VALUES_LIMIT_BYTES: usize = 4 << 20;
 
 /// A line of a profile's file. Prints as `REPOSITORY:FILE:LINE`, with the file below `profiles/`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Source {
     /// The repository; `None` for the user's own profile.
     pub repository: Option<String>,

@@ -42,6 +42,7 @@ pub(crate) enum Error {
 
 /// An installed package. Values are safe to print; missing ones are [`None`] or empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Package {
     /// `category/name-version`.
     pub cpv: String,

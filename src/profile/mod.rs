@@ -24,6 +24,7 @@ pub(crate) use error::{Error, Result};
 
 /// One row of `profile ls`.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ProfileRow {
     pub name: String,
     /// Whether commands use it when none is named.

@@ -17,6 +17,7 @@ use crate::uses;
 
 /// The result of [`profile_remove`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct RemovedProfile {
     pub profile: String,
     /// The removed names, each with its history.
@@ -33,6 +34,7 @@ pub(crate) struct RemovedProfile {
 
 /// The result of [`profile_rename`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct RenamedProfile {
     /// Its former name.
     pub from: String,

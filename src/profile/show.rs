@@ -17,6 +17,7 @@ use crate::{context, inventory, names, uses};
 
 /// Everything that `profile show` shows.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ProfileShown {
     /// `NAME`, or `NAME@{N}` for an earlier state.
     pub name: String,
@@ -46,6 +47,7 @@ pub(crate) struct ProfileShown {
 
 /// The stage3 of a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Stage3Shown {
     /// The state that it was imported as.
     pub state: StateId,
@@ -65,6 +67,7 @@ pub(crate) struct Stage3Shown {
 
 /// The builder of a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct BuilderShown {
     pub state: StateId,
     /// When that was committed, RFC 3339.
@@ -84,6 +87,7 @@ pub(crate) struct BuilderShown {
 
 /// An ebuild tree that something was built with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct TreeShown {
     /// Name of the repository.
     pub name: String,
@@ -97,6 +101,7 @@ pub(crate) struct TreeShown {
 
 /// A stage3 definition on a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct DefinitionShown {
     pub name: String,
     pub state: StateId,
@@ -106,6 +111,7 @@ pub(crate) struct DefinitionShown {
 
 /// A present or earlier state of a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct HistoryShown {
     /// `NAME@{N}`, or `NAME` for the present one.
     pub name: String,

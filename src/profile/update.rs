@@ -44,6 +44,7 @@ pub(crate) struct UpdateOptions {
 
 /// What came of it.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct UpdatedProfile {
     pub profile: String,
     /// The builder's state.
@@ -54,9 +55,11 @@ pub(crate) struct UpdatedProfile {
     pub reused: bool,
     /// Packages with patches, and what became of these; see [`PatchedPackage`](crate::recipe::patches::applied::PatchedPackage). Null where there are none.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    #[cfg_attr(test, schemars(with = "Option<Vec<crate::recipe::patches::applied::PatchedPackage>>"))]
     pub patched: serde_json::Value,
     /// What its packages have said, unread news, and configuration files that wait for a decision; null where there is nothing of it.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    #[cfg_attr(test, schemars(with = "Option<crate::portage::messages::Messages>"))]
     pub messages: serde_json::Value,
     /// What has changed in the list of packages, by name.
     pub packages: Vec<PackageChange>,

@@ -40,6 +40,7 @@ pub struct Audited {
 
 /// Security advisories of the main tree, GLSAs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Advisories {
     /// How many the tree has.
@@ -52,6 +53,7 @@ pub struct Advisories {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Advisory {
     /// `202611-01`
@@ -69,6 +71,7 @@ pub struct Advisory {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Affected {
     #[serde(deserialize_with = "shown")]
@@ -80,6 +83,7 @@ pub struct Affected {
 
 /// A package that is not the newest version that could be installed in its slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Version {
     #[serde(deserialize_with = "shown")]
@@ -97,6 +101,7 @@ pub struct Version {
 
 /// What became of an installed version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
     /// The trees have a newer one in its slot.

@@ -17,6 +17,7 @@ const OUTPUT_LIMIT_BYTES: u64 = 16 << 20;
 
 /// What one run of emerge would do.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct List {
     /// `@world`, `the packages of web`.
     pub what: String,
@@ -34,6 +35,7 @@ pub(crate) struct List {
 
 /// What a build would do.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Pretended {
     /// What would be built: a stage, a profile, atoms.
     pub target: String,

@@ -19,6 +19,7 @@ const LAG_SECS: i64 = 7 * DAY_SECS;
 
 /// A mirror's list of the latest builds.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Listing {
     /// The mirror whose list this is.
     pub mirror: Url,
@@ -34,6 +35,7 @@ pub(crate) struct Listing {
 
 /// A build that can be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Build {
     /// `amd64-openrc`
     pub variant: String,

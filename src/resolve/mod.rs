@@ -84,6 +84,7 @@ pub struct Resolved {
 
 /// Packages by origin.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PackageCount {
     /// Compiled.
     pub build: usize,

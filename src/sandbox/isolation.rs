@@ -21,6 +21,7 @@ use crate::sys;
 
 /// A kind of isolation, the strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Rung {
     /// Ids that nobody else has, and a `/proc` of the session's own.

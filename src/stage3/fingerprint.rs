@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// Trust is decided only by comparing fingerprints. Key ids and user ids are hints for people.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Fingerprint(String);
 

@@ -133,6 +133,7 @@ pub enum KeysError {
 
 /// Where a pinned fingerprint comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum PinSource {
     /// Compiled in.
@@ -146,6 +147,7 @@ pub enum PinSource {
 
 /// Why a fingerprint is trusted, and for what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Pin {
     pub source: PinSource,
     /// What its signatures count for.
@@ -165,6 +167,7 @@ pub struct TrustedKeys {
 
 /// One key, for people and programs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct KeyInfo {
     pub fingerprint: Fingerprint,
     /// Its user id, if the public key is here.

@@ -48,6 +48,7 @@ impl fmt::Display for Day {
 
 /// Who signed something. The signature was verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Signer {
     /// The key that made the signature: the primary key, or a subkey of it.
     pub fingerprint: Fingerprint,

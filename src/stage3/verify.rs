@@ -54,6 +54,7 @@ impl VerifyOptions {
 
 /// A check that passed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Check {
     pub file: String,
     /// Such as `signature` or `BLAKE2B`.

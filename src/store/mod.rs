@@ -87,7 +87,9 @@ pub use self::in_map::InMap;
 pub use self::lock::Wait;
 pub(crate) use self::lock::{Busy, Lock, LockMode};
 pub(crate) use self::refs::{RefEntry, split_index};
-pub(crate) use self::report::{ListReport, ShowReport};
+#[cfg(test)]
+pub(crate) use self::report::{DiskUsage, SealReport};
+pub(crate) use self::report::{LayerRow, ListReport, RefRow, SessionRow, ShowReport, StateRow, TreeRow};
 pub use self::session::{NewState, Purpose, Session};
 pub(crate) use self::session::{SessionRecord, SessionStatus};
 pub use self::state::State;

@@ -11,6 +11,7 @@ use super::{Error, Result};
 
 /// A process as found in `/proc`: its number and when it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProcessStamp {
     /// The number that the recording process sees.
     pub pid: i32,

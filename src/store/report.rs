@@ -25,6 +25,7 @@ pub struct ListReport {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RefRow {
     pub name: String,
     pub state: StateId,
@@ -34,6 +35,7 @@ pub struct RefRow {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StateRow {
     pub id: StateId,
     /// RFC 3339.
@@ -47,6 +49,7 @@ pub struct StateRow {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LayerRow {
     pub id: LayerId,
     /// RFC 3339.
@@ -59,6 +62,7 @@ pub struct LayerRow {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SessionRow {
     pub id: SessionId,
     pub purpose: Purpose,
@@ -73,6 +77,7 @@ pub struct SessionRow {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TreeRow {
     pub id: TreeId,
     /// RFC 3339.
@@ -85,6 +90,7 @@ pub struct TreeRow {
 
 /// One build state in full.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ShowReport {
     /// The state as written.
     #[serde(flatten)]
@@ -100,6 +106,7 @@ pub struct ShowReport {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DiskUsage {
     /// Oldest first.
     pub layers: Vec<LayerUsage>,
@@ -114,6 +121,7 @@ pub struct DiskUsage {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LayerUsage {
     pub id: LayerId,
     /// Allocated bytes and inodes.
@@ -124,6 +132,7 @@ pub struct LayerUsage {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StateUsage {
     pub id: StateId,
     /// Names it has now.
@@ -137,6 +146,7 @@ pub struct StateUsage {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SealReport {
     pub id: LayerId,
     /// What is recorded about it now.

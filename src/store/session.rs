@@ -19,6 +19,7 @@ const RECORD_BYTES: usize = 4096;
 
 /// What a session is for. The store only records and shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Purpose {
@@ -51,6 +52,7 @@ impl std::fmt::Display for Purpose {
 
 /// Whether somebody works in a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub enum SessionStatus {
     /// The holder of its lock does. If nobody holds it, it is an orphan.

@@ -17,6 +17,7 @@ const MOST_LAYERS: usize = 500;
 
 /// A chain of layers and what it was made from. It never changes once written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct State {
     /// Digest of `layers`, `parent`, `key` and `origin`.
     pub id: StateId,
@@ -60,6 +61,7 @@ pub struct LayerMeta {
 
 /// What a layer contained when it was sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Sealed {
     /// SHA-256 of the manifest, `sha256:` and 64 digits.
     pub digest: String,

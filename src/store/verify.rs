@@ -20,6 +20,7 @@ use crate::path_error::PathError;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// Nothing is lost. Either the next command corrects it, or it only costs space.
@@ -29,6 +30,7 @@ pub enum Severity {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", tag = "finding")]
 #[non_exhaustive]
 pub enum Finding {
@@ -166,6 +168,7 @@ impl fmt::Display for Finding {
 
 /// What `store verify` found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct VerifyReport {
     /// Worst first, then by text.
     pub findings: Vec<Finding>,
@@ -187,6 +190,7 @@ impl VerifyReport {
 
 /// What `store verify --deep` found in the contents of layers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DeepReport {
     /// Layers that contain what they did when sealed.
     pub good: Vec<LayerId>,
@@ -198,6 +202,7 @@ pub struct DeepReport {
 
 /// A sealed layer that has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LayerDifferences {
     pub layer: LayerId,
     pub recorded_digest: String,
@@ -209,6 +214,7 @@ pub struct LayerDifferences {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Difference {
     /// Relative to the layer's root; bytes outside printable ASCII are `\xNN`.
     pub path: String,

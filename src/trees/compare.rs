@@ -21,6 +21,7 @@ const LAYOUT: &str = "metadata/layout.conf";
 
 /// The changes of a package.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct TreeChange {
     /// `category/package`.
     pub package: String,
@@ -36,6 +37,7 @@ pub(crate) struct TreeChange {
 
 /// The differences between two snapshots.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct TreeDifference {
     /// Id and revision.
     pub from: (String, String),

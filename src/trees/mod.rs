@@ -76,6 +76,7 @@ pub(crate) struct SyncOptions {
 }
 
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Synced {
     /// Name of the repository.
     pub name: String,

@@ -13,6 +13,7 @@ const TREE: &str = "tree/";
 
 /// A snapshot in the list.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct TreeListRow {
     pub id: TreeId,
     pub name: String,
@@ -39,6 +40,7 @@ pub(crate) struct TreeListRow {
 
 /// A snapshot that was removed.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct RemovedTree {
     pub id: TreeId,
     pub name: String,

@@ -11,6 +11,7 @@ use crate::portage::package_files::LineFile;
 
 /// A line of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Keep {
     /// The file that it belongs in, relative to the configuration directory.
     pub file: PathBuf,

@@ -92,6 +92,7 @@ pub(crate) struct TryOptions {
 
 /// A combination and its result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Tried {
     /// For people: `json -color`.
     pub name: String,
@@ -107,6 +108,7 @@ pub(crate) struct Tried {
 
 /// A finished experiment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Experiment {
     pub profile: String,
     /// The state that all sessions started from.

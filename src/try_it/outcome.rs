@@ -37,6 +37,7 @@ pub(crate) struct Installed {
 
 /// The result of a combination.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", tag = "result")]
 pub(crate) enum Outcome {
     /// It was built.
@@ -49,6 +50,7 @@ pub(crate) enum Outcome {
 
 /// A combination that was built.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Built {
     /// How long emerge took, dependencies included, seconds.
     pub seconds: f64,
@@ -69,6 +71,7 @@ pub(crate) struct Built {
 
 /// How a combination differs from the first one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Differences {
     /// Paths that only it has, sorted.
     pub added: Vec<String>,
@@ -84,6 +87,7 @@ pub(crate) struct Differences {
 
 /// A combination that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Failed {
     /// The reason, in one line.
     pub reason: String,

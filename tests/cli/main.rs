@@ -19,4 +19,6 @@ mod init;
 mod kernel;
 mod packages;
 mod program;
+#[path = "../schema/mod.rs"]
+mod schema;
 mod streams;

@@ -76,7 +76,12 @@ fn everything_is_installed() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(text(&output.stdout), "");
     let mut found = files(out.path());
-    for (shipped, installed) in [("config", "usr/share/gentoomuch/config"), ("rootfs-hooks", "usr/share/gentoomuch/rootfs-hooks")] {
+    let trees = [
+        ("config", "usr/share/gentoomuch/config"),
+        ("rootfs-hooks", "usr/share/gentoomuch/rootfs-hooks"),
+        ("docs/json", "usr/share/doc/gentoomuch/json"),
+    ];
+    for (shipped, installed) in trees {
         let names = |files: &BTreeSet<String>| files.iter().map(|file| file[5..].to_owned()).collect::<Vec<_>>();
         assert_eq!(names(&files(&repository().join(shipped))), names(&files(&out.path().join(installed))));
         found.retain(|file| !file.contains(installed) || file.ends_with("/config/README.md"));

@@ -61,7 +61,9 @@ impl Home {
 
     /// Runs it with `args`.
     pub(crate) fn run(&self, args: &[&str]) -> Output {
-        self.program().args(args).output().unwrap()
+        let output = self.program().args(args).output().unwrap();
+        crate::schema::check(args, output.status.success(), &output.stdout);
+        output
     }
 
     /// What one sees: the command, its output, its messages and its exit code. `args` are split at blanks.

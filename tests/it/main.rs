@@ -21,6 +21,8 @@ mod hooks;
 mod host;
 mod place;
 mod resources;
+#[path = "../schema/mod.rs"]
+mod schema;
 mod serve;
 mod shared;
 mod strace;

@@ -253,9 +253,13 @@ impl std::fmt::Display for Ran {
     }
 }
 
-/// Runs `command` to its end.
+/// Runs `command` to its end. What it prints as JSON has to be as documented.
+#[track_caller]
 pub(crate) fn run(command: &mut Command) -> Ran {
-    finish(command_line(command), child::spawn(command))
+    let ran = finish(command_line(command), child::spawn(command));
+    let args: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+    crate::schema::check(&args, ran.status.success(), &ran.stdout);
+    ran
 }
 
 /// Waits for the end of what `what` started.

@@ -70,7 +70,8 @@ impl FailOn {
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
-struct Report<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Report<'a> {
     audited: &'a [Finding],
     /// The kinds of `--fail-on` of which there is something.
     failed_on: Vec<&'static str>,

@@ -1,12 +1,12 @@
 //! `gentoomuch clean [WHAT…]`
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::process::ExitCode;
 
 use crate::history::clean;
 use crate::history::clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, everything};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde::Serialize;
 
 use super::Outcome;
 use crate::cli::ask::agreed;
@@ -114,6 +114,16 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Cleaned<'a> {
+    #[serde(flatten)]
+    plan: &'a CleanPlan,
+    /// Whether it was done; else it is what would be.
+    removed: bool,
+}
+
 fn options(args: &Args) -> CleanOptions {
     let what = if args.what.is_empty() { vec![What(None)] } else { args.what.clone() };
     let mut kinds: BTreeSet<CleanKind> = what.iter().flat_map(|what| what.kinds()).collect();
@@ -134,9 +144,7 @@ fn options(args: &Args) -> CleanOptions {
 
 fn shown(args: &Args, plan: &CleanPlan, removed: bool, all: bool) -> Outcome {
     if args.json {
-        let mut value = serde_json::to_value(plan).map_err(io::Error::other)?;
-        value["removed"] = removed.into();
-        print_json(&value)?;
+        print_json(&Cleaned { plan, removed })?;
     } else {
         print(render(plan, all))?;
     }

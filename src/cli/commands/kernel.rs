@@ -1,7 +1,7 @@
 //! `gentoomuch kernel prep|build|update|diff|ls`
 
 mod build;
-mod diff;
+pub(super) mod diff;
 mod ls;
 mod prep;
 mod update;

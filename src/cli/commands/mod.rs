@@ -27,6 +27,8 @@ mod profile;
 mod resolve;
 mod rm;
 mod rollback;
+#[cfg(test)]
+mod schemas;
 mod shell;
 mod stage;
 mod stage3;

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use crate::pipeline;
 use crate::pipeline::formats::Drawing;
 use crate::pipeline::run::{Outcome, Report as PipelineReport};
-use crate::pipeline::{Pipeline, PipelineOptions};
+use crate::pipeline::{Node, Pipeline, PipelineOptions};
 use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
 
 use self::view::View;
 use super::Outcome as CommandOutcome;
@@ -130,7 +131,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> CommandOutcome {
             let pipeline = pipeline::pipeline(&cx, &config, options(names, None, *no_sign))?;
             let drawing = || Drawing::new(pipeline.nodes());
             match format {
-                PlanFormat::Json => print_json(&serde_json::json!({ "nodes": pipeline.nodes().collect::<Vec<_>>() }))?,
+                PlanFormat::Json => print_json(&Planned { nodes: pipeline.nodes().collect() })?,
                 PlanFormat::Dot => print(drawing().dot())?,
                 PlanFormat::Make => {
                     let sign = if *no_sign { " --no-sign" } else { "" };
@@ -164,6 +165,13 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> CommandOutcome {
     }
 }
 
+/// What `plan` and `--dry-run --json` print.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Planned<'a> {
+    nodes: Vec<&'a Node>,
+}
+
 fn options(names: &[String], format: Option<FormatArg>, no_sign: bool) -> PipelineOptions {
     PipelineOptions {
         names: names.to_vec(),
@@ -175,7 +183,7 @@ fn options(names: &[String], format: Option<FormatArg>, no_sign: bool) -> Pipeli
 
 fn planned(pipeline: &Pipeline<'_, '_>, json: bool) -> CommandOutcome {
     if json {
-        print_json(&serde_json::json!({ "nodes": pipeline.nodes().collect::<Vec<_>>() }))?;
+        print_json(&Planned { nodes: pipeline.nodes().collect() })?;
     } else {
         print(pipeline_lines::planned(&pipeline.nodes().collect::<Vec<_>>(), pipeline.expected().left()))?;
     }

@@ -1,11 +1,11 @@
 //! `gentoomuch rm NAME…`
 
 use std::fmt::Write as _;
-use std::io;
 use std::process::ExitCode;
 
 use crate::history::remove;
 use crate::history::remove::Removal;
+use serde::Serialize;
 
 use super::Outcome;
 use crate::cli::ask::agreed;
@@ -46,6 +46,16 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Removed<'a> {
+    #[serde(flatten)]
+    removal: &'a Removal,
+    /// Whether it was done; else it is what would be.
+    removed: bool,
+}
+
 /// Runs it.
 pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     let opened = Opened::open(invocation)?;
@@ -67,9 +77,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
 
 fn shown(args: &Args, removal: &Removal, removed: bool) -> Outcome {
     if args.json {
-        let mut value = serde_json::to_value(removal).map_err(io::Error::other)?;
-        value["removed"] = removed.into();
-        print_json(&value)?;
+        print_json(&Removed { removal, removed })?;
     } else {
         print(if removed { done(removal) } else { planned(removal) })?;
     }

@@ -2,7 +2,6 @@
 
 mod stage_lines;
 
-use std::io;
 use std::process::ExitCode;
 
 use crate::artifact::Artifact;
@@ -13,6 +12,7 @@ use crate::pipeline::pretend;
 use crate::pipeline::stage;
 use crate::pipeline::stage::StageOptions;
 use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
 
 use super::by_hand::FailureArgs;
 use super::store::all_was_readable;
@@ -210,15 +210,23 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     }
 }
 
+/// What `rm --json` prints.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Removed<'a> {
+    #[serde(flatten)]
+    removal: &'a StageRemoval,
+    /// Whether it was done; else it is what would be.
+    removed: bool,
+}
+
 fn remove(args: &Rm, invocation: &Invocation) -> Outcome {
     let opened = Opened::open(invocation)?;
     let cx = opened.context(None);
     let plan = stages::stage_remove_plan(&cx, &args.name, &args.artifact, args.force)?;
     let shown = |removal: &StageRemoval, removed: bool| {
         if args.json {
-            let mut value = serde_json::to_value(removal).map_err(io::Error::other)?;
-            value["removed"] = removed.into();
-            print_json(&value)
+            print_json(&Removed { removal, removed })
         } else {
             print(stage_lines::removal(removal, removed, super::now_secs()))
         }

@@ -1,6 +1,6 @@
 //! `gentoomuch stage3 …`
 
-mod fetch;
+pub(super) mod fetch;
 mod ls;
 
 use std::path::PathBuf;
@@ -63,7 +63,8 @@ struct VerifyArgs {
 
 /// What is printed of one tarball as JSON.
 #[derive(Debug, Serialize)]
-struct Report<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Report<'a> {
     name: &'a str,
     arch: Option<&'a str>,
     variant: Option<&'a str>,

@@ -1,7 +1,6 @@
 //! `gentoomuch store ls|show|du|seal|verify`
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::process::ExitCode;
 
 use crate::ccache::OfProfile;
@@ -9,10 +8,14 @@ use crate::config::BUILDER;
 use crate::names::named;
 use crate::names::refs::UPSTREAM;
 use crate::origin::Recorded;
-use crate::store::{DeepReport, LayerId, ListReport, SessionStatus, Severity, ShowReport, StateId, VerifyReport};
+use crate::store::{
+    DeepReport, LayerId, LayerRow, ListReport, RefRow, SessionRow, SessionStatus, Severity, ShowReport, StateId, StateRow, TreeRow,
+    VerifyReport,
+};
 use crate::uses::Use;
 use crate::{ccache, context, uses};
 use clap::Subcommand;
+use serde::Serialize;
 
 use super::Outcome;
 use crate::cli::invocation::Invocation;
@@ -93,9 +96,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
             let (list, uses) = (opened.tools.store.list()?, uses::uses(&opened.context(None))?);
             let caches = ccache::listing(&invocation.places.ccache()).map_err(context::Error::from)?;
             if *json {
-                let mut value = with_uses(&list, &uses)?;
-                value["ccache"] = serde_json::to_value(&caches).map_err(io::Error::other)?;
-                print_json(&value)?;
+                print_json(&with_uses(&list, &uses, &caches))?;
             } else {
                 print(render_list(&list, &uses, &caches))?;
             }
@@ -128,14 +129,36 @@ fn or_dash(words: &[String]) -> String {
     if words.is_empty() { "-".to_owned() } else { words.join(" ") }
 }
 
-/// The list with what each state is `for`.
-fn with_uses(list: &ListReport, uses: &Uses) -> Result<serde_json::Value, Failure> {
-    let mut value = serde_json::to_value(list).map_err(io::Error::other)?;
-    for (at, state) in list.states.iter().enumerate() {
-        value["states"][at]["for"] =
-            serde_json::to_value(uses.get(&state.id).cloned().unwrap_or_default()).map_err(io::Error::other)?;
-    }
-    Ok(value)
+/// What `ls --json` prints: the list with what each state is for.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Listed<'a> {
+    refs: &'a [RefRow],
+    /// Oldest first.
+    states: Vec<StateFor<'a>>,
+    /// Oldest first.
+    layers: &'a [LayerRow],
+    /// Oldest first.
+    sessions: &'a [SessionRow],
+    /// Oldest first.
+    trees: &'a [TreeRow],
+    /// Compiler caches.
+    ccache: &'a [OfProfile],
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct StateFor<'a> {
+    #[serde(flatten)]
+    row: &'a StateRow,
+    /// What it is for.
+    r#for: BTreeSet<Use>,
+}
+
+fn with_uses<'a>(list: &'a ListReport, uses: &Uses, ccache: &'a [OfProfile]) -> Listed<'a> {
+    let ListReport { refs, states, layers, sessions, trees } = list;
+    let states = states.iter().map(|row| StateFor { row, r#for: uses.get(&row.id).cloned().unwrap_or_default() }).collect();
+    Listed { refs, states, layers, sessions, trees, ccache }
 }
 
 /// What a state is for, in words.
@@ -353,6 +376,17 @@ fn render_verify(report: &VerifyReport, contents: Option<&DeepReport>) -> String
     }
 }
 
+/// What `verify --json` prints.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Verified<'a> {
+    /// Whether all is well; null if that cannot be known, since layers have no seal.
+    clean: Option<bool>,
+    structure: &'a VerifyReport,
+    /// With `--deep`.
+    contents: Option<&'a DeepReport>,
+}
+
 fn verify(opened: &Opened<'_>, deep: bool, seal: bool, json: bool) -> Outcome {
     let _shared = context::share_store(&opened.context(None))?;
     let report = opened.tools.store.verify()?;
@@ -364,7 +398,7 @@ fn verify(opened: &Opened<'_>, deep: bool, seal: bool, json: bool) -> Outcome {
     }
     let verdict = verdict(&report, contents.as_ref());
     if json {
-        print_json(&serde_json::json!({ "clean": verdict, "structure": report, "contents": contents }))?;
+        print_json(&Verified { clean: verdict, structure: &report, contents: contents.as_ref() })?;
     } else {
         let mut text = format!(
             "checked   {}, {}, {}, {}\n",

@@ -135,6 +135,7 @@ pub(crate) type Result<T> = std::result::Result<T, ExplainError>;
 
 /// Where a statement was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub(crate) enum Origin {
     /// A fragment of the configuration directory.
@@ -173,6 +174,7 @@ impl fmt::Display for Origin {
 
 /// A statement, in Portage's order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Step {
     pub origin: Origin,
     /// Its subject: the variable, or the file of `package.*` and the atom.
@@ -183,6 +185,7 @@ pub(crate) struct Step {
 
 /// Whether a flag is on, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct FlagExplained {
     pub flag: String,
     /// The version of the package; `None` for all packages.

@@ -15,6 +15,7 @@ use crate::portage::profile_stack::PackageLine;
 use crate::portage::repository::Ebuild;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct PackageExplained {
     /// `category/name`
     pub package: String,
@@ -29,6 +30,7 @@ pub(crate) struct PackageExplained {
 
 /// Whether a version can be installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct VersionExplained {
     #[serde(flatten)]
     pub version: Version,
@@ -51,6 +53,7 @@ impl VersionExplained {
 
 /// A line of `package.mask`, or the stronger one of `package.unmask`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Mask {
     /// As written.
     pub atom: String,
@@ -59,6 +62,7 @@ pub(crate) struct Mask {
 
 /// A flag of a version, and who decides it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct PackageFlag {
     pub flag: String,
     pub enabled: bool,
@@ -68,6 +72,7 @@ pub(crate) struct PackageFlag {
 
 /// A line of the configuration about a package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct PackageNote {
     /// `package.use` or one of its relatives.
     pub file: &'static str,

@@ -14,6 +14,7 @@ use crate::portage::use_flags::is_incremental;
 
 /// A variable with its assignments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct VariableExplained {
     pub name: String,
     /// Portage's value, as far as its references are known.

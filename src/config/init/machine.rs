@@ -21,6 +21,7 @@ const BYTES_PER_JOB: u64 = 2 << 30;
 
 /// A machine, as far as it matters for building on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Machine {
     /// Gentoo's keyword, `amd64`; or the system's own name where Gentoo has none.
     pub arch: String,

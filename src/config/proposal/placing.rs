@@ -13,6 +13,7 @@ use crate::portage::package_files::{self, Line, LineFile, split_comment};
 
 /// The place of a line, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Placed {
     /// The fragment, relative to the configuration directory.
     pub fragment: PathBuf,

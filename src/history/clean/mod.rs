@@ -43,6 +43,7 @@ use crate::{context, durable};
 
 /// What can be cleaned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum CleanKind {
     /// Suspended sessions.
@@ -136,6 +137,7 @@ impl CleanOptions {
 
 /// Something that is not needed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct CleanItem {
     /// What kind of thing.
     pub kind: CleanKind,
@@ -200,6 +202,7 @@ impl FileUse {
 
 /// The earlier values of a name to forget.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Forgotten {
     /// The name: `profile/demo/upstream`, `tree/gentoo`.
     pub name: String,
@@ -219,6 +222,7 @@ type Forgettable = BTreeSet<(String, String, String)>;
 
 /// What is to be removed, or was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct CleanPlan {
     /// By kind.
     pub items: Vec<CleanItem>,

@@ -48,6 +48,7 @@ const MAX_HELPERS_BYTES: u64 = 1 << 20;
 
 /// A package for which patches are configured, or that was built with patches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct PatchedPackage {
     /// `category/name-version`
     pub package: String,

@@ -10,6 +10,7 @@ use crate::stage3::Fingerprint;
 
 /// A kind of file whose signatures we check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Purpose {
     /// Stage3s and stage4s, and the lists of them.
@@ -58,6 +59,7 @@ impl FromStr for Purpose {
 
 /// What a key counts for: at least one purpose, in a fixed order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Purposes(Vec<Purpose>);
 

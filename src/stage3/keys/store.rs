@@ -14,6 +14,7 @@ use crate::stage3::fingerprint::Fingerprint;
 
 /// A change in the directory of keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "change", rename_all = "lowercase")]
 pub(crate) enum Change {
     /// A public key was written.

@@ -75,6 +75,7 @@ pub(crate) struct VerifyDeepInput {
 
 /// How a tree compares with its manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Compared {
     /// Digest of the tree now.
     pub digest: String,

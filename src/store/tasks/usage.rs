@@ -19,6 +19,7 @@ pub(crate) struct DiskUsageInput {
 
 /// What one tree occupies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TreeUsage {
     /// Allocated on the disk, directories included. Hard links within the tree count once.
     pub bytes: u64,

@@ -91,6 +91,7 @@ CRATES="
 	difflib@0.4.0
 	digest@0.10.7
 	dsa@0.6.3
+	dyn-clone@1.0.20
 	eax@0.5.0
 	ecdsa@0.16.9
 	ed25519@2.2.3
@@ -199,6 +200,8 @@ CRATES="
 	rand_core@0.6.4
 	rayon@1.12.0
 	rayon-core@1.13.0
+	ref-cast@1.0.27
+	ref-cast-impl@1.0.27
 	regex@1.13.1
 	regex-automata@0.4.18
 	regex-syntax@0.8.11
@@ -215,11 +218,14 @@ CRATES="
 	rustls-webpki@0.103.17
 	rustversion@1.0.23
 	same-file@1.0.6
+	schemars@1.2.3
+	schemars_derive@1.2.3
 	sec1@0.7.3
 	semver@1.0.28
 	serde@1.0.229
 	serde_core@1.0.229
 	serde_derive@1.0.229
+	serde_derive_internals@0.30.0
 	serde_json@1.0.154
 	serdect@0.2.0
 	serdect@0.3.0

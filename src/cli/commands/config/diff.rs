@@ -44,7 +44,8 @@ pub(crate) struct Args {
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
-struct Compared {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Compared {
     from: Side,
     to: Side,
     differences: Vec<Difference>,
@@ -52,6 +53,7 @@ struct Compared {
 
 /// One of the two that are compared.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Side {
     stage: String,
     revision: Option<String>,

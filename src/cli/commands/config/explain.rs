@@ -48,7 +48,8 @@ pub(crate) struct Args {
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
-struct Told<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Told<'a> {
     stage: &'a str,
     portage_profile: Option<&'a str>,
     missing: &'a [String],
@@ -57,6 +58,7 @@ struct Told<'a> {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 enum Explained {
     Variable(VariableExplained),

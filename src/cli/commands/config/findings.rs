@@ -12,6 +12,7 @@ use crate::cli::table::count;
 
 /// Everything that was found; as JSON, this is what `--json` prints.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Report {
     /// The configuration directory.
     directory: PathBuf,
@@ -23,6 +24,7 @@ pub(crate) struct Report {
 
 /// One thing to say about one place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Finding {
     severity: Severity,
     /// Relative to the configuration directory; `.` for all of it.

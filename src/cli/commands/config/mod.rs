@@ -1,11 +1,11 @@
 //! `gentoomuch config …`: what the configuration directory says, without building anything.
 
 mod check;
-mod diff;
-mod explain;
-mod findings;
+pub(super) mod diff;
+pub(super) mod explain;
+pub(super) mod findings;
 mod graph;
-mod show;
+pub(super) mod show;
 
 use crate::config::{ConfigDir, PortageDir, Stage};
 use clap::Subcommand;

@@ -35,7 +35,8 @@ pub(crate) struct Args {
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
-struct Shown<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Shown<'a> {
     stage: &'a str,
     stage3: &'a str,
     portage_profile: Option<String>,

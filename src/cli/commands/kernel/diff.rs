@@ -31,7 +31,8 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, Serialize)]
-struct Report<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Report<'a> {
     from: &'a str,
     to: &'a str,
     changes: &'a [SymbolChange],

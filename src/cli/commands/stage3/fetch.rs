@@ -46,7 +46,8 @@ pub(super) struct Args {
 
 /// What is printed as JSON: what `stage3 verify` prints, and where it is.
 #[derive(Debug, Serialize)]
-struct FetchReport<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct FetchReport<'a> {
     path: &'a Path,
     /// Missing if it was here already.
     url: Option<&'a Url>,

@@ -15,6 +15,7 @@ use crate::terminal_text::sanitize_uncut;
 
 /// A package of the list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Listed {
     /// `category/name-version`
     pub package: String,
