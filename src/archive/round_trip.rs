@@ -9,11 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
 
 use super::digest::Algorithm;
 use super::error::Result;
 use super::exclude::Excludes;
-use super::pack::{PackOptions, Packed, View, pack};
+use super::pack::{PackOptions, Packed, View, measure, pack};
 use super::*;
 use crate::beneath::Way;
 
@@ -404,4 +405,26 @@ fn trees_deeper_than_descriptors_are_packed() {
     let packed = pack(root.as_fd(), std::io::sink(), &options(Format::Tar), &mut |_| {}).unwrap();
     assert_eq!(packed.entries, 1101);
     crate::beneath::remove_tree(&place.path().join("d")).unwrap();
+}
+
+#[test]
+fn the_length_of_an_archive_is_known_before() {
+    let place = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: usize| {
+        let path = place.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, vec![b'x'; bytes]).unwrap();
+    };
+    write("usr/bin/tool", 30_000);
+    write("usr/share/doc/left out", 1 << 20);
+    write("etc/empty", 0);
+    fs::hard_link(place.path().join("usr/bin/tool"), place.path().join("usr/bin/same")).unwrap();
+    symlink("tool", place.path().join("usr/bin/other")).unwrap();
+    let root = File::open(place.path()).unwrap();
+    let none: [&str; 0] = [];
+    let options = PackOptions { exclude: Excludes::new(["/usr/share/doc"], none).unwrap(), ..options(Format::Tar) };
+    let packed = pack(root.as_fd(), std::io::sink(), &options, &mut |_| {}).unwrap();
+    assert_eq!(measure(root.as_fd(), &options, &AtomicBool::new(false)), Some(packed.bytes_tar));
+    assert!(packed.bytes_tar < 1 << 20, "{packed:?}");
+    assert_eq!(measure(root.as_fd(), &options, &AtomicBool::new(true)), None);
 }

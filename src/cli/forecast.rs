@@ -76,8 +76,7 @@ struct Detail {
     name: Name,
     others: Others,
     phase: bool,
-    elapsed: bool,
-    expected: bool,
+    time: Time,
     left: bool,
     count: bool,
     fetching: Fetched,
@@ -91,6 +90,15 @@ enum Name {
     Package,
     /// `qtbase`
     Short,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Time {
+    /// `3:10 of ~12 min`
+    Expected,
+    /// `3:10`
+    Elapsed,
+    None,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,8 +121,7 @@ fn candidates() -> [Detail; 11] {
         name: Name::Versioned,
         others: Others::All,
         phase: true,
-        elapsed: true,
-        expected: true,
+        time: Time::Expected,
         left: true,
         count: true,
         fetching: Fetched::Words,
@@ -123,8 +130,8 @@ fn candidates() -> [Detail; 11] {
     let first = Detail { others: Others::Number, ..numbers };
     let plain = Detail { phase: false, ..first };
     let alone = Detail { others: Others::None, fetching: Fetched::None, ..plain };
-    let short_time = Detail { expected: false, ..alone };
-    let no_time = Detail { elapsed: false, ..short_time };
+    let short_time = Detail { time: Time::Elapsed, ..alone };
+    let no_time = Detail { time: Time::None, ..short_time };
     let unversioned = Detail { name: Name::Package, ..no_time };
     let counted = Detail { left: false, ..unversioned };
     let named = Detail { count: false, ..counted };
@@ -194,10 +201,10 @@ fn task_words(task: &EmergeTask, detail: Detail) -> String {
     if detail.phase && !task.phase.is_empty() {
         words.push_str(&format!(" {}", screen::line(&task.phase)));
     }
-    if detail.elapsed {
+    if detail.time != Time::None {
         words.push_str(&format!(" {}", clock(task.elapsed_secs)));
     }
-    if let Some(expected) = task.expected.filter(|_| detail.elapsed && detail.expected) {
+    if let Some(expected) = task.expected.filter(|_| detail.time == Time::Expected) {
         words.push_str(&format!(" of {}", expected_words(expected)));
     }
     words

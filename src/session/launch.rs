@@ -162,7 +162,7 @@ fn append_log(path: &Path, command: &str, mut output: impl std::io::Read, lines:
             Err(error) => break Some(error),
         };
         write(&buffer[..count]);
-        let ended = buffer[..count].iter().filter(|byte| **byte == b'\n').count();
+        let ended = buffer[..count].split(|byte| *byte == b'\n').count() - 1;
         lines.fetch_add(ended as u64, Ordering::Relaxed);
         tail.extend(buffer[..count].iter().copied());
         while tail.len() > 64 * 1024 {

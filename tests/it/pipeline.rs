@@ -261,7 +261,8 @@ fn unchanged(place: &Place) {
         let refs = list["refs"].as_array().unwrap().iter().filter(|it| it["name"].as_str().unwrap().contains("fleet-"));
         let logs = fs::read_dir(place.path("data/logs")).unwrap().flatten().map(|log| log.file_name());
         let logs: Vec<_> = logs.filter(|name| name.to_str().unwrap().contains("fleet-")).collect();
-        (refs.cloned().collect::<Vec<_>>(), logs.len())
+        let times = fs::read_to_string(place.path("data/build-times")).unwrap();
+        (refs.cloned().collect::<Vec<_>>(), logs.len(), times.lines().filter(|line| line.contains("fleet-")).count())
     };
     let before = kept();
     assert!(before.0.len() >= 4 && before.1 > 0, "{before:?}");

@@ -302,7 +302,11 @@ impl Watcher for View<'_> {
                 let text = format!("{}  {}", running.step, part.so_far());
                 running.draw(&text);
             }
-            Event::End => self.end_of_part(running, id),
+            Event::End => {
+                // Else its time would go on.
+                running.doing.emerge.set(None);
+                self.end_of_part(running, id);
+            }
             Event::Output(line) => self.say(running, id, "output", line),
             Event::Emerge(status) => {
                 self.emerge(running, id, status);
