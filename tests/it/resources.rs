@@ -71,5 +71,5 @@ fn builds_stand_back_for_others_and_packages_have_jobs_of_their_own() {
     assert_eq!(line(&ran.text(), "nice "), "12");
 
     set("nice", "20\n");
-    place.run(&freshroot("true")).fails(3).says("env/nice:1: `20` is no niceness: a number from 0 to 19, such as `10`");
+    place.run(&["stage", "build", "hello"]).fails(3).says("env/nice:1: `20` is no niceness: a number from 0 to 19, such as `10`");
 }
