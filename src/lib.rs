@@ -101,7 +101,7 @@ pub use pipeline::run::{NodeReport, Outcome, Report, Watcher};
 pub use pipeline::why::Reason;
 pub use pipeline::{Error as PipelineError, Node, NodeKind, Pipeline, PipelineOptions, pipeline};
 pub use places::Places;
-pub use progress::{EmergeStatus, EmergeTask, Event, Expected, Fetching, Left, Observer, Silent, Unit};
+pub use progress::{EmergeStatus, EmergeTask, Event, Expected, Fetching, Left, Observer, PackageStep, Silent, Unit};
 pub use recipe::import::BootstrapOptions;
 pub use sandbox::{Exit, HelperSource, Limits, Network, Rung};
 pub use session::root::UserBind;

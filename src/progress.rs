@@ -28,6 +28,12 @@ pub enum Event<'a> {
     Output(&'a str),
     /// Where a running `emerge` stands.
     Emerge(&'a EmergeStatus),
+    /// A package of a running `emerge` has come to another step.
+    Package {
+        /// `category/name-version`.
+        package: &'a str,
+        step: PackageStep,
+    },
     /// What the ebuild of a package has said to its user: each line with the function that said it (`elog`, `ewarn`, `eerror`), safe to
     /// print.
     Said {
@@ -43,6 +49,20 @@ pub enum Unit {
     Bytes,
     /// Things of a kind: `objects`.
     Things(&'static str),
+}
+
+/// Where a package of a running `emerge` has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PackageStep {
+    /// It is compiled.
+    Building,
+    /// Its binary package is unpacked.
+    Unpacking,
+    /// It is merged into the root.
+    Merging,
+    /// It is installed.
+    Done,
+    Failed,
 }
 
 /// Receives [`Event`]s, from any thread.

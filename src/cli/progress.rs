@@ -276,6 +276,8 @@ impl Observer for Progress {
             }
             Event::Output(line) => self.say(&state, "output", line),
             Event::Emerge(status) => self.emerge(&mut state, status),
+            // A status tells as much.
+            Event::Package { .. } => {}
             Event::Said { package, lines } => state.write(&self.said(None, package, lines).into_iter().collect()),
         }
     }

@@ -7,10 +7,11 @@ use crate::causes::in_one_line;
 use crate::context::{Context, not_interrupted};
 use crate::path_error::OfFile as _;
 use crate::portage::emerge::observability::Status;
-use crate::portage::emerge::output::EmergeLog;
+use crate::portage::emerge::output::{EmergeLog, Heard};
+use crate::portage::emerge::progress::Told;
 use crate::portage::emerge::request::{Goal, Request};
 use crate::portage::emerge::{Distrust, output as emerge_output};
-use crate::progress::{EmergeStatus, Event};
+use crate::progress::{EmergeStatus, Event, PackageStep};
 use crate::sandbox::plan::Network;
 use crate::sandbox::{Exit, Running};
 use crate::session::echo::Echo;
@@ -112,10 +113,13 @@ pub(crate) fn watch(
     };
     std::thread::scope(|scope| {
         let reader = threads::scoped(scope, READ, || {
-            log.tee(output, &mut |now| {
-                forecast.saw(now);
-                if !shown.load(std::sync::atomic::Ordering::Relaxed) {
-                    tell(now);
+            log.tee(output, &mut |heard| match heard {
+                Heard::Told(told) => tell_package(cx, told),
+                Heard::Status(now) => {
+                    forecast.saw(now);
+                    if !shown.load(std::sync::atomic::Ordering::Relaxed) {
+                        tell(now);
+                    }
                 }
             })
         })?;
@@ -129,6 +133,19 @@ pub(crate) fn watch(
         });
         Ok((exit, reader.join()))
     })
+}
+
+/// Tells when a package has begun a step, or has ended: a status is published each second, in which a small package comes and goes.
+fn tell_package(cx: &Context<'_>, told: &Told) {
+    let (package, step) = match told {
+        Told::Started { cpv, phase: "build", .. } => (cpv, PackageStep::Building),
+        Told::Started { cpv, phase: "unpack", .. } => (cpv, PackageStep::Unpacking),
+        Told::Started { cpv, phase: "merge", .. } => (cpv, PackageStep::Merging),
+        Told::Completed { cpv, .. } => (cpv, PackageStep::Done),
+        Told::Failed { cpv } => (cpv, PackageStep::Failed),
+        Told::Started { .. } | Told::Jobs { .. } => return,
+    };
+    cx.observer.event(&Event::Package { package, step });
 }
 
 /// Takes the logs of single packages out of the session. They become plain files of the user.

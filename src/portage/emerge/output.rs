@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::failure::{Evidence, Failure};
-use super::progress::{Finished, Progress};
+use super::progress::{Finished, Progress, Told, read_line};
 use crate::progress::EmergeStatus;
 
 /// Only so much of a line is parsed; the file gets all of it.
@@ -35,6 +35,13 @@ pub enum Error {
     Read(#[source] io::Error),
 }
 
+/// What the output of a run gives away while it is followed.
+#[derive(Debug)]
+pub(crate) enum Heard<'a> {
+    Told(&'a Told),
+    Status(&'a EmergeStatus),
+}
+
 /// Follows the output of one run (or of several in a row, such as fetch and build, into one file).
 #[derive(Debug)]
 pub(crate) struct EmergeLog {
@@ -44,6 +51,8 @@ pub(crate) struct EmergeLog {
     line: Vec<u8>,
     after_return: bool,
     progress: Progress,
+    /// What the output has told since the last look.
+    told: Vec<Told>,
     evidence: Evidence,
 }
 
@@ -62,6 +71,7 @@ impl EmergeLog {
             line: Vec::new(),
             after_return: false,
             progress: Progress::new(),
+            told: Vec::new(),
             evidence: Evidence::new(),
         })
     }
@@ -103,22 +113,26 @@ impl EmergeLog {
     fn end_line(&mut self, now: Instant) -> bool {
         let line = std::mem::take(&mut self.line);
         self.evidence.line(&line);
-        let changed = self.progress.line(&String::from_utf8_lossy(&line), now);
+        let told = read_line(&String::from_utf8_lossy(&line));
+        let changed = told.as_ref().is_some_and(|told| self.progress.take(told.clone(), now));
+        self.told.extend(told);
         self.line = line;
         self.line.clear();
         changed
     }
 
-    /// Follows `output` to its end, reporting each change of status.
-    pub(crate) fn tee(&mut self, mut output: impl Read, on_status: &mut dyn FnMut(&EmergeStatus)) -> Result<(), Error> {
+    /// Follows `output` to its end, reporting what it tells, and each change of status.
+    pub(crate) fn tee(&mut self, mut output: impl Read, heard: &mut dyn FnMut(Heard<'_>)) -> Result<(), Error> {
         let mut buffer = vec![0u8; 64 * 1024];
         loop {
             match output.read(&mut buffer) {
                 Ok(0) => return Ok(()),
                 Ok(n) => {
                     let now = Instant::now();
-                    if self.feed(&buffer[..n], now) {
-                        on_status(&self.progress.status(now));
+                    let changed = self.feed(&buffer[..n], now);
+                    self.told.drain(..).for_each(|told| heard(Heard::Told(&told)));
+                    if changed {
+                        heard(Heard::Status(&self.progress.status(now)));
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -207,8 +221,16 @@ mod tests {
         let mut log = EmergeLog::create(&dir.path().join("log")).expect("create");
         let mut told = Vec::new();
         let output = b">>> Emerging (1 of 2) a/b-1::x\nnoise\n>>> Completed (1 of 2) a/b-1::x\n";
-        log.tee(&output[..], &mut |status| told.push((status.done, status.total, status.running.len()))).expect("tee");
+        let mut packages = Vec::new();
+        let mut heard = |heard: Heard<'_>| match heard {
+            Heard::Told(one) => packages.push(one.clone()),
+            Heard::Status(status) => told.push((status.done, status.total, status.running.len())),
+        };
+        log.tee(&output[..], &mut heard).expect("tee");
         assert_eq!(told, [(1, 2, 0)]);
+        let cpv = || "a/b-1".to_owned();
+        let started = Told::Started { position: 1, total: 2, cpv: cpv(), phase: "build" };
+        assert_eq!(packages, [started, Told::Completed { position: 1, total: 2, cpv: cpv() }]);
         log.finish().expect("all written");
     }
 

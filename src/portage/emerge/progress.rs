@@ -168,9 +168,14 @@ impl Progress {
         Self::default()
     }
 
-    /// Takes a line; `true` if the status changed. `now` starts the clock of a package.
-    pub(crate) fn line(&mut self, line: &str, now: Instant) -> bool {
-        let Some(told) = read_line(line) else { return false };
+    /// Takes a line; `true` if the status changed.
+    #[cfg(test)]
+    fn line(&mut self, line: &str, now: Instant) -> bool {
+        read_line(line).is_some_and(|told| self.take(told, now))
+    }
+
+    /// Takes what a line has told; `true` if the status changed. `now` starts the clock of a package.
+    pub(crate) fn take(&mut self, told: Told, now: Instant) -> bool {
         match told {
             Told::Started { position, total, cpv, phase } => {
                 self.total = total;

@@ -312,6 +312,7 @@ impl Watcher for View<'_> {
                 self.emerge(running, id, status);
                 state.look_ahead();
             }
+            Event::Package { .. } => {}
             Event::Said { package, lines } => self.said(running, id, package, lines),
         }
     }
