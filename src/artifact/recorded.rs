@@ -167,6 +167,16 @@ pub(crate) fn all_files(path: &Path) -> impl Iterator<Item = PathBuf> {
     std::iter::once(path.to_owned()).chain(BESIDE.into_iter().map(move |suffix| beside(path, suffix)))
 }
 
+/// The artifact of this form in `dir` that was made last, by its metadata.
+pub(crate) fn newest_of(dir: &Path, form: &str) -> Option<(PathBuf, Recorded)> {
+    let made = fs::read_dir(dir).ok()?.flatten().filter_map(|entry| {
+        let path = dir.join(entry.file_name().to_str()?.strip_suffix(".json")?);
+        let recorded = Recorded::read(&path).filter(|made| made.form.as_deref() == Some(form))?;
+        Some((entry.metadata().ok()?.modified().ok()?, path, recorded))
+    });
+    made.max_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1))).map(|(_, path, recorded)| (path, recorded))
+}
+
 impl Recorded {
     /// The metadata of the artifact at `path`.
     pub(crate) fn read(path: &Path) -> Option<Self> {

@@ -61,6 +61,8 @@ enum Words {
     /// USE flags of the package that was named before.
     Flags,
     Logs,
+    /// What a recorded run has built, or its own name.
+    Runs,
     /// Nothing on this machine has the answer, or clap knows it: files, shells, numbers, free text.
     Other,
 }
@@ -68,8 +70,8 @@ enum Words {
 /// What the argument `id` of the command `path` takes. A test looks that each argument is decided.
 fn words(path: &str, id: &str) -> Words {
     use Words::{
-        Flags, Kept, Kernels, Keys, Logs, Nodes, Other, Packages, Patches, Profiles, Removable, Stage4s, Stages, StagesAndPackages,
-        StagesAndProfiles, States, StatesWithPath, Tags, Trees, WorkSets,
+        Flags, Kept, Kernels, Keys, Logs, Nodes, Other, Packages, Patches, Profiles, Removable, Runs, Stage4s, Stages,
+        StagesAndPackages, StagesAndProfiles, States, StatesWithPath, Tags, Trees, WorkSets,
     };
     match (path, id) {
         (_, "profile")
@@ -104,6 +106,7 @@ fn words(path: &str, id: &str) -> Words {
         | ("why", "package") => Packages,
         ("try", "uses" | "matrix") => Flags,
         ("logs", "run") => Logs,
+        ("report", "run") => Runs,
         _ => Other,
     }
 }
@@ -207,13 +210,21 @@ impl Machine {
             }
             Words::Packages => self.packages(current),
             Words::Flags => self.flags(current),
-            Words::Logs => [self.stages(), self.profiles(), directories(self.data.as_deref(), "logs")].concat(),
+            Words::Logs => [self.stages(), self.profiles(), self.logs(false)].concat(),
+            Words::Runs => [self.stages(), self.profiles(), self.nodes(), self.logs(true)].concat(),
             Words::Other => Vec::new(),
         }
     }
 
     fn configured(&self, names: fn(&ConfigDir) -> Vec<String>) -> Vec<String> {
         self.config.as_deref().and_then(|root| ConfigDir::open(root).ok()).as_ref().map(names).unwrap_or_default()
+    }
+
+    /// Directories of logs, or those with the record of a run.
+    fn logs(&self, of_runs: bool) -> Vec<String> {
+        let begin = format!("{}-", crate::record::WHAT);
+        let all = directories(self.data.as_deref(), "logs").into_iter();
+        all.filter(|name| name.starts_with(&begin) == of_runs).collect()
     }
 
     fn stages(&self) -> Vec<String> {

@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use crate::cli::screen::{self, Text};
 
+pub(crate) use crate::report::sizes::bytes as human_bytes;
+
 /// Rows of text, printed in aligned columns without borders.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -149,18 +151,6 @@ pub(crate) fn age(secs: i64) -> String {
     }
 }
 
-/// `bytes` for people: `0 B`, `512 B`, `1.5 MiB`.
-pub(crate) fn human_bytes(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,12 +206,5 @@ mod tests {
             assert_eq!(age(secs), text);
         }
         assert_eq!(short_id(&"28c4490114768c079ad4bc66ef930186"), "28c449011476");
-    }
-
-    #[test]
-    fn sizes_for_people() {
-        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_572_864, "1.5 MiB")] {
-            assert_eq!(human_bytes(bytes), text);
-        }
     }
 }

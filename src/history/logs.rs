@@ -5,6 +5,7 @@
 //!   emerge.log, commands.log           what emerge and the commands around it printed
 //!   packages/CATEGORY:PF:TIME.log      of one package; `build/CATEGORY/PF:TIME.log` with `FEATURES=split-log`
 //!   packages/elog/…                    messages of ebuilds
+//! logs/pipeline-20261122T083102Z[-N]/  no logs: see `crate::record`
 //! ```
 //!
 //! The files are the user's, but what is in them, and what they are called, comes from sessions.
@@ -20,6 +21,7 @@ use super::{Error, Result};
 use crate::beneath::{Entry, Plain, TreeDir};
 use crate::context::Context;
 use crate::portage::cpv::split_pf;
+use crate::record;
 
 /// `packages/build/CATEGORY`, and what a package makes there itself.
 const MAX_DEPTH: usize = 5;
@@ -108,6 +110,10 @@ pub(crate) fn runs(cx: &Context<'_>) -> Result<Vec<Run>> {
     // Others may be somebody's own.
     for entry in logs_of_all.entries(MAX_RUNS)?.into_iter().filter(Entry::is_dir) {
         let Some((what, began)) = entry.text().and_then(what_and_when) else { continue };
+        // That is the record of a run of several.
+        if what == record::WHAT {
+            continue;
+        }
         // What cannot be read is not there: a run without logs removes its directory in the end.
         let logs = logs_of_all.open_dir(entry.os()).and_then(|dir| logs(&dir)).unwrap_or_default();
         found.push(Run { what, began, dir: dir.join(entry.os()), logs });
@@ -142,7 +148,8 @@ pub(crate) fn newest(cx: &Context<'_>, name: Option<&str>) -> Result<Run> {
     }
 }
 
-fn is_meant(run: &Run, name: &str) -> bool {
+/// Whether a run is called so.
+pub(crate) fn is_meant(run: &Run, name: &str) -> bool {
     let flat = name.replace('/', "-");
     let of_kind = |kind: &str, logged: &str| {
         name.strip_prefix(kind).is_some_and(|rest| run.what == format!("{logged}{}", rest.replace('/', "-")))

@@ -40,6 +40,7 @@ pub(crate) mod formats;
 pub(crate) mod kernel;
 pub(crate) mod plan;
 pub(crate) mod pretend;
+mod recorded;
 pub(crate) mod run;
 pub(crate) mod stage;
 pub(crate) mod why;

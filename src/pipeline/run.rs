@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::jobserver::JobServer;
 use crate::names::refs::{definition_lock, kernel_lock, kernel_ref, ref_name, stage4_lock, stage4_ref};
 use crate::pipeline::plan::{Part, What, Wishes, plan};
+use crate::pipeline::recorded::Recording;
 use crate::pipeline::why::Reason;
 use crate::pipeline::{Error, Made, Node, NodeKind, Pipeline, PipelineOptions, Result, expected};
 use crate::progress::{Event, Observer};
@@ -20,10 +21,11 @@ use crate::recipe::definition::{Stage3Recipe, definition_words};
 use crate::recipe::kernel::make::{KernelRecipe, kernel_words};
 use crate::recipe::realise::{Built, name_state, realise};
 use crate::recipe::stage4::Stage4Recipe;
+use crate::record::Recorder;
 use crate::stage3::sign::{Gpg, SecretKey};
 use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
 use crate::store::{State, StateId};
-use crate::{artifact, context, resolve};
+use crate::{artifact, context, record, resolve};
 
 /// How often a waiting thread checks for an interruption.
 const LOOK: Duration = Duration::from_millis(100);
@@ -110,6 +112,9 @@ pub struct Report {
     pub seconds: f64,
     /// The budget of jobs.
     pub jobs: u32,
+    /// What is known of it for a report.
+    #[serde(skip)]
+    pub(crate) record: record::Run,
 }
 
 impl Report {
@@ -180,16 +185,19 @@ impl Pipeline<'_, '_> {
         let jobs = self.cx.settings.jobs.max(1);
         let todo = self.nodes().filter(|node| node.build).count();
         self.name_what_is_there()?;
+        let recorder = Recorder::new(self.planned_run(jobs));
+        let watcher = &Recording { recorder: &recorder, watcher };
         let nodes = if todo == 0 {
             self.parts.iter().map(reused).inspect(|report| self.tell(watcher, report)).collect()
         } else {
             self.check_before()?;
             let workers = self.workers();
             let run = Run::new(self, keep_going, watcher, JobServer::start(jobs, workers)?)?;
+            recorder.keep(self.cx);
             crate::threads::crew(workers, || run.work());
             run.finish()
         };
-        Ok(Report { nodes, seconds: self.begun.elapsed().as_secs_f64(), jobs })
+        Ok(Report { nodes, seconds: self.begun.elapsed().as_secs_f64(), jobs, record: recorder.finish() })
     }
 
     fn tell(&self, watcher: &dyn Watcher, report: &NodeReport) {
@@ -501,7 +509,7 @@ mod tests {
             error: None,
             failure: None,
         };
-        Report { nodes: outcomes.iter().map(node).collect(), seconds: 0.0, jobs: 1 }
+        Report { nodes: outcomes.iter().map(node).collect(), seconds: 0.0, jobs: 1, record: record::Run::default() }
     }
 
     #[test]

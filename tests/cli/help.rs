@@ -67,6 +67,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "pipeline plan",
     "pipeline node",
     "export",
+    "report",
     "logs",
     "log",
     "diff",

@@ -72,6 +72,7 @@ mod pretend;
 mod profiles;
 mod refusals;
 mod removal;
+mod report;
 mod requests;
 mod resolve;
 mod room;

@@ -24,6 +24,7 @@ mod patch;
 mod pipeline;
 mod pretended;
 mod profile;
+mod report;
 mod resolve;
 mod rm;
 mod rollback;
@@ -72,6 +73,7 @@ pub(crate) enum Command {
     Stage(stage::Args),
     Pipeline(pipeline::Args),
     Export(export::Args),
+    Report(report::Args),
     Logs(logs::Args),
     Log(log::Args),
     Diff(diff::Args),
@@ -126,6 +128,7 @@ pub(crate) fn run(command: Command, invocation: &Invocation) -> Outcome {
         Command::Stage(args) => stage::run(&args, invocation),
         Command::Pipeline(args) => pipeline::run(&args, invocation),
         Command::Export(args) => export::run(&args, invocation),
+        Command::Report(args) => report::run(&args, invocation),
         Command::Logs(args) => logs::run(&args, invocation),
         Command::Log(args) => log::run(&args, invocation),
         Command::Diff(args) => diff::run(&args, invocation),

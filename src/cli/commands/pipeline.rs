@@ -3,8 +3,10 @@
 mod pipeline_lines;
 mod view;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::context::Context;
 use crate::pipeline;
 use crate::pipeline::formats::Drawing;
 use crate::pipeline::run::{Outcome, Report as PipelineReport};
@@ -12,6 +14,7 @@ use crate::pipeline::{Node, Pipeline, PipelineOptions};
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 
+pub(super) use self::pipeline_lines::seconds;
 use self::view::View;
 use super::Outcome as CommandOutcome;
 use super::stage::FormatArg;
@@ -34,6 +37,7 @@ use crate::cli::table::{print, print_json};
   gentoomuch pipeline
   gentoomuch pipeline --dry-run
   gentoomuch pipeline --keep-going --jobs 8 web mail
+  gentoomuch pipeline --report report.html
   gentoomuch pipeline plan --format dot")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -55,6 +59,9 @@ struct Build {
     /// Show what would be built, and why, but build nothing
     #[arg(short = 'n', long, visible_alias = "why")]
     dry_run: bool,
+    /// Write a page about the run to FILE, also if it fails; see `gentoomuch report`
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    report: Option<PathBuf>,
 }
 
 /// What all forms of the command take.
@@ -145,7 +152,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> CommandOutcome {
             let opened = Opened::open_idle(invocation)?.limited(how.limits)?;
             let cx = opened.context(jobs);
             let pipeline = pipeline::pipeline_node(&cx, &config, options(&[], how.format, how.no_sign), id)?;
-            build(invocation, &opened, &pipeline, false, how.json)
+            build(invocation, &cx, &opened, &pipeline, &Wanted { keep_going: false, json: how.json, report: None })
         }
         None => {
             // What is wrong with the words given needs no sandbox to be found out.
@@ -153,6 +160,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> CommandOutcome {
                 config.stage4(name)?;
             }
             let how = &args.build.how;
+            let report = args.build.report.as_deref().map(|file| super::report::target(file, invocation)).transpose()?;
             let jobs = Invocation::jobs(how.jobs, &config)?;
             let opened = Opened::open_idle(invocation)?.limited(how.limits)?;
             let cx = opened.context(jobs);
@@ -160,7 +168,8 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> CommandOutcome {
             if args.build.dry_run {
                 return planned(&pipeline, how.json);
             }
-            build(invocation, &opened, &pipeline, args.build.keep_going, how.json)
+            let wanted = Wanted { keep_going: args.build.keep_going, json: how.json, report: report.as_deref() };
+            build(invocation, &cx, &opened, &pipeline, &wanted)
         }
     }
 }
@@ -190,27 +199,41 @@ fn planned(pipeline: &Pipeline<'_, '_>, json: bool) -> CommandOutcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn build(
-    invocation: &Invocation,
-    opened: &Opened<'_>,
-    pipeline: &Pipeline<'_, '_>,
+/// How a graph is run, and what is told of that.
+struct Wanted<'w> {
     keep_going: bool,
     json: bool,
+    report: Option<&'w Path>,
+}
+
+fn build(
+    invocation: &Invocation,
+    cx: &Context<'_>,
+    opened: &Opened<'_>,
+    pipeline: &Pipeline<'_, '_>,
+    wanted: &Wanted<'_>,
 ) -> CommandOutcome {
     if !pipeline.is_current() {
         opened.enter()?;
     }
     let view = View::new(&invocation.progress, pipeline);
-    let result = pipeline.run(keep_going, &view);
+    let result = pipeline.run(wanted.keep_going, &view);
     view.close();
     let mut report = result?;
     invocation.progress.clear();
-    if json {
+    if wanted.json {
         print_json(&report)?;
     } else {
         print(pipeline_lines::summary(&report))?;
     }
-    outcome(invocation, &mut report)
+    let written = wanted.report.map_or(Ok(()), |file| super::report::write(cx, &report.record, file, invocation));
+    let outcome = outcome(invocation, &mut report);
+    match written {
+        // What went wrong in the run matters more.
+        Err(failure) if outcome.is_err() => invocation.say_all(vec![failure]),
+        written => written?,
+    }
+    outcome
 }
 
 /// Says what went wrong in each node, and which exit code that makes.

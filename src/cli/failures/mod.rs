@@ -15,6 +15,7 @@ mod places;
 mod profile;
 mod recipe;
 mod release;
+mod report;
 mod resolve;
 pub(crate) mod sandbox;
 mod session;

@@ -121,7 +121,7 @@ pub(super) fn result(outcome: &Outcome) -> &'static str {
 }
 
 /// `0.04 s`, `12.3 s`, `3 min 20 s`, `1 h 02 min`.
-pub(super) fn seconds(seconds: f64) -> String {
+pub(in crate::cli::commands) fn seconds(seconds: f64) -> String {
     let whole = Duration::try_from_secs_f64(seconds + 0.5).unwrap_or_default().as_secs();
     match whole {
         0 => format!("{seconds:.2} s"),
