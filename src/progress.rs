@@ -113,6 +113,7 @@ pub struct EmergeStatus {
 
 /// How long a package takes, by earlier builds of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Expected {
     /// Seconds from its start to its end.
     pub secs: u64,
@@ -122,6 +123,7 @@ pub struct Expected {
 
 /// How long something will still take, by earlier builds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Left {
     /// Seconds.
     pub secs: u64,
