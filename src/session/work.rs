@@ -177,7 +177,7 @@ pub(crate) fn session_conf(cx: &Context<'_>, observability: bool) -> SessionConf
     let logdir = crate::session::root::LOG_DIR.to_owned();
     let own_proc = cx.launcher.isolation().proc().allows_another();
     let package_jobs = cx.settings.package_jobs.clone();
-    SessionConf { logdir, observability, own_proc, package_jobs, ..SessionConf::new(cx.settings.jobs) }
+    SessionConf { package_jobs, logdir, observability, own_proc, ..SessionConf::new(cx.settings.jobs) }
 }
 
 /// The field of a state's origin.

@@ -6,6 +6,8 @@ use std::process::Command;
 use crate::place::{Ran, run};
 use crate::shared::shared;
 
+const SESSION_FILE: &str = "/etc/portage/package.env/00-gentoomuch-session";
+
 /// The niceness of the shell that runs this: field 19 of `/proc/PID/stat`.
 const NICE: &str = "read -r stat </proc/self/stat; fields=(${stat##*) }); echo \"nice ${fields[16]}\"";
 
@@ -61,6 +63,16 @@ fn builds_stand_back_for_others_and_packages_have_jobs_of_their_own() {
     assert_eq!(line(&said, "app-misc/slow "), "-j2", "by the version");
     assert_eq!(line(&said, "app-text/tree "), "-j9", "a line of the user's own for the same atom wins");
     assert_eq!(line(&said, "dev-build/gnumake "), "-j4");
+
+    // It is the session's alone.
+    let kept = format!("resources-{}", std::process::id());
+    place.run(&["freshroot", "--network", "none", "--keep", &kept, "--", "test", "-f", SESSION_FILE]).ok();
+    let copy = place.path(&kept);
+    fs::create_dir(&copy).unwrap();
+    place.run(&["cp", &format!("kept/{kept}:/etc/portage"), copy.to_str().unwrap()]).ok();
+    assert!(copy.join("portage/make.conf").exists() && !copy.join("portage/package.env").exists());
+    fs::remove_dir_all(&copy).unwrap();
+    place.run(&["rm", "--yes", &format!("kept/{kept}")]).ok();
 
     // Who starts gentoomuch itself as something nicer is not made less nice.
     let known = place.command(&freshroot(NICE));
