@@ -156,12 +156,12 @@ mod tests {
         Build { cpu: machine.cpu.clone(), jobs: machine.jobs, ..Build::new(Kind::Compiled, name, version, secs) }
     }
 
-    fn sure(secs: u64) -> Option<Expected> {
-        Some(Expected { secs, guess: false })
+    fn sure(secs: u64) -> Expected {
+        Expected { secs, guess: false }
     }
 
-    fn guess(secs: u64) -> Option<Expected> {
-        Some(Expected { secs, guess: true })
+    fn guess(secs: u64) -> Expected {
+        Expected { secs, guess: true }
     }
 
     #[test]
@@ -170,11 +170,11 @@ mod tests {
         let times = [("1.0", 9.0), ("1.10", 100.0), ("1.10", 10.0), ("1.10", 12.0), ("3", 50.0)];
         let estimates = Estimates::new(here.clone(), times.map(|(version, secs)| on(&here, "a/b", version, secs)).into());
         for (cpv, want) in [
-            ("a/b-1.10", sure(12)),
-            ("a/b-2", sure(12)),
-            ("a/b-1.9", sure(9)),
-            ("a/b-0.1", sure(9)),
-            ("a/b-4", sure(50)),
+            ("a/b-1.10", Some(sure(12))),
+            ("a/b-2", Some(sure(12))),
+            ("a/b-1.9", Some(sure(9))),
+            ("a/b-0.1", Some(sure(9))),
+            ("a/b-4", Some(sure(50))),
             ("a/c-1.10", None),
             ("a/b", None),
         ] {
@@ -191,18 +191,18 @@ mod tests {
         let far = on(&there, "a/big", "1", 100.0);
         // Nothing was built on both: half of it by the jobs.
         let estimates = Estimates::new(here.clone(), vec![far.clone()]);
-        assert_eq!(estimates.of_package("a/big-1", false), guess(250));
+        assert_eq!(estimates.of_package("a/big-1", false), Some(guess(250)));
         let mut both = vec![far];
         for (name, there_secs, here_secs) in [("a/b", 1.0, 3.0), ("a/c", 2.0, 8.0), ("a/d", 10.0, 50.0)] {
             both.push(on(&there, name, "1", there_secs));
             both.push(on(&here, name, "1", here_secs));
         }
         let estimates = Estimates::new(here, both.clone());
-        assert_eq!(estimates.of_package("a/big-1", false), guess(400));
-        assert_eq!(estimates.of_package("a/d-1", false), sure(50), "what was built here counts alone");
+        assert_eq!(estimates.of_package("a/big-1", false), Some(guess(400)));
+        assert_eq!(estimates.of_package("a/d-1", false), Some(sure(50)), "what was built here counts alone");
         // And the other way round: what the slow machine took is less on the fast one.
         let estimates = Estimates::new(machine("fast", 8), both);
-        assert_eq!(estimates.of_package("a/big-1", false), sure(100));
+        assert_eq!(estimates.of_package("a/big-1", false), Some(sure(100)));
     }
 
     #[test]
@@ -220,12 +220,12 @@ mod tests {
     fn what_is_left_of_a_run() {
         let left = |secs, unknown, guess| Some(Left { secs, unknown, guess });
         // Two at a time; the one that runs has 20 s to go.
-        assert_eq!(run_left(&[sure(30), sure(10)], &[(sure(50), 30)], 2.0), left(30, 0, false));
-        assert_eq!(run_left(&[sure(30), sure(30)], &[(sure(50), 30)], 2.0), left(40, 0, false));
-        assert_eq!(run_left(&[guess(100), sure(1)], &[], 4.0), left(100, 0, true));
+        assert_eq!(run_left(&[Some(sure(30)), Some(sure(10))], &[(Some(sure(50)), 30)], 2.0), left(30, 0, false));
+        assert_eq!(run_left(&[Some(sure(30)), Some(sure(30))], &[(Some(sure(50)), 30)], 2.0), left(40, 0, false));
+        assert_eq!(run_left(&[Some(guess(100)), Some(sure(1))], &[], 4.0), left(100, 0, true));
         // It takes longer than before: then nothing of it is left that we know.
-        assert_eq!(run_left(&[], &[(sure(50), 300)], 1.0), left(0, 0, false));
-        assert_eq!(run_left(&[None, sure(5)], &[(None, 7)], 1.0), left(5, 2, false));
+        assert_eq!(run_left(&[], &[(Some(sure(50)), 300)], 1.0), left(0, 0, false));
+        assert_eq!(run_left(&[None, Some(sure(5))], &[(None, 7)], 1.0), left(5, 2, false));
         assert_eq!(run_left(&[None], &[], 1.0), None);
     }
 }

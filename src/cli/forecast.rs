@@ -286,8 +286,8 @@ mod tests {
                 told.push((width, line));
             }
         }
-        let told: String = told.into_iter().map(|(width, line)| format!("{width:>3}  {line}\n")).collect();
-        insta::assert_snapshot!(told);
+        let told: Vec<String> = told.into_iter().map(|(width, line)| format!("{width:>3}  {line}")).collect();
+        insta::assert_snapshot!(told.join("\n"));
     }
 
     #[test]
