@@ -155,9 +155,9 @@ mod tests {
     use super::*;
     use crate::history::diff::FileNode;
 
-    fn node(size: u64) -> Option<FileNode> {
+    fn node(size: u64) -> FileNode {
         let text = |text: &str| text.to_owned();
-        Some(FileNode {
+        FileNode {
             kind: text("file"),
             mode: 0o644,
             uid: 0,
@@ -166,17 +166,17 @@ mod tests {
             size: Some(size),
             target: None,
             capabilities: None,
-        })
+        }
     }
 
     #[test]
     fn files_are_counted_and_the_largest_difference_comes_first() {
         let change = |path: &str, before, after| FileChange { path: path.to_owned(), before, after, content: true };
         let files = [
-            change("/a", None, node(10)),
-            change("/b<i>", node(10), node(4000)),
-            change("/c", node(700), None),
-            change("/var/db/pkg/x/y-1/CONTENTS", None, node(1 << 40)),
+            change("/a", None, Some(node(10))),
+            change("/b<i>", Some(node(10)), Some(node(4000))),
+            change("/c", Some(node(700)), None),
+            change("/var/db/pkg/x/y-1/CONTENTS", None, Some(node(1 << 40))),
         ];
         let want = Counted { added: 2, removed: 1, changed: 1, before_bytes: 710, now_bytes: 4010 + (1 << 40) };
         assert_eq!(counted(&files), want);

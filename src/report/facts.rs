@@ -64,6 +64,9 @@ impl Facts {
     pub(super) fn of(cx: &Context<'_>, run: &Run) -> Self {
         // An interrupted run is at its end: nobody waits for measurements.
         let measures = run.nodes.iter().any(NodeRun::was_begun) && cx.interrupt.count() == 0;
+        if measures {
+            cx.observer.step("measuring what was built");
+        }
         let states = states(cx, run);
         let layers = if measures { layers(cx, run, &states) } else { Vec::new() };
         let stages = of_interest(run).map(|node| stage(cx, run, node, states.get(&node.id), measures)).collect();

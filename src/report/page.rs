@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest as _, Sha256};
 
-use crate::record::{NodeRun, Outcome, Run};
+use crate::record::{NodeRun, Outcome, PackageRun, Run};
 use crate::report::facts::Facts;
 use crate::report::html::Html;
 use crate::report::sizes::{bytes, count, difference, duration};
@@ -102,16 +102,18 @@ fn header(out: &mut Html, run: &Run, facts: &Facts) {
         out.raw(" · ").text(&duration(ended - run.began));
     }
     out.raw(" · ").text(&count(run.jobs as usize, "job")).raw("</p><dl class=\"tiles\">");
-    let packages: usize = run.nodes.iter().map(|node| node.packages.len()).sum();
-    let binary = run.nodes.iter().flat_map(|node| &node.packages).filter(|package| package.binary).count();
+    let whole: Vec<&PackageRun> =
+        run.nodes.iter().flat_map(|node| &node.packages).filter(|package| package.ended.is_some() && !package.failed).collect();
+    let binary = whole.iter().filter(|package| package.binary).count();
     for (label, number, always) in [
         ("nodes", run.nodes.len(), true),
         ("built", run.count(Outcome::Built), true),
         ("reused", run.count(Outcome::Reused), true),
         ("failed", run.count(Outcome::Failed), false),
+        ("interrupted", run.count(Outcome::Interrupted), false),
         ("skipped", run.count(Outcome::Skipped), false),
         ("not begun", run.count(Outcome::NotBegun), false),
-        ("packages compiled", packages - binary, false),
+        ("packages compiled", whole.len() - binary, false),
         ("binary packages", binary, false),
     ] {
         if always || number > 0 {
@@ -153,7 +155,7 @@ fn nodes(run: &Run) -> Html {
             out.number(slot as u64 + 1);
         }
         out.raw("</td><td class=\"num\">");
-        if node.was_begun() {
+        if node.ended.is_some() {
             out.text(&duration(node.millis(run)));
         }
         out.raw("</td><td class=\"num\">");

@@ -208,7 +208,7 @@ fn legend(out: &mut Html) {
     out.raw("<ul class=\"legend soft\">");
     for (class, words) in [
         ("built", "node built"),
-        ("reused", "found"),
+        ("reused", "node found, or not finished"),
         ("failed", "failed or stopped"),
         ("source", "package compiled"),
         ("binary", "binary package"),
@@ -231,11 +231,13 @@ fn class_of(result: Outcome) -> &'static str {
 
 /// What of a node is told beside its name: `3 packages compiled, 2 from binary packages`.
 pub(super) fn packages_words(node: &NodeRun) -> String {
-    let binary = node.packages.iter().filter(|package| package.binary).count();
-    let compiled = node.packages.len() - binary;
+    let failed = node.packages.iter().filter(|package| package.failed).count();
+    let binary = node.packages.iter().filter(|package| package.binary && !package.failed).count();
+    let compiled = node.packages.len() - binary - failed;
     let mut words = Vec::new();
     words.extend((compiled > 0).then(|| format!("{} compiled", count(compiled, "package"))));
     words.extend((binary > 0).then(|| count(binary, "binary package")));
+    words.extend((failed > 0).then(|| format!("{failed} failed or stopped")));
     words.join(", ")
 }
 

@@ -115,7 +115,7 @@ fn packages(out: &mut Html, run: &Run, node: &NodeRun, runs: &[LogRun]) {
     for package in node.packages.iter().take(MOST_PACKAGES) {
         let ended = package.ended.or(node.ended).or(run.ended).unwrap_or(package.began);
         let how = match (package.failed, package.binary) {
-            (true, _) => "<span class=\"tag failed\">failed</span>",
+            (true, _) => "<span class=\"tag failed\">failed or stopped</span>",
             (_, true) => "<span class=\"tag\">binary package</span>",
             _ => "<span class=\"tag built\">compiled</span>",
         };
