@@ -12,22 +12,23 @@ pub struct BinaryPackages {
     pub own: Option<Place>,
     /// No packages of other hosts.
     pub no_hosts: Option<Place>,
+    /// Packages of other hosts only until the profile is updated for the first time.
+    pub first_hosts: Option<Place>,
 }
 
-/// The two words of a file: the one that changes something, and the default.
-const BINPKGS: (&str, [&str; 2]) = ("binpkgs", ["own", "shared"]);
-const BINHOST: (&str, [&str; 2]) = ("binhost", ["none", "any"]);
+/// The words of a file: those that change something, and the default at the end.
+const BINPKGS: (&str, &[&str]) = ("binpkgs", &["own", "shared"]);
+const BINHOST: (&str, &[&str]) = ("binhost", &["none", "first", "any"]);
 
 /// The files of a stage3 definition and of `env/`.
 pub(crate) const FILES: [&str; 2] = [BINPKGS.0, BINHOST.0];
 
 /// The definition's value, or that of `env/`.
 pub(crate) fn read(findings: &mut Findings<'_>, dir: &Path) -> BinaryPackages {
-    let mut chosen = |setting| {
-        let said = word(findings, dir, setting).or_else(|| word(findings, Path::new("env"), setting))?;
-        said.value.then(|| said.place())
-    };
-    BinaryPackages { own: chosen(BINPKGS), no_hosts: chosen(BINHOST) }
+    let mut chosen = |setting| word(findings, dir, setting).or_else(|| word(findings, Path::new("env"), setting));
+    let (own, hosts) = (chosen(BINPKGS), chosen(BINHOST));
+    let place = |said: &Option<Located<String>>, word: &str| said.as_ref().filter(|said| said.value == word).map(Located::place);
+    BinaryPackages { own: place(&own, "own"), no_hosts: place(&hosts, "none"), first_hosts: place(&hosts, "first") }
 }
 
 /// Reports errors in those of `env/`.
@@ -37,14 +38,19 @@ pub(crate) fn check(findings: &mut Findings<'_>) {
     }
 }
 
-/// Whether a file contains its first word; `false` without a file. Any other word than the two is reported, and means the default.
-fn word(findings: &mut Findings<'_>, dir: &Path, (name, [set, unset]): (&str, [&str; 2])) -> Option<Located<bool>> {
+/// The word in a file, if it has one. Any other word than the known ones is reported, and means the default.
+fn word(findings: &mut Findings<'_>, dir: &Path, (name, known): (&str, &[&str])) -> Option<Located<String>> {
     let entry = reading::single(findings, &dir.join(name))?;
     let word = entry.value.as_str();
-    if ![set, unset].contains(&word) {
-        findings.error(&entry.place(), format!("`{}` is neither `{set}` nor `{unset}`", word.escape_debug()));
+    if !known.contains(&word) {
+        let quoted: Vec<String> = known.iter().map(|word| format!("`{word}`")).collect();
+        let words = match quoted.as_slice() {
+            [one, other] => format!("neither {one} nor {other}"),
+            all => format!("none of {}", all.join(", ")),
+        };
+        findings.error(&entry.place(), format!("`{}` is {words}", word.escape_debug()));
     }
-    Some(entry.with(word == set))
+    Some(entry)
 }
 
 #[cfg(test)]
@@ -82,6 +88,9 @@ mod tests {
             let (read, said) = read_from(files);
             assert_eq!((read.own, read.no_hosts, said), (expected.0, expected.1, Vec::new()), "{files:?}");
         }
+        let (read, said) = read_from(&[("env/binhost", "first\n")]);
+        assert_eq!((read.no_hosts, read.first_hosts, said), (None, place("env/binhost"), Vec::new()));
+        assert_eq!(read_from(&[("env/binhost", "first\n"), (host, "any\n")]).0.first_hosts, None);
     }
 
     #[test]
@@ -91,7 +100,7 @@ mod tests {
             said,
             [
                 "env/binpkgs:1: `private` is neither `own` nor `shared`",
-                "stage3.defines/x/binhost:2: `no` is neither `none` nor `any`",
+                "stage3.defines/x/binhost:2: `no` is none of `none`, `first`, `any`",
             ]
         );
     }

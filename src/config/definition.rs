@@ -9,7 +9,7 @@
 //!   scripts          some of user.scripts      removes    some of user.removes, or paths
 //!   network          who may use it            kernel.sources   what the kernel is built from, if not what kconf says
 //!   binpkgs          own, or shared            keep       paths that are otherwise left out
-//!   binhost          none, or any              format     tar.xz, tar.zst, tar.gz, oci or squashfs
+//!   binhost          none, first or any        format     tar.xz, tar.zst, tar.gz, oci or squashfs
 //!                                              oci        how a container runs it
 //! ```
 //!

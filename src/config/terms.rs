@@ -137,8 +137,9 @@ impl Teller {
         }
         self.scripts(&stage3.scripts);
         self.network(&stage3.network);
-        let BinaryPackages { own, no_hosts } = &stage3.binary_packages;
-        for (name, value, place) in [("binary packages", "own", own), ("binary package hosts", "none", no_hosts)] {
+        let BinaryPackages { own, no_hosts, first_hosts } = &stage3.binary_packages;
+        let hosts = "binary package hosts";
+        for (name, value, place) in [("binary packages", "own", own), (hosts, "none", no_hosts), (hosts, "first", first_hosts)] {
             if let Some(place) = place {
                 self.tell(Topic::Definition, name, value, vec![place.clone()]);
             }

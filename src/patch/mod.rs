@@ -82,7 +82,7 @@ pub(crate) fn patch_ground(cx: &Context<'_>, config: &ConfigDir, profile: Option
     let (profile, index) = profiles::profile_and_index(cx, profile)?;
     let base = profiles::profile_state(cx, &profile, index)?;
     let upstream = profiles::upstream(cx, &profile)?;
-    let recipe = definition::recipe(cx, config, BUILDER, &upstream)?;
+    let recipe = definition::recipe(cx, config, &profile, BUILDER, &upstream)?;
     Ok(Ground { profile, base, recipe })
 }
 

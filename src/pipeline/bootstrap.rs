@@ -11,6 +11,7 @@ use crate::names::refs::profile_lock;
 use crate::pipeline::Result;
 use crate::pipeline::plan::Wishes;
 use crate::pipeline::run::build_one;
+use crate::recipe::definition::has_first_packages;
 use crate::recipe::import::{BootstrapOptions, import};
 use crate::recipe::realise::Built;
 use crate::stage3::keys::TrustedKeys;
@@ -54,6 +55,12 @@ pub fn bootstrap(cx: &Context<'_>, config: &ConfigDir, keys: &TrustedKeys, optio
         profiles::set_default_profile(cx, profile)?;
     }
     let builder = if options.no_rebuild { None } else { Some(builder(cx, config, profile)?) };
+    let is_first = config.stage3(BUILDER).is_ok_and(|definition| definition.binary_packages.first_hosts.is_some());
+    if is_first && builder.as_ref().is_some_and(|built| has_first_packages(&built.state)) {
+        cx.observer.note(&format!(
+            "it has packages of a binary package host: `gentoomuch profile update {profile}` compiles them with your flags"
+        ));
+    }
     Ok(Bootstrapped {
         profile: profile.clone(),
         upstream: upstream.state.id.to_string(),

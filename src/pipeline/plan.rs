@@ -244,7 +244,7 @@ impl Planner<'_, '_> {
         let wanted: Vec<(OnProfile, String)> = wanted.into_iter().collect();
         let read = wanted.into_par_iter().map(|(at, asked_for)| {
             let upstream = &upstreams[&at.0];
-            let recipe = definition::recipe_with(self.cx, self.config, &at.1, upstream, self.hooks.clone())?;
+            let recipe = definition::recipe_with(self.cx, self.config, [&at.0, &at.1], upstream, self.hooks.clone())?;
             Ok((at, (Arc::new(recipe), asked_for)))
         });
         Ok(all(read.collect())?.into_iter().collect())

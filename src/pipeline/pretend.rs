@@ -76,7 +76,7 @@ pub(crate) fn bootstrap_pretend(
 }
 
 fn pretended_on(cx: &Context<'_>, config: &ConfigDir, profile: &str, upstream: &State, color: bool) -> Result<Pretended> {
-    let recipe = definition::recipe(cx, config, BUILDER, upstream)?;
+    let recipe = definition::recipe(cx, config, profile, BUILDER, upstream)?;
     if let Some(state) = cx.store.state_by_key(&recipe.inputs(upstream).key())? {
         let up_to_date = Some(state.id.to_string());
         return Ok(Pretended {

@@ -74,7 +74,7 @@ pub(crate) fn profile_update_pretend(
 ) -> Result<Pretended> {
     let _shared = context::share_store(cx)?;
     let (profile, base, upstream) = present(cx, options)?;
-    let recipe = definition::recipe(cx, config, BUILDER, &upstream)?;
+    let recipe = definition::recipe(cx, config, &profile, BUILDER, &upstream)?.after_first();
     let pretended =
         Pretended { target: profile.clone(), profile: profile.clone(), up_to_date: None, besides: Vec::new(), lists: Vec::new() };
     if !options.depclean && recipe.inputs(&upstream).key() == base.key {
@@ -106,7 +106,7 @@ pub(crate) fn profile_update(cx: &Context<'_>, config: &ConfigDir, options: &Upd
     let profile = profiles::profile_or_default(cx, options.profile.as_deref())?;
     let _lock = context::lock(cx, &profile_lock(&profile))?;
     let (profile, base, upstream) = present(cx, options)?;
-    let recipe = definition::recipe(cx, config, BUILDER, &upstream)?;
+    let recipe = definition::recipe(cx, config, &profile, BUILDER, &upstream)?.after_first();
     if !options.depclean && recipe.inputs(&upstream).key() == base.key {
         let state = base.id.clone();
         let patched = serde_json::json!(base.origin.patched());

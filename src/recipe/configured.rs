@@ -84,7 +84,7 @@ pub(crate) fn with_configuration_on<R>(
         }
     };
     let definition = &stage.stage3.name;
-    let recipe = definition::recipe(cx, config, definition, &upstream)?;
+    let recipe = definition::recipe(cx, config, &profile, definition, &upstream)?;
     let key = recipe.inputs(&upstream).key();
     let built = match on {
         On::State(_, state) => Some(state.clone()),

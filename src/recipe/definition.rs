@@ -18,6 +18,7 @@ use crate::config::{
 use crate::context::Context;
 use crate::names::profiles::upstream;
 use crate::names::refs::{definition_lock, ref_name};
+use crate::origin::Origin;
 use crate::portage::binpkgs::{PackageKey, PoolInputs};
 use crate::portage::emerge::request::{Existing, Goal};
 use crate::portage::profile::PortageProfile;
@@ -48,6 +49,8 @@ use crate::trees::choose::PinnedTree;
 /// Everything that decides what a definition becomes.
 pub(crate) struct Stage3 {
     pub(crate) definition: Stage3Definition,
+    /// Which hosts of binary packages it asks now.
+    pub(crate) hosts: Hosts,
     pub(crate) portage: PortageDir,
     pub(crate) downloads: Downloads,
     pub(crate) packages: Vec<String>,
@@ -56,12 +59,38 @@ pub(crate) struct Stage3 {
     pub(crate) portage_profile: String,
 }
 
-pub(crate) fn recipe(cx: &Context<'_>, config: &ConfigDir, name: &str, upstream: &State) -> Result<Stage3> {
-    recipe_with(cx, config, name, upstream, Hooks::with_config(config.root())?)
+/// Which hosts of binary packages are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hosts {
+    /// Those that are named.
+    Any,
+    /// Those that are named, since the profile has its first builder or none.
+    First,
+    None,
 }
 
-/// As [`recipe`], with the hooks that all definitions share.
-pub(crate) fn recipe_with(cx: &Context<'_>, config: &ConfigDir, name: &str, upstream: &State, hooks: Hooks) -> Result<Stage3> {
+impl Hosts {
+    /// As an input; [`Hosts::Any`] is none, so that keys of older states stay the same.
+    pub(crate) const NONE: &str = "none";
+    const FIRST: &str = "first";
+}
+
+/// The input of a stage3 that says which hosts are asked.
+pub(crate) const HOSTS_INPUT: &str = "binary package hosts";
+
+/// The definition `name` on a profile.
+pub(crate) fn recipe(cx: &Context<'_>, config: &ConfigDir, profile: &str, name: &str, upstream: &State) -> Result<Stage3> {
+    recipe_with(cx, config, [profile, name], upstream, Hooks::with_config(config.root())?)
+}
+
+/// As [`recipe`], of a profile and a definition, with the hooks that all definitions share.
+pub(crate) fn recipe_with(
+    cx: &Context<'_>,
+    config: &ConfigDir,
+    [profile, name]: [&str; 2],
+    upstream: &State,
+    hooks: Hooks,
+) -> Result<Stage3> {
     let definition = config.stage3(name)?;
     let portage = config.portage_dir(&definition)?;
     let packages = definition.packages.iter().map(|package| package.value.to_string()).collect();
@@ -82,11 +111,35 @@ pub(crate) fn recipe_with(cx: &Context<'_>, config: &ConfigDir, name: &str, upst
         // The stage3 comes with a profile. Only its own link says which.
         None => stage3_profile(&cx.store.lower_dirs(upstream)),
     };
-    let mut downloads = Downloads::of(&portage, &cx.store.lower_dirs(upstream));
-    if definition.binary_packages.no_hosts.is_some() {
-        downloads.forget_hosts();
+    let downloads = Downloads::of(&portage, &cx.store.lower_dirs(upstream));
+    let hosts = hosts(cx, profile, &definition.binary_packages)?;
+    let mut stage3 = Stage3 { definition, hosts, portage, downloads, packages, hooks, trees, portage_profile };
+    if hosts == Hosts::None {
+        stage3.forget_hosts();
     }
-    Ok(Stage3 { definition, portage, downloads, packages, hooks, trees, portage_profile })
+    Ok(stage3)
+}
+
+/// The hosts that a definition asks on a profile.
+fn hosts(cx: &Context<'_>, profile: &str, said: &BinaryPackages) -> Result<Hosts> {
+    if said.no_hosts.is_some() {
+        return Ok(Hosts::None);
+    }
+    if said.first_hosts.is_none() {
+        return Ok(Hosts::Any);
+    }
+    let Some(builder) = cx.store.ref_get(&ref_name(profile, BUILDER))? else { return Ok(Hosts::First) };
+    Ok(if has_first_packages(&cx.store.state(&builder)?) { Hosts::First } else { Hosts::None })
+}
+
+/// Whether packages of hosts are in a builder that was not updated since it was built.
+pub(crate) fn has_first_packages(builder: &State) -> bool {
+    match &*builder.origin {
+        Origin::Definition(made) => {
+            made.updated_from.is_none() && made.binhost_packages.as_ref().is_some_and(|all| !all.is_empty())
+        }
+        _ => false,
+    }
 }
 
 /// Refuses settings that this machine cannot execute. Returns those for which we cannot tell.
@@ -108,7 +161,7 @@ pub(crate) struct Stage3Recipe<'a> {
 /// The state of `definition` on `profile`. The caller holds the lock on the profile.
 pub(crate) fn definition(cx: &Context<'_>, config: &ConfigDir, profile: &str, definition: &str) -> Result<Built> {
     let upstream = upstream(cx, profile)?;
-    let stage3 = recipe(cx, config, definition, &upstream)?;
+    let stage3 = recipe(cx, config, profile, definition, &upstream)?;
     realise(cx, &Stage3Recipe { config, profile, upstream: &upstream, stage3: &stage3, stage4s: &[] })
 }
 
@@ -289,6 +342,20 @@ pub(crate) fn script_digests(scripts: &[UserScript]) -> Vec<String> {
 }
 
 impl Stage3 {
+    /// From now on no host of binary packages is asked.
+    fn forget_hosts(&mut self) {
+        self.hosts = Hosts::None;
+        self.downloads.forget_hosts();
+    }
+
+    /// As it is after the first update: hosts that were only for the first builder are asked no more.
+    pub(crate) fn after_first(mut self) -> Self {
+        if self.hosts == Hosts::First {
+            self.forget_hosts();
+        }
+        self
+    }
+
     /// The pool that its packages come from and go to.
     pub(crate) fn pool_of(&self) -> PoolOf {
         let own = self.definition.binary_packages.own.as_ref().map(|_| self.definition.name.clone());
@@ -353,14 +420,17 @@ impl Stage3 {
     }
 
     pub(crate) fn inputs(&self, upstream: &State) -> Inputs {
-        let BinaryPackages { own, no_hosts } = &self.definition.binary_packages;
+        let own = self.definition.binary_packages.own.as_ref().map(|_| "own");
+        let hosts = match self.hosts {
+            Hosts::Any => None,
+            Hosts::First => Some(Hosts::FIRST),
+            Hosts::None => Some(Hosts::NONE),
+        };
         // Added only if they are set, so that keys of older states stay the same.
-        let choices = [("binary packages", "own", own), ("binary package hosts", "none", no_hosts)];
-        let inputs = Inputs::new("stage3");
-        choices
-            .into_iter()
-            .filter(|(.., place)| place.is_some())
-            .fold(inputs, |inputs, (name, value, _)| inputs.with(name, value))
+        let choices = [("binary packages", own), (HOSTS_INPUT, hosts)];
+        let chosen = choices.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        chosen
+            .fold(Inputs::new("stage3"), |inputs, (name, value)| inputs.with(name, value))
             .with("parent", &upstream.key)
             .with("definition", &self.definition.name)
             .with("configuration", self.portage.digest())
@@ -391,11 +461,12 @@ pub(crate) fn stage3_profile(lower: &[PathBuf]) -> String {
 
 /// The inputs in which the configuration differs from the one that a builder was built with. `None` if we cannot tell.
 pub(crate) fn differs_from(cx: &Context<'_>, config: &ConfigDir, state: &State, stage3: &State) -> Option<Vec<String>> {
-    let definition = state.origin.definition()?;
+    let (definition, profile) = (state.origin.definition()?, state.origin.profile()?);
     let before = state.origin.inputs()?;
     // If the configuration is broken now, the error comes when it is used.
-    let recipe =
-        definition::recipe(cx, config, definition, stage3).inspect_err(|error| tracing::debug!(%error, "not compared")).ok()?;
+    let recipe = definition::recipe(cx, config, profile, definition, stage3)
+        .inspect_err(|error| tracing::debug!(%error, "not compared"))
+        .ok()?;
     Some(recipe.inputs(stage3).changed_since(before))
 }
 

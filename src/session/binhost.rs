@@ -35,6 +35,8 @@ pub(crate) const KEYRING: &str = "/run/gentoomuch/gnupg";
 pub(crate) const SESSION_FILE: &str = "/etc/portage/binrepos.conf/zz-gentoomuch-session.conf";
 /// Where Portage puts packages of a host that has a name.
 pub(crate) const PACKAGES: &str = "/var/cache/binhost";
+/// The field of an origin that says what came from hosts.
+pub(crate) const OF_HOSTS: &str = "binhost_packages";
 /// Where it keeps their indexes.
 pub(crate) const INDEX: &str = "/var/cache/edb/binhost";
 
@@ -140,7 +142,8 @@ pub(crate) fn binhost_client(cx: &Context<'_>, session: &Session, downloads: &Do
 pub(crate) fn note_packages(origin: &mut serde_json::Value, session: &Session) {
     let packages = session.path("binhost/packages");
     let Ok(hosts) = TreeDir::open(&packages).and_then(|packages| packages.entries(MOST_HOSTS)) else { return };
-    let mut found = Vec::new();
+    // An update notes what of earlier ones is still there.
+    let mut found: Vec<String> = serde_json::from_value(origin[OF_HOSTS].clone()).unwrap_or_default();
     for host in hosts.iter().filter(|host| host.is_dir()) {
         let name: String = host.os().to_string_lossy().chars().filter(|c| !c.is_control()).take(100).collect();
         match crate::portage::binpkgs::unused::builds(&packages.join(host.os())) {
@@ -149,7 +152,8 @@ pub(crate) fn note_packages(origin: &mut serde_json::Value, session: &Session) {
         }
     }
     found.sort();
-    origin["binhost_packages"] = serde_json::json!(found);
+    found.dedup();
+    origin[OF_HOSTS] = serde_json::json!(found);
 }
 
 #[cfg(test)]

@@ -282,6 +282,42 @@ fn a_definition_that_takes_nothing_of_hosts_asks_none() {
     shared.place.run(&["profile", "rm", "binhost-none"]).ok();
 }
 
+#[test]
+fn the_first_builder_is_a_hosts_and_its_update_is_ones_own() {
+    let Some(shared) = shared() else { return };
+    shared.place.run(&["profile", "rm", "--force", "binhost-first"]);
+    let dir = fresh(&shared.place, "binhost-e");
+    export(&shared.place, &dir);
+    let host = Host::of(&dir);
+    let place = client(&shared, "binhost-first", &host.address, true);
+    fs::write(place.config.join("env/binhost"), "first\n").unwrap();
+    let shown = || -> Value {
+        let ran = place.run(&["store", "show", "--json", "profile/binhost-first/gentoomuch/builder"]).ok();
+        serde_json::from_str(&ran.text()).unwrap()
+    };
+    let built = bootstrap(&shared, &place, "binhost-first").ok();
+    assert!(!built.stderr.contains("published"), "nothing of a binhost gets into a pool: {built}");
+    built.says("`gentoomuch profile update binhost-first` compiles them with your flags");
+    let first = shown();
+    assert!(first["origin"]["binhost_packages"].to_string().contains(&format!("\"own/{GREETER}\"")), "{first}");
+    assert!(bootstrap(&shared, &place, "binhost-first").ok().value("builder").ends_with("(unchanged)"));
+
+    // From now on nobody is asked: the host is gone, which would be told.
+    drop(host);
+    let updated = place.run(&["profile", "update", "binhost-first"]).ok();
+    updated
+        .says_nothing_of("binhost `own`")
+        .says("rebuilding all packages that were not built here")
+        .says("binary packages published in");
+    let own = shown();
+    assert_eq!((&own["origin"]["binhost_packages"], own["id"] == first["id"]), (&Value::Null, false), "{own}");
+    assert_eq!(own["origin"]["inputs"]["binary package hosts"], "none", "{own}");
+    // What a bootstrap would make now is that.
+    let again = bootstrap(&shared, &place, "binhost-first").ok().says_nothing_of("binhost `own`");
+    assert!(again.value("builder").ends_with("(unchanged)"), "{again}");
+    shared.place.run(&["profile", "rm", "binhost-first"]).ok();
+}
+
 /// What a damaged package is made of a whole one by, and whether the index knows of it.
 type Damage = (&'static str, fn(&[u8]) -> Vec<u8>, bool);
 

@@ -15,17 +15,19 @@ use crate::config::{BUILDER, ConfigDir, MAKE_CONF, PortageDir};
 use crate::context::Context;
 use crate::inventory::{packages_in, packages_of};
 use crate::names::refs::{definition_lock, ref_name};
+use crate::origin::Origin;
 use crate::portage::binpkgs::{PackageKey, PoolInputs};
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::package_files::LineFile;
 use crate::portage::untrusted;
 use crate::portage::vdb::Package;
-use crate::recipe::definition::{Filled, Stage3, definition_words, profile_link};
+use crate::recipe::definition::{Filled, HOSTS_INPUT, Hosts, Stage3, definition_words, profile_link};
 use crate::recipe::merge::live_goal;
 use crate::recipe::patches::applied;
 use crate::recipe::realise::{Built, InSession, Recipe, in_session};
 use crate::recipe::{Result, consult, definition, merge};
 use crate::sandbox::plan::Network;
+use crate::session::binhost::OF_HOSTS;
 use crate::session::keys::pools::PoolUse;
 use crate::session::keys::{learn, pools};
 use crate::session::work::{Given, StepsDone, Subject};
@@ -108,8 +110,8 @@ impl Recipe for UpdateRecipe<'_> {
 }
 
 impl InSession for UpdateRecipe<'_> {
-    /// With the packages that are installed in the end.
-    type Filled = (Filled, Vec<Package>);
+    /// With the packages that are installed in the end, and what of a host was not merged anew.
+    type Filled = (Filled, Vec<Package>, Vec<String>);
 
     fn base(&self, _cx: &Context<'_>) -> Result<Option<State>> {
         Ok(Some(self.base.clone()))
@@ -146,20 +148,24 @@ impl InSession for UpdateRecipe<'_> {
         let after = packages_in(cx, [vec![session.upper()], cx.store.lower_dirs(self.base)].concat())?;
         // A package that could not be rebuilt keeps the key that it had.
         let left_alone = stale::not_merged(&session.upper(), &after)?;
+        let of_hosts = still_there(from_hosts(self.base), &left_alone);
         filled.keys.extend(left_alone.into_iter().filter_map(|package| {
             let name = stale::name_of(package);
             let key = self.keys.get(&name)?.clone();
             Some((name, key))
         }));
-        Ok((filled, after))
+        Ok((filled, after, of_hosts))
     }
 
-    fn unchanged(&self, (_, after): &Self::Filled) -> Option<State> {
+    fn unchanged(&self, (_, after, _): &Self::Filled) -> Option<State> {
         (self.inputs().key() == self.base.key && *after == self.before).then(|| self.base.clone())
     }
 
-    fn origin(&self, _base: Option<&State>, (filled, _): &Self::Filled) -> serde_json::Value {
+    fn origin(&self, _base: Option<&State>, (filled, _, of_hosts): &Self::Filled) -> serde_json::Value {
         let mut origin = self.stage3.origin(self.profile, filled, self.upstream);
+        if !of_hosts.is_empty() {
+            origin[OF_HOSTS] = serde_json::json!(of_hosts);
+        }
         origin["updated_from"] = serde_json::json!(self.base.id);
         origin
     }
@@ -186,7 +192,8 @@ fn fill_update(cx: &Context<'_>, session: &mut Session, update: &UpdateRecipe<'_
     }
     let updated = |atoms| Goal::Packages { atoms, existing: Existing::Update, oneshot: false };
     let world = vec!["@world".to_owned()];
-    let anew = compiles_otherwise(update.base, &inputs).then_some(Goal::RebuildWorld);
+    let of_hosts = recipe.hosts == Hosts::None && is_of_hosts(update.base);
+    let anew = (of_hosts || compiles_otherwise(update.base, &inputs)).then_some(Goal::RebuildWorld);
     work.keys.plan_again(&update.keys);
     // All goals are foreseen at once: no key is made after something of the run was executed.
     let all = updated([world.clone(), recipe.packages.clone()].concat());
@@ -195,7 +202,11 @@ fn fill_update(cx: &Context<'_>, session: &mut Session, update: &UpdateRecipe<'_
     }
     merge::emerge_live(cx, &work, &mut steps, &recipe.definition.network, resumed)?;
     if let Some(goal) = anew {
-        cx.observer.note("compiler flags have changed: rebuilding all packages, since Portage does not compare flags");
+        cx.observer.note(if of_hosts {
+            "packages came from a binary package host: rebuilding all packages that were not built here"
+        } else {
+            "compiler flags have changed: rebuilding all packages, since Portage does not compare flags"
+        });
         merge::emerge_goal(cx, &work, &mut steps, "world anew", goal, resumed, network)?;
     }
     merge::emerge_goal(cx, &work, &mut steps, "world", updated(world), resumed, network)?;
@@ -321,6 +332,35 @@ pub(crate) fn dropped(base: &State, recipe: &Stage3) -> Vec<String> {
         .collect()
 }
 
+/// The packages of a state that were downloaded from hosts of binary packages: `HOST/CATEGORY/NAME/FILE`.
+fn from_hosts(base: &State) -> &[String] {
+    match &*base.origin {
+        Origin::Definition(made) => made.binhost_packages.as_deref().unwrap_or_default(),
+        _ => &[],
+    }
+}
+
+/// Whether a state has such packages and was made when hosts were still asked: what is left of them after that is needed by nothing.
+fn is_of_hosts(base: &State) -> bool {
+    let asked = base.origin.inputs().and_then(|inputs| inputs.get(HOSTS_INPUT)) != Some(Hosts::NONE);
+    asked && !from_hosts(base).is_empty()
+}
+
+/// Those of them that are in `packages`.
+fn still_there(of_hosts: &[String], packages: &[&Package]) -> Vec<String> {
+    // The number of the build, `-3.gpkg.tar`; older formats have none.
+    let is_build = |rest: &str| {
+        let end = rest.strip_prefix('-').map_or(rest, |rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+        [".gpkg.tar", ".xpak", ".tbz2"].contains(&end)
+    };
+    let is = |file: &str, package: &Package| {
+        let (category, pf) = package.cpv.split_once('/').unwrap_or_default();
+        let mut parts = file.split('/').skip(1);
+        parts.next() == Some(category) && parts.nth(1).and_then(|file| file.strip_prefix(pf)).is_some_and(is_build)
+    };
+    of_hosts.iter().filter(|file| packages.iter().any(|package| is(file, package))).cloned().collect()
+}
+
 /// Whether the compiler gets other options now. Portage does not rebuild packages for that.
 pub(crate) fn compiles_otherwise(base: &State, now: &PoolInputs) -> bool {
     base.origin.pool().is_some_and(|before| before.chost != now.chost || before.flags != now.flags)
@@ -370,6 +410,40 @@ mod tests {
         // These Portage does compare, as packages and USE flags.
         assert!(!compiles_otherwise(&recorded, &pool("-O2", "gcc-15", "gentoo:b")));
         assert!(!compiles_otherwise(&base(Value::Null), &before), "nothing is known");
+    }
+
+    #[test]
+    fn what_came_from_a_host_is_compiled_once() {
+        let base = |hosts: Option<&str>, packages: &[&str]| {
+            let inputs = hosts.map_or_else(|| Inputs::new("stage3"), |hosts| Inputs::new("stage3").with(HOSTS_INPUT, hosts));
+            let origin = serde_json::json!({ "kind": "stage3 definition", "binhost_packages": packages, "inputs": inputs });
+            State {
+                id: "0".repeat(32).parse().unwrap(),
+                layers: Vec::new(),
+                parent: None,
+                key: String::new(),
+                origin: origin.into(),
+                created: String::new(),
+                newest_input: 0,
+            }
+        };
+        let file = ["own/a/b/b-1-1.gpkg.tar"];
+        assert!(is_of_hosts(&base(Some("first"), &file)) && is_of_hosts(&base(None, &file)));
+        assert!(!is_of_hosts(&base(Some("first"), &[])));
+        assert!(!is_of_hosts(&base(Some("none"), &file)), "nothing needs what is left");
+    }
+
+    #[test]
+    fn what_a_host_made_is_told_from_what_was_merged_since() {
+        let package = |cpv: &str| Package { cpv: cpv.to_owned(), ..Package::default() };
+        let of_host = ["own/app-misc/greeter/greeter-1.0-1.gpkg.tar", "own/a/b/b-2-r1-3.gpkg.tar"].map(str::to_owned);
+        let left = |cpvs: &[&str]| {
+            let packages: Vec<Package> = cpvs.iter().map(|cpv| package(cpv)).collect();
+            still_there(&of_host, &packages.iter().collect::<Vec<_>>())
+        };
+        assert_eq!(left(&["app-misc/greeter-1.0", "a/b-2-r1"]), of_host);
+        assert_eq!(left(&["a/b-2", "a/b-2-r1", "b/b-2-r1"]), of_host[1..]);
+        assert_eq!(left(&["app-misc/greeter-1.1", "x/greeter-1.0"]), [""; 0]);
     }
 
     #[test]
