@@ -171,6 +171,12 @@ impl Invocation {
         Gpg { program: "gpg".into(), environment, key: None }
     }
 
+    /// Whether the user has ever used GnuPG. Who only asks would make its directory.
+    pub(crate) fn has_gnupg() -> bool {
+        let home = env::var_os("HOME").map(|home| Path::new(&home).join(".gnupg"));
+        env::var_os("GNUPGHOME").map(PathBuf::from).or(home).is_some_and(|dir| dir.is_dir())
+    }
+
     /// The user's own `git`, with the environment that its filters need.
     pub(crate) fn git() -> Git {
         Git { program: "git".into(), environment: env::vars_os().collect(), scratch: env::temp_dir() }

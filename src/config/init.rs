@@ -4,6 +4,8 @@
 //! DIR/…                              as shipped; a definition or fragment is created as a whole, or not at all
 //! DIR/cpu.defines/this-host/         -march and CPU_FLAGS_* of this machine
 //! DIR/env/arch, DIR/env/jobs         of this machine
+//! DIR/env/sign_key                   the key that signs, if its user has one
+//! DIR/env/binhost, DIR/portage.global/binrepos.conf      Gentoo's host of binary packages, if that is wanted
 //! DIR/.gentoomuch-init/              unfinished files; renames that never replace anything move them into place
 //! ```
 //!
@@ -11,6 +13,7 @@
 //! user's own would change its meaning. If this is killed there are only whole units and the hidden directory, which the next run
 //! removes.
 
+mod choices;
 mod machine;
 
 use std::collections::BTreeMap;
@@ -27,6 +30,7 @@ use crate::durable;
 use crate::durable::Mode;
 use crate::path_error::PathError;
 
+pub(crate) use choices::{Choices, SIGN_KEY, SigningKey};
 pub(crate) use machine::{Machine, THIS_HOST};
 
 /// The files of `config/`: path, whether it is executable, contents. Made by `build.rs`.
@@ -79,6 +83,12 @@ pub(crate) struct Initialised {
     pub dir: PathBuf,
     /// The facts about the machine.
     pub machine: Machine,
+    /// The profile that the stage4s name, unless their definitions were there.
+    pub profile: String,
+    /// The key that was found; null if there is none, or if none was looked for, since the directory says which one signs.
+    pub signing_key: Option<SigningKey>,
+    /// Address of the host of binary packages that was asked for.
+    pub binhost: Option<String>,
     /// Sorted by path.
     pub items: Vec<Item>,
 }
@@ -94,7 +104,7 @@ struct Planned {
 type Plan = BTreeMap<PathBuf, BTreeMap<PathBuf, Planned>>;
 
 /// Makes `dir` a configuration directory, or completes it. Overwrites nothing.
-pub(crate) fn init(dir: &Path, machine: &Machine) -> Result<Initialised, InitError> {
+pub(crate) fn init(dir: &Path, machine: &Machine, choices: &Choices) -> Result<Initialised, InitError> {
     match fs::metadata(dir) {
         Ok(meta) if !meta.is_dir() => return Err(InitError::NotADirectory(dir.to_owned())),
         Ok(_) => {}
@@ -109,7 +119,7 @@ pub(crate) fn init(dir: &Path, machine: &Machine) -> Result<Initialised, InitErr
     rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(PathError::of("lock", dir))?;
     let mut items = Vec::new();
     let mut missing = Vec::new();
-    for (path, files) in plan(machine) {
+    for (path, files) in plan(machine, choices) {
         match fs::symlink_metadata(dir.join(&path)) {
             Ok(_) => {
                 let status = if is_same(&dir.join(&path), &files) { Status::Same } else { Status::Kept };
@@ -123,11 +133,18 @@ pub(crate) fn init(dir: &Path, machine: &Machine) -> Result<Initialised, InitErr
         items.extend(write(dir, &missing)?);
     }
     items.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(Initialised { dir: dir.to_owned(), machine: machine.clone(), items })
+    Ok(Initialised {
+        dir: dir.to_owned(),
+        machine: machine.clone(),
+        profile: choices.profile().to_owned(),
+        signing_key: choices.signing_key.clone(),
+        binhost: choices.binhost.clone(),
+        items,
+    })
 }
 
 /// The contents of a directory for `machine`.
-fn plan(machine: &Machine) -> Plan {
+fn plan(machine: &Machine, choices: &Choices) -> Plan {
     let mut plan = Plan::new();
     let mut add = |path: &Path, executable: bool, contents: Vec<u8>| {
         let unit = unit_of(path);
@@ -135,9 +152,9 @@ fn plan(machine: &Machine) -> Plan {
         plan.entry(unit).or_default().insert(inside, Planned { executable, contents });
     };
     for (path, executable, contents) in SHIPPED {
-        add(Path::new(path), *executable, machine.adapt(Path::new(path), contents));
+        add(Path::new(path), *executable, choices.adapt(Path::new(path), machine.adapt(Path::new(path), contents)));
     }
-    for (path, text) in machine.files() {
+    for (path, text) in machine.files().into_iter().chain(choices.files()) {
         add(&path, false, text.into_bytes());
     }
     plan

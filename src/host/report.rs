@@ -114,6 +114,7 @@ pub(crate) fn examine(subject: &Subject<'_>) -> Report {
     if has_gpg {
         checks.push(signing_key(&subject.signing_key));
     }
+    checks.push(optional(|program| find_program(program, subject.search_path).is_some()));
     let ready = checks.iter().all(|check| check.status <= Status::Warning) && isolation.is_some();
     let rungs = subject.rungs.iter().map(|(rung, candidate)| rung_report(*rung, candidate, &facts)).collect();
     let condition = subject.launcher.as_ref().ok().and_then(|launcher| condition(launcher.id_map())).filter(|_| ready);
@@ -356,9 +357,30 @@ fn signing_key(key: &Result<String, (String, String)>) -> Check {
     }
 }
 
+/// Programs that some commands call, and for what.
+const OPTIONAL: [(&str, &str); 3] =
+    [("git", "trees from git, `config diff --rev`"), ("mksquashfs", "artifacts as squashfs"), ("rsync", "trees from rsync")];
+
+/// Without them the machine is as ready.
+fn optional(has: impl Fn(&str) -> bool) -> Check {
+    let (here, missing): (Vec<_>, Vec<_>) = OPTIONAL.into_iter().partition(|(program, _)| has(program));
+    let here: Vec<&str> = here.into_iter().map(|(program, _)| program).collect();
+    let here = if here.is_empty() { "none".to_owned() } else { here.join(", ") };
+    let missing: Vec<String> = missing.into_iter().map(|(program, what)| format!("{program} ({what})")).collect();
+    ok("optional", if missing.is_empty() { here } else { format!("{here}; not installed: {}", missing.join(", ")) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn programs_that_are_not_needed_are_named_with_what_they_are_for() {
+        assert_eq!(optional(|_| true), ok("optional", "git, mksquashfs, rsync"));
+        let found = "git, mksquashfs; not installed: rsync (trees from rsync)";
+        assert_eq!(optional(|program| program != "rsync"), ok("optional", found));
+        assert!(optional(|_| false).found.starts_with("none; not installed: git ("));
+    }
 
     #[test]
     fn a_key_that_cannot_sign_is_a_warning() {

@@ -7,6 +7,7 @@
 //! data/default-profile                the default name; while a profile is renamed, its old and its new name
 //! ```
 
+pub(crate) mod adopt;
 mod error;
 pub(crate) mod names;
 pub(crate) mod show;

@@ -85,3 +85,20 @@ fn as_json() {
     let again: serde_json::Value = serde_json::from_slice(&home.run(&["init", "--json", "dir"]).stdout).unwrap();
     assert!(again["items"].as_array().unwrap().iter().all(|item| item["status"] == "same"), "{again}");
 }
+
+#[test]
+fn what_is_chosen_and_what_is_found() {
+    let home = Home::empty();
+    assert_transcript!(transcripts(
+        &home,
+        &["init --profile lab/x dir", "init --profile lab --binhost dir", "init --binhost --profile lab dir"]
+    ));
+    assert_eq!(fs::read_to_string(home.path().join("dir/stage4.defines/hello/profile")).unwrap(), "lab\n");
+    assert!(!home.path().join(".gnupg").exists(), "who only asks makes no keyring");
+    let host = fs::read_to_string(home.path().join("dir/portage.global/binrepos.conf/gentoobinhost.conf")).unwrap();
+    assert!(host.contains("sync-uri = https://distfiles.gentoo.org/releases/"), "{host}");
+    // Where there is a configuration already, it says what is missing for the host.
+    let kept = transcripts(&home, &["init other", "init --binhost other"]);
+    let said = "`portage.global` stayed as before. For Gentoo's packages, env/binhost says `first`, and a file in portage.global/binrepos.conf:\n";
+    assert!(kept.contains(said), "{kept}");
+}

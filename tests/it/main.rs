@@ -53,6 +53,7 @@ mod history;
 mod hostile;
 mod interruption;
 mod isolation;
+mod json;
 mod kernels;
 mod limits;
 mod logs;

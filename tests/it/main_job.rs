@@ -72,6 +72,7 @@ fn the_artifact_is_signed_three_times_and_its_digests_agree() {
     assert!(sha256.contains(sum("sha256sum", &artifact).trim_end()), "{sha256}");
 
     let metadata: serde_json::Value = serde_json::from_slice(&fs::read(beside(&artifact, "json")).unwrap()).unwrap();
+    crate::schema::valid("artifact", &metadata);
     assert_eq!(metadata["signed_by"], shared.key.as_str());
     assert_eq!(metadata["size"], fs::metadata(&artifact).unwrap().len());
     assert!(

@@ -159,7 +159,8 @@ fn what_ebuilds_say_is_told_and_kept_and_safe() {
     }
     let again = place.run(&["stage", "build", "said-again", "--no-export", "--log-format", "json"]).ok();
     let said = again.stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let said: Vec<Value> = said.filter(|line| line["kind"] == "elog").collect();
+    let said: Vec<Value> =
+        said.inspect(|line| crate::schema::valid("messages", line)).filter(|line| line["kind"] == "elog").collect();
     let warned = serde_json::json!(
         { "kind": "elog", "class": "ewarn", "package": format!("app-said/talker-{version}"), "message": "Rebuild your modules." }
     );

@@ -20,7 +20,7 @@ pub(crate) fn check<S: AsRef<str>>(args: &[S], succeeded: bool, stdout: &[u8]) {
         assert!(!args.contains(&"--json"), "`{}` has no schema in docs/json", args.join(" "));
         return;
     };
-    // This one prints nothing but JSON, unless it is told.
+    // This one prints JSON unless it is told otherwise.
     let by_default = name == "pipeline-plan" && format.is_none();
     if !args.contains(&"--json") && format != Some(&"json") && !by_default || args.contains(&"--help") {
         return;

@@ -1,19 +1,28 @@
 //! `gentoomuch bootstrap PROFILE STAGE3`
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::ConfigDir;
+use serde::Serialize;
+
+use crate::config::{ConfigDir, proposal};
+use crate::pipeline::bootstrap::Bootstrapped;
 use crate::pipeline::{bootstrap, pretend};
+use crate::profile::adopt;
+use crate::profile::adopt::Homeless;
 use crate::recipe::import::BootstrapOptions;
 use crate::release::Which;
+use crate::resolve;
 
 use super::by_hand::FailureArgs;
 use super::{Outcome, pretended};
+use crate::cli::ask::answer;
 use crate::cli::invocation::Invocation;
 use crate::cli::limits::LimitArgs;
 use crate::cli::opened::Opened;
 use crate::cli::report::Failure;
+use crate::cli::screen::{Shown as _, Text};
 
 /// Verify and import a stage3, and build a profile's builder from it
 ///
@@ -24,6 +33,7 @@ use crate::cli::report::Failure;
 #[command(after_help = "Examples:
   gentoomuch bootstrap server stage3-amd64-openrc-20260811T083102Z.tar.xz
   gentoomuch bootstrap server amd64-openrc
+  gentoomuch bootstrap --set-profiles server amd64-openrc
   gentoomuch bootstrap --pretend server amd64-openrc
   gentoomuch bootstrap --no-rebuild musl ./stage3-amd64-musl-hardened-20260811T083102Z.tar.xz")]
 #[expect(clippy::struct_excessive_bools, reason = "switches of a command line, each on its own")]
@@ -44,6 +54,9 @@ pub(crate) struct Args {
     /// Packages and make jobs to run at the same time [default: `env/jobs` of the configuration, or the number of processors]
     #[arg(short, long, value_name = "N")]
     jobs: Option<u32>,
+    /// Have stage4s whose `profile` names no bootstrapped profile name this one; without it you are asked, on a terminal
+    #[arg(long, conflicts_with = "pretend")]
+    set_profiles: bool,
     /// Build nothing: print emerge's own list (`emerge -pv`) of what would be merged; the profile stays as it is
     #[arg(long, conflicts_with = "no_rebuild")]
     pretend: bool,
@@ -81,17 +94,55 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         Err(code) => return Ok(code),
     };
     invocation.progress.clear();
+    let homeless = adopt::homeless(&cx, &config)?;
+    let set = |homeless: &[Homeless]| -> Result<Vec<PathBuf>, Failure> {
+        let edits = adopt::edits(&config, homeless, &args.profile)?;
+        Ok(proposal::write(config.root(), &edits).map_err(resolve::Error::from)?)
+    };
     if args.json {
-        crate::cli::table::print_json(&done)?;
-    } else {
-        let reused = |yes| if yes { "  (unchanged)" } else { "" };
-        let mut text = format!("profile   {}\nupstream  {}{}\n", done.profile, done.upstream, reused(done.upstream_reused));
-        if let Some(builder) = &done.builder {
-            text.push_str(&format!("builder   {builder}{}\n", reused(done.builder_reused)));
+        let set_profiles = if args.set_profiles { set(&homeless)? } else { Vec::new() };
+        crate::cli::table::print_json(&Done { done: &done, set_profiles })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let reused = |yes| if yes { "  (unchanged)" } else { "" };
+    let mut text = format!("profile   {}\nupstream  {}{}\n", done.profile, done.upstream, reused(done.upstream_reused));
+    if let Some(builder) = &done.builder {
+        text.push_str(&format!("builder   {builder}{}\n", reused(done.builder_reused)));
+    }
+    crate::cli::table::print(&text)?;
+    if !homeless.is_empty() && (args.set_profiles || agrees(&homeless, &args.profile, &opened)?) {
+        for file in set(&homeless)? {
+            crate::cli::table::print(format!("written   {}\n", file.shown()))?;
         }
-        crate::cli::table::print(&text)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Done<'a> {
+    #[serde(flatten)]
+    done: &'a Bootstrapped,
+    /// Files of the configuration that name this profile now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    set_profiles: Vec<PathBuf>,
+}
+
+/// Whether stage4s shall name this profile. Without a terminal it is only said how.
+fn agrees(homeless: &[Homeless], profile: &str, opened: &Opened<'_>) -> Result<bool, Failure> {
+    let named: BTreeSet<String> = homeless.iter().map(|one| format!("`{}`", one.profile.value)).collect();
+    let stages: Vec<&str> = homeless.iter().map(|one| one.stage4.as_str()).collect();
+    let (named, stages) = (named.into_iter().collect::<Vec<_>>().join(", "), stages.join(", "));
+    let fact = format!("stage4 {stages}: the file `profile` names {named}, which is not bootstrapped");
+    let question = Text::line(&format!("{fact}. Write `{profile}` into it? [y/N] "));
+    match answer(&question, "the configuration stays as it is", opened)? {
+        Some(answer) => Ok(["y", "yes"].contains(&answer.to_lowercase().as_str())),
+        None => {
+            opened.context(None).observer.note(&format!("{fact}; `--set-profiles` writes `{profile}` into it"));
+            Ok(false)
+        }
+    }
 }
 
 /// The file that was named, or one that is fetched.

@@ -29,7 +29,7 @@ mod resolve;
 mod rm;
 mod rollback;
 #[cfg(test)]
-mod schemas;
+mod schema_tests;
 mod shell;
 mod stage;
 mod stage3;

@@ -40,10 +40,12 @@ fn tree(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 fn the_whole_directory_is_made_once() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("a/config");
-    let done = init(&config, &haswell()).unwrap();
+    let done = init(&config, &haswell(), &Choices::default()).unwrap();
     assert_eq!(statuses(&done, Status::Written).len(), done.items.len());
     for (path, executable, contents) in SHIPPED {
-        assert_eq!(fs::read(config.join(path)).unwrap(), *contents, "{path}");
+        if *path != "stage4.defines/hello/packages" {
+            assert_eq!(fs::read(config.join(path)).unwrap(), *contents, "{path}");
+        }
         assert_eq!(fs::metadata(config.join(path)).unwrap().permissions().mode() & 0o100 != 0, *executable, "{path}");
     }
     assert!(SHIPPED.iter().any(|(path, ..)| *path == "README.md") && SHIPPED.len() > 20);
@@ -51,7 +53,7 @@ fn the_whole_directory_is_made_once() {
     assert_eq!(fs::read_to_string(config.join("env/jobs")).unwrap(), "4\n");
     assert!(!config.join(STAGING).exists());
     let before = tree(&config);
-    let again = init(&config, &haswell()).unwrap();
+    let again = init(&config, &haswell(), &Choices::default()).unwrap();
     assert_eq!(statuses(&again, Status::Same).len(), done.items.len());
     assert_eq!(tree(&config), before);
 }
@@ -63,7 +65,7 @@ fn it_is_in_order_and_this_machine_can_run_what_it_asks_for() {
     let here_arch = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
     for (arch, cpuinfo) in [("amd64", HASWELL), ("arm64", PI), (here_arch, here.as_str())] {
         let dir = tempfile::tempdir().unwrap();
-        init(dir.path(), &Machine::of(arch, cpuinfo, EIGHT_GIB, 4)).unwrap();
+        init(dir.path(), &Machine::of(arch, cpuinfo, EIGHT_GIB, 4), &Choices::default()).unwrap();
         for name in [THIS_HOST, "generic"] {
             if name == THIS_HOST {
                 fs::write(dir.path().join("stage3.defines/plain/cpu"), format!("{THIS_HOST}\n")).unwrap();
@@ -103,7 +105,7 @@ fn files_for_machines() {
     "#);
     assert!(!unknown.known_arch);
     let dir = tempfile::tempdir().unwrap();
-    init(dir.path(), &unknown).unwrap();
+    init(dir.path(), &unknown, &Choices::default()).unwrap();
     assert!(!dir.path().join("env/arch").exists());
     assert_eq!(fs::read_to_string(dir.path().join("env/jobs")).unwrap(), "1\n");
 }
@@ -130,7 +132,7 @@ fn what_is_there_stays_and_units_are_not_mixed() {
         fs::create_dir_all(dir.path().join(path).parent().unwrap()).unwrap();
         fs::write(dir.path().join(path), text).unwrap();
     }
-    let done = init(dir.path(), &haswell()).unwrap();
+    let done = init(dir.path(), &haswell(), &Choices::default()).unwrap();
     assert_eq!(
         statuses(&done, Status::Kept),
         ["README.md", "portage.global", "portage.locals/gentoomuch/builder", "stage4.defines/hello"]
@@ -148,10 +150,10 @@ fn a_killed_run_is_completed_by_the_next() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join(STAGING).join("3/portage")).unwrap();
     fs::write(dir.path().join(STAGING).join("3/portage/half"), "").unwrap();
-    init(dir.path(), &haswell()).unwrap();
+    init(dir.path(), &haswell(), &Choices::default()).unwrap();
     assert!(!dir.path().join(STAGING).exists());
     fs::create_dir(dir.path().join(STAGING)).unwrap();
-    init(dir.path(), &haswell()).unwrap();
+    init(dir.path(), &haswell(), &Choices::default()).unwrap();
     assert!(!dir.path().join(STAGING).exists(), "also when nothing is missing");
 }
 
@@ -160,16 +162,47 @@ fn places_where_it_cannot_be() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    assert_eq!(init(&file, &haswell()).unwrap_err().to_string(), format!("`{}` is not a directory", file.display()));
+    assert_eq!(
+        init(&file, &haswell(), &Choices::default()).unwrap_err().to_string(),
+        format!("`{}` is not a directory", file.display())
+    );
     let below = file.join("below");
-    assert_eq!(init(&below, &haswell()).unwrap_err().to_string(), format!("cannot examine `{}`", below.display()));
+    assert_eq!(
+        init(&below, &haswell(), &Choices::default()).unwrap_err().to_string(),
+        format!("cannot examine `{}`", below.display())
+    );
     // A file of the user's where a folder has to be.
     let odd = dir.path().join("odd");
     fs::create_dir(&odd).unwrap();
     fs::write(odd.join("user.scripts"), "mine").unwrap();
-    let error = init(&odd, &haswell()).unwrap_err();
+    let error = init(&odd, &haswell(), &Choices::default()).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot examine `{}`", odd.join("user.scripts/build-info").display()));
     assert!(!odd.join(STAGING).exists() && fs::read_dir(&odd).unwrap().count() == 1, "nothing is half done");
-    let error = init(Path::new("/proc/none/such"), &haswell()).unwrap_err();
+    let error = init(Path::new("/proc/none/such"), &haswell(), &Choices::default()).unwrap_err();
     assert_eq!(error.to_string(), "cannot create `/proc/none/such`");
+}
+
+#[test]
+fn what_is_chosen() {
+    let dir = tempfile::tempdir().unwrap();
+    let signing_key = Some(SigningKey { fingerprint: "AB".repeat(20), uid: Some("A <a@b>".to_owned()) });
+    let binhost = Choices::gentoo_host("amd64");
+    let choices = Choices { profile: Some("lab".to_owned()), signing_key: signing_key.clone(), binhost: binhost.clone() };
+    let done = init(dir.path(), &haswell(), &choices).unwrap();
+    assert_eq!((done.profile.as_str(), &done.signing_key, &done.binhost), ("lab", &signing_key, &binhost));
+    let config = ConfigDir::open(dir.path()).unwrap();
+    for name in config.stage4_names() {
+        let stage4 = config.stage4(&name).unwrap();
+        assert_eq!(stage4.profile.value, "lab");
+        let here: Vec<String> = stage4.packages.iter().map(|package| package.value.to_string()).collect();
+        assert!(!here.iter().any(|package| package.starts_with("app-misc/greeter")), "{here:?} are in the Gentoo repository");
+    }
+    assert_eq!(config.env("none").unwrap().sign_key.unwrap().value, "AB".repeat(20));
+    let builder = config.stage3("gentoomuch/builder").unwrap();
+    assert!(builder.binary_packages.first_hosts.is_some());
+    let hosts = &config.portage_dir(&builder).unwrap().files[Path::new("binrepos.conf/gentoobinhost.conf")];
+    let address = "https://distfiles.gentoo.org/releases/amd64/binpackages/23.0/x86-64/";
+    assert!(String::from_utf8_lossy(hosts).contains(&format!("[gentoobinhost]\nsync-uri = {address}\n")));
+    assert_eq!(config.check("amd64").iter().map(ToString::to_string).collect::<Vec<_>>(), [""; 0]);
+    assert_eq!(Choices::gentoo_host("sparc64"), None);
 }

@@ -118,7 +118,7 @@ fn table() -> Vec<Entry> {
     use crate::history::{cp, diff, log, logs, messages, rollback, stages};
     use crate::kernel::{prep as kernel_prep, rows as kernel_rows, update as kernel_update};
     use crate::patch::{attempt, compile, prep, refresh, rows as patches, save};
-    use crate::pipeline::{bootstrap, kernel, run, stage};
+    use crate::pipeline::{kernel, run, stage};
     use crate::profile::{ProfileRow, names, show, update};
     use crate::recipe::pretend::Pretended;
     use crate::stage3::keys;
@@ -131,7 +131,7 @@ fn table() -> Vec<Entry> {
     vec![
         ("audit", of::<super::audit::Report<'_>>),
         ("binhost export", of::<binhost::export::Exported>),
-        ("bootstrap", of::<Either<bootstrap::Bootstrapped, Pretended>>),
+        ("bootstrap", of::<Either<super::bootstrap::Done<'_>, Pretended>>),
         ("clean", of::<super::clean::Cleaned<'_>>),
         ("config check", of::<super::config::findings::Report>),
         ("config diff", of::<super::config::diff::Compared>),
@@ -211,24 +211,52 @@ fn file_name(command: &str) -> String {
 fn schema(name: &str, title: &str, make: fn(&mut SchemaGenerator) -> Schema) -> Value {
     let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
     let mut value = Value::from(make(&mut generator));
-    close(&mut value, false);
+    let mut parts = BTreeSet::new();
+    parts_in(&value, false, &mut parts);
+    close(&mut value, false, &parts);
     let fields = value.as_object_mut().expect("a schema of a type is an object");
     fields.insert("$id".to_owned(), format!("urn:gentoomuch:json:{VERSION}:{}", name.replace(' ', "-")).into());
     fields.insert("title".to_owned(), title.into());
     value
 }
 
-/// Has every object whose fields are ours refuse others. A part of an object leaves that to the whole.
-fn close(value: &mut Value, is_part: bool) {
+/// The definitions that are parts of an object.
+fn parts_in(value: &Value, is_part: bool, found: &mut BTreeSet<String>) {
     match value {
-        Value::Array(values) => values.iter_mut().for_each(|value| close(value, is_part)),
+        Value::Array(values) => values.iter().for_each(|value| parts_in(value, is_part, found)),
         Value::Object(fields) => {
-            // Sizes of Rust's numbers say nothing to a reader.
-            fields.remove("format");
+            let is_part = is_part || fields.contains_key("properties");
+            for (word, value) in fields {
+                if let (true, "$ref", Some(name)) = (is_part, word.as_str(), value.as_str()) {
+                    found.insert(name.trim_start_matches("#/$defs/").to_owned());
+                }
+                parts_in(value, is_part && JOINTS.contains(&word.as_str()), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Has every object whose fields are ours refuse others. A part of an object leaves that to the whole.
+fn close(value: &mut Value, is_part: bool, parts: &BTreeSet<String>) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(|value| close(value, is_part, parts)),
+        Value::Object(fields) => {
+            // The sizes of Rust's numbers and what is never read back say nothing to a reader. (There are fields of these names, too.)
+            for word in ["format", "readOnly"] {
+                if fields.get(word).is_some_and(|value| value.is_string() || value.is_boolean()) {
+                    fields.remove(word);
+                }
+            }
             let has_fields = fields.contains_key("properties");
             let joined = JOINTS.iter().any(|word| fields.contains_key(*word));
             for (word, value) in fields.iter_mut() {
-                close(value, (has_fields || is_part) && JOINTS.contains(&word.as_str()));
+                match value {
+                    Value::Object(definitions) if word == "$defs" => {
+                        definitions.iter_mut().for_each(|(name, value)| close(value, parts.contains(name), parts));
+                    }
+                    value => close(value, (has_fields || is_part) && JOINTS.contains(&word.as_str()), parts),
+                }
             }
             if has_fields && !is_part {
                 // Beside the fields of parts, `additionalProperties` would refuse those.
@@ -279,8 +307,8 @@ fn the_schemas_in_the_documentation_are_those_of_the_program() {
         if update {
             std::fs::write(&path, &text).unwrap();
         }
-        let there = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        assert!(there == text, "{} is not what the program prints: INSTA_UPDATE=always writes it anew", path.display());
+        let there = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("docs/json/{}: {error}", file_name(name)));
+        assert!(there == text, "docs/json/{} is not what the program prints: INSTA_UPDATE=always writes it anew", file_name(name));
         wanted.insert(file_name(name));
     }
     let page = std::fs::read_to_string(directory().join("../src/reference/json.md")).unwrap();
