@@ -32,6 +32,7 @@ const MOST_RUNS: usize = 1_000_000;
 
 /// One run. Times are milliseconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Run {
     pub version: u32,
     /// The version of gentoomuch.
@@ -55,6 +56,7 @@ pub(crate) struct Run {
 
 /// What became of one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct NodeRun {
     pub id: String,
     /// `stage3`, `kernel`, `stage4`, `artifact`.
@@ -98,6 +100,7 @@ pub(crate) struct NodeRun {
 
 /// What became of a node, as far as it has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Outcome {
     /// It waits, or did when the run was killed.
@@ -115,6 +118,7 @@ pub(crate) enum Outcome {
 
 /// One reason to build a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Why {
     pub words: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -123,6 +127,7 @@ pub(crate) struct Why {
 
 /// The archive or image that a node stands for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ArtifactRun {
     pub path: PathBuf,
     pub format: String,
@@ -133,6 +138,7 @@ pub(crate) struct ArtifactRun {
 
 /// One package that emerge worked on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct PackageRun {
     /// `category/name-version`
     pub package: String,

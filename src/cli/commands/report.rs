@@ -44,7 +44,8 @@ pub(crate) struct Args {
 
 /// A line of the list.
 #[derive(Debug, Serialize)]
-struct Row<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Row<'a> {
     run: &'a str,
     /// RFC 3339
     began: String,

@@ -172,6 +172,7 @@ fn table() -> Vec<Entry> {
         ("profile rollback", of::<rollback::RolledBack>),
         ("profile show", of::<show::ProfileShown>),
         ("profile update", of::<Updated>),
+        ("report", of::<Either<Vec<super::report::Row<'_>>, crate::record::Run>>),
         ("resolve", of::<Either<super::resolve::Report<'_>, Pretended>>),
         ("rm", of::<super::rm::Removed<'_>>),
         ("rollback", of::<rollback::Rollback>),
