@@ -289,7 +289,8 @@ fn the_first_builder_is_a_hosts_and_its_update_is_ones_own() {
     let dir = fresh(&shared.place, "binhost-e");
     export(&shared.place, &dir);
     let host = Host::of(&dir);
-    let place = client(&shared, "binhost-first", &host.address, true);
+    // Flags of this run only: what the update publishes would be found by the next one, in a place that is kept.
+    let place = client(&shared, &format!("binhost-first{}", std::process::id()), &host.address, true);
     fs::write(place.config.join("env/binhost"), "first\n").unwrap();
     let shown = || -> Value {
         let ran = place.run(&["store", "show", "--json", "profile/binhost-first/gentoomuch/builder"]).ok();
