@@ -152,7 +152,7 @@ impl Progress {
         if !self.json {
             return self.line("progress", node, &text);
         }
-        let mut line = serde_json::json!({ "kind": "progress", "message": text, "emerge": emerge_json(status) });
+        let mut line = serde_json::json!({ "kind": "progress", "message": text, "emerge": EmergeRun::of(status) });
         if let Some(node) = node {
             line["node"] = node.into();
         }
@@ -366,21 +366,39 @@ fn template(total: Option<u64>, unit: Unit, columns: usize) -> &'static str {
 }
 
 /// A run of emerge for programs.
-fn emerge_json(status: &EmergeStatus) -> serde_json::Value {
-    let running = status.running.iter().map(|task| {
-        serde_json::json!({
-            "package": task.cpv,
-            "phase": task.phase,
-            "elapsed_secs": task.elapsed_secs,
-            "expected_secs": task.expected.map(|expected| expected.secs),
-        })
-    });
-    serde_json::json!({
-        "done": status.done,
-        "total": status.total,
-        "running": running.collect::<Vec<_>>(),
-        "left": status.left,
-    })
+#[derive(serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct EmergeRun<'a> {
+    /// Packages.
+    done: usize,
+    /// Packages.
+    total: usize,
+    running: Vec<RunningPackage<'a>>,
+    /// Null if nothing is known.
+    left: Option<crate::progress::Left>,
+}
+
+#[derive(serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct RunningPackage<'a> {
+    /// `category/name-version`
+    package: &'a str,
+    phase: &'a str,
+    elapsed_secs: u64,
+    /// Null if it was never built.
+    expected_secs: Option<u64>,
+}
+
+impl<'a> EmergeRun<'a> {
+    fn of(status: &'a EmergeStatus) -> Self {
+        let running = status.running.iter().map(|task| RunningPackage {
+            package: &task.cpv,
+            phase: &task.phase,
+            elapsed_secs: task.elapsed_secs,
+            expected_secs: task.expected.map(|expected| expected.secs),
+        });
+        Self { done: status.done, total: status.total, running: running.collect(), left: status.left }
+    }
 }
 
 /// Redraws a bar by itself. Its thread is started by a library that panics if it cannot be: then the bar moves only with the work.

@@ -78,6 +78,8 @@ impl Kind {
 #[derive(Debug)]
 pub(crate) struct Failure {
     kind: Kind,
+    /// What it would be without a command of the user's: that decides what there is to do.
+    cause: Kind,
     about: Option<String>,
     error: Box<dyn Error + Send + Sync>,
     detail: Vec<String>,
@@ -87,7 +89,7 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure from a library error.
     pub(crate) fn new(kind: Kind, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { kind, about: None, error: error.into(), detail: Vec::new(), hints: Vec::new() }
+        Self { kind, cause: kind, about: None, error: error.into(), detail: Vec::new(), hints: Vec::new() }
     }
 
     /// A failure that the program itself found.
@@ -97,7 +99,7 @@ impl Failure {
 
     /// The same failure with another exit code.
     pub(crate) fn of_kind(mut self, kind: Kind) -> Self {
-        self.kind = kind;
+        (self.kind, self.cause) = (kind, kind);
         self
     }
 
@@ -185,11 +187,11 @@ impl Failure {
 
     /// Adds a hint by what the system has said, if there is none that knows more.
     fn some_hint(self) -> Self {
-        let is_asked_for = matches!(self.kind, Kind::Interrupted | Kind::ChangeNeeded);
+        let is_asked_for = matches!(self.cause, Kind::Interrupted | Kind::ChangeNeeded);
         if is_asked_for || !self.hints.is_empty() || self.in_one_line().contains("\n  hint: ") {
             return self;
         }
-        let general = match self.kind {
+        let general = match self.cause {
             Kind::Config => "correct it; `gentoomuch config check` looks at the whole directory",
             Kind::Usage => "with `--help`, the command shows examples",
             Kind::Verification => "do not use it: get it again, from a place that you trust",
@@ -407,6 +409,14 @@ mod tests {
         );
         assert_eq!(failure.kind.code(), 4);
         assert_eq!(failure.around_command().kind.code(), 125);
+    }
+
+    #[test]
+    fn what_there_is_to_do_does_not_depend_on_a_command_of_the_users() {
+        let failure = || Failure::message(Kind::Config, "env/limits:1: `much` is no number");
+        let hints = |failure: Failure| failure.some_hint().hints;
+        assert_eq!(hints(failure().around_command()), hints(failure()));
+        assert!(hints(failure())[0].starts_with("correct it"));
     }
 
     #[test]

@@ -66,6 +66,9 @@ enum Line {
         /// In a pipeline.
         #[serde(skip_serializing_if = "Option::is_none")]
         node: Option<String>,
+        /// With the progress of emerge.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        emerge: Option<crate::cli::progress::EmergeRun<'static>>,
     },
     /// Of the program's own log, with `-v`.
     #[schemars(extend("additionalProperties" = true))]
