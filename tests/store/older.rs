@@ -148,9 +148,10 @@ fn a_configuration_of_the_version_before_means_the_same() {
         (&["config", "show", "web"], "show-web"),
         (&["config", "show", "plain"], "show-plain"),
         (&["config", "show", "gentoomuch/builder"], "show-builder"),
-        // With the build key of each node.
-        (&["pipeline", "--dry-run", "--no-sign", "--json"], "pipeline.json"),
     ] {
         assert_eq!(home.run(args), recorded(name), "{args:?}");
     }
+    // With the build key of each node.
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(json(&home.run(&["pipeline", "--dry-run", "--no-sign", "--json"])), json(&recorded("pipeline.json")));
 }
