@@ -146,7 +146,7 @@ impl Progress {
 
     /// Where a run of emerge stands, without a terminal.
     pub(crate) fn emerge_line(&self, node: Option<&str>, status: &EmergeStatus) -> Text {
-        let (_, text) = emerge_words(status);
+        let text = emerge_words(status);
         let left = status.left.as_ref().and_then(left_words).map(|left| format!(", {left}"));
         let text = format!("{}{}", text.trim_end(), left.unwrap_or_default());
         if !self.json {
@@ -180,18 +180,17 @@ impl State {
     }
 }
 
-/// What is being worked on and brought, and the whole line.
-pub(crate) fn emerge_words(status: &EmergeStatus) -> (String, String) {
+/// How far a run of emerge is, what is being worked on and what is brought for it.
+fn emerge_words(status: &EmergeStatus) -> String {
     let running: Vec<String> =
         status.running.iter().map(|task| format!("{} {} {}s", task.cpv, task.phase, task.elapsed_secs)).collect();
     let fetching = status.fetching.as_ref().filter(|fetching| fetching.goes_on()).map(fetching_words);
     let doing: Vec<String> = Some(running.join(", ")).filter(|text| !text.is_empty()).into_iter().chain(fetching).collect();
     let doing = doing.join("  ");
     if status.total == 0 && status.running.is_empty() {
-        return (doing.clone(), doing);
+        return doing;
     }
-    let text = format!("emerge: {} of {} packages done  {doing}", status.done, status.total);
-    (doing, text)
+    format!("emerge: {} of {} packages done  {doing}", status.done, status.total)
 }
 
 /// `fetching: 3 of 40 files, 1.2 MiB of 30 MiB, waiting for hello-2.10.tar.gz`
@@ -434,7 +433,7 @@ mod tests {
         let mut fetching = Fetching { done: 3, failed: 1, total: 40, bytes_done: 2048, bytes_total: 4096, awaited: Vec::new() };
         let words = |total, fetching: &Fetching| {
             let status = EmergeStatus { total, fetching: Some(fetching.clone()), ..EmergeStatus::default() };
-            emerge_words(&status).1
+            emerge_words(&status)
         };
         assert_eq!(words(0, &fetching), "fetching: 3 of 40 files, 2.0 KiB of 4.0 KiB");
         fetching.awaited = ["a.tar", "b.tar", "c.tar"].map(str::to_owned).into();

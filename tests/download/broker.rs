@@ -206,7 +206,6 @@ fn mirrors_that_lie_cut_and_stall_are_passed_over() {
     let sleeper = Server::new(move |asked| layout(asked).unwrap_or_else(|| Answer::whole(contents).only(2000, Then::Stall)));
     let good = mirror(&[("one.tar", contents)]);
     let mut desk = Desk::new(&[&liar, &page, &small, &cutter, &sleeper, &good]);
-    // The good one may be as slow, on a busy machine: it comes last.
     desk.settings.stall_timeout = Duration::from_secs(2);
     desk.tree("gentoo", &[("one", contents, "SRC_URI=one.tar")]);
     let serving = desk.serve();

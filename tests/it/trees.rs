@@ -467,7 +467,7 @@ fn a_tree_that_is_needed_is_not_removed() {
     let mut working = child::spawn(command.stdin(Stdio::piped()));
     let mut up = [0; 3];
     working.child().stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
-    let refused = shared.place.run(&["tree", "rm", id]).fails(2);
+    let refused = shared.place.run(&["tree", "rm", id, "--no-wait"]).fails(2);
     refused.says(&format!("error: the tree `{id}` is in use")).says("build state ").says_nothing_of("waiting: ");
     drop(working.child().stdin.take());
     finish(command_line(&command), working).ok();

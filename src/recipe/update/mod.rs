@@ -384,6 +384,18 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
+    fn made_from(origin: Value) -> State {
+        State {
+            id: "0".repeat(32).parse().unwrap(),
+            layers: Vec::new(),
+            parent: None,
+            key: String::new(),
+            origin: origin.into(),
+            created: String::new(),
+            newest_input: 0,
+        }
+    }
+
     #[test]
     fn only_what_the_compiler_is_told_has_everything_built_anew() {
         let pool = |cflags: &str, toolchain: &str, profile: &str| PoolInputs {
@@ -395,21 +407,12 @@ mod tests {
             own: None,
         };
         let before = pool("-O2", "gcc-14", "gentoo:a");
-        let base = |origin: Value| State {
-            id: "0".repeat(32).parse().unwrap(),
-            layers: Vec::new(),
-            parent: None,
-            key: String::new(),
-            origin: origin.into(),
-            created: String::new(),
-            newest_input: 0,
-        };
-        let recorded = base(serde_json::json!({ "kind": "stage3 definition", "pool": before }));
+        let recorded = made_from(serde_json::json!({ "kind": "stage3 definition", "pool": before }));
         assert!(compiles_otherwise(&recorded, &pool("-O3", "gcc-14", "gentoo:a")));
         assert!(!compiles_otherwise(&recorded, &before));
         // These Portage does compare, as packages and USE flags.
         assert!(!compiles_otherwise(&recorded, &pool("-O2", "gcc-15", "gentoo:b")));
-        assert!(!compiles_otherwise(&base(Value::Null), &before), "nothing is known");
+        assert!(!compiles_otherwise(&made_from(Value::Null), &before), "nothing is known");
     }
 
     #[test]
@@ -417,15 +420,7 @@ mod tests {
         let base = |hosts: Option<&str>, packages: &[&str]| {
             let inputs = hosts.map_or_else(|| Inputs::new("stage3"), |hosts| Inputs::new("stage3").with(HOSTS_INPUT, hosts));
             let origin = serde_json::json!({ "kind": "stage3 definition", "binhost_packages": packages, "inputs": inputs });
-            State {
-                id: "0".repeat(32).parse().unwrap(),
-                layers: Vec::new(),
-                parent: None,
-                key: String::new(),
-                origin: origin.into(),
-                created: String::new(),
-                newest_input: 0,
-            }
+            made_from(origin)
         };
         let file = ["own/a/b/b-1-1.gpkg.tar"];
         assert!(is_of_hosts(&base(Some("first"), &file)) && is_of_hosts(&base(None, &file)));
