@@ -29,8 +29,8 @@ fn seen(highest: u32) -> String {
     )
 }
 /// All steps that have to succeed.
-const LADDER: [&str; 11] =
-    ["init", "doctor", "import", "session", "commit", "kept", "verify", "export", "artifact", "clean", "left"];
+const LADDER: [&str; 12] =
+    ["init", "doctor", "import", "session", "commit", "kept", "verify", "export", "artifact", "together", "clean", "left"];
 
 impl Climb {
     /// Reads what `ladder` prints.
@@ -128,9 +128,12 @@ impl Climb {
             }
         }
         let seen = seen(expected.highest_owner());
-        for (name, wanted) in
-            [("session", seen.as_str()), ("kept", "kept\n"), ("artifact", "./etc/kept\n./var/lib/portage/world\n")]
-        {
+        for (name, wanted) in [
+            ("session", seen.as_str()),
+            ("kept", "kept\n"),
+            ("artifact", "./etc/kept\n./var/lib/portage/world\n"),
+            ("together", "two.tar.zst\n"),
+        ] {
             if self.step(name).is_some_and(|step| step.exit == 0) && self.output(name) != wanted {
                 differences.push(format!("{name} prints something else"));
             }

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use crate::child::{self, Known};
 use crate::place::{Place, command_line, finish};
-use crate::shared::{User, shared, small_world};
+use crate::shared::{BULK, User, shared, small_world};
 
 /// Portage takes user patches into account when it picks binary packages: with one of its own, no test installs what another has built.
 const PATCH: &str = "--- /dev/null\n+++ b/NAME\n@@ -0,0 +1 @@\n+built for one test\n";
@@ -79,7 +79,8 @@ pub(crate) fn define_slow(place: &Place, name: &str) {
     for (dir, files) in [
         (
             format!("stage4.defines/{name}"),
-            [("profile", "demo"), ("stage3", "slow"), ("packages", "app-misc/manyfiles\napp-misc/slow")].as_slice(),
+            [("profile", "demo"), ("stage3", "slow"), ("packages", "app-misc/manyfiles\napp-misc/slow"), ("removes", BULK)]
+                .as_slice(),
         ),
         ("stage3.defines/slow".to_owned(), [("cpu", "generic-amd64"), ("portage.local", "slow")].as_slice()),
     ] {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::child;
 use crate::place::{Place, Ran, copy};
-use crate::shared::{User, shared};
+use crate::shared::{BULK, User, shared};
 use crate::terminal::Terminal;
 use crate::traced;
 
@@ -41,8 +41,8 @@ fn set(place: &Place, file: &str, text: &str) {
 }
 
 fn stage4(place: &Place, name: &str, kconf: &str, packages: &str) {
-    for (file, text) in [("profile", "demo"), ("stage3", "plain"), ("kconf", kconf), ("packages", packages), ("format", "tar.zst")]
-    {
+    let own = [("kconf", kconf), ("packages", packages), ("format", "tar.zst"), ("removes", BULK)];
+    for (file, text) in [("profile", "demo"), ("stage3", "plain")].into_iter().chain(own) {
         set(place, &format!("stage4.defines/{name}/{file}"), text);
     }
 }

@@ -26,6 +26,7 @@ mod schema;
 mod serve;
 mod shared;
 mod strace;
+mod times;
 mod tiny;
 mod traced;
 mod transcript;

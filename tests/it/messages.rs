@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::package_keys::define;
 use crate::place::{self, Place, Ran};
-use crate::shared::shared;
+use crate::shared::{BULK, shared};
 
 const HEAD: &str = "EAPI=8\nDESCRIPTION=\"said\"\nSLOT=\"0\"\nKEYWORDS=\"amd64\"\nLICENSE=\"GPL-2\"\nS=\"${WORKDIR}\"\n";
 /// The postinst of a binary package runs, too. What comes after the line with escapes has no heading of ours.
@@ -87,7 +87,9 @@ fn tree(place: &Place, name: &str, version: u32) -> PathBuf {
 /// A stage of these packages, in a configuration of one's own.
 fn stage(place: &Place, name: &str, packages: &str) {
     define(&place.config, ("demo", name), name, "", &[]);
-    fs::write(place.config.join(format!("stage4.defines/{name}/packages")), format!("{packages}\n")).unwrap();
+    for (file, text) in [("packages", packages), ("removes", BULK)] {
+        fs::write(place.config.join(format!("stage4.defines/{name}/{file}")), format!("{text}\n")).unwrap();
+    }
 }
 
 fn json(ran: Ran) -> Value {

@@ -41,15 +41,8 @@ fn a_directory_of_the_original_tool_is_right_as_it_is() {
 }
 
 #[test]
-fn a_directory_of_the_original_tool_builds_as_it_is() {
-    let Some(shared) = shared() else { return };
-    let place = bootstrapped(&shared, "original-one");
-    build(&shared, &place, "example-desktop");
-}
-
-#[test]
 #[ignore = "long: two stages, of which one compiles what the other has not"]
-fn stages_of_the_original_tool_share_their_base() {
+fn a_directory_of_the_original_tool_builds_as_it_is_and_its_stages_share_their_base() {
     let Some(shared) = shared() else { return };
     let place = bootstrapped(&shared, "original-two");
     let first = build(&shared, &place, "example-desktop");

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::child::{self, Known};
 use crate::host;
+use crate::times::Times;
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -256,7 +257,9 @@ impl std::fmt::Display for Ran {
 /// Runs `command` to its end. What it prints as JSON has to be as documented.
 #[track_caller]
 pub(crate) fn run(command: &mut Command) -> Ran {
+    let times = Times::new();
     let ran = finish(command_line(command), child::spawn(command));
+    times.note(&ran.what);
     let args: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
     crate::schema::check(&args, ran.status.success(), &ran.stdout);
     ran

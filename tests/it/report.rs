@@ -102,33 +102,35 @@ fn a_run_has_a_page_that_shows_what_it_did_and_obeys_nobody() {
     holds_nothing_foreign(&idle);
     assert_eq!(records(&place, name).len(), 1);
 
-    // Another USE flag, and a package that does not build: a page all the same.
+    // Another USE flag, and beside it a stage with a package that does not build: a page all the same.
     write(&place.config.join(format!("portage.locals/{name}/package.use")), "app-report/talker report\n");
-    run(&[]).ok();
-    let changed = page();
-    for words in ["<section id=\"changes\">", "<code>app-report/talker</code>", "<span class=\"on\">+report</span>", "1 new file"] {
-        assert!(changed.contains(words), "{words:?} is not in {changed}");
+    let bad = &format!("{name}-bad");
+    for (file, text) in [("profile", "demo"), ("stage3", name), ("packages", "app-report/fails"), ("format", "tar.zst")] {
+        write(&place.config.join(format!("stage4.defines/{bad}/{file}")), &format!("{text}\n"));
     }
-    stage("packages", "app-report/talker\napp-report/fails");
-    run(&[]).fails(6);
-    let failed = page();
+    run(&["--keep-going", bad]).fails(6);
+    let changed = page();
     for words in [
+        "<section id=\"changes\">",
+        "<code>app-report/talker</code>",
+        "<span class=\"on\">+report</span>",
+        "1 new file",
         "<section id=\"failures\">",
         &format!("<title>app-report/fails-{version}: did not end well, "),
-        &format!("stage4/{name} failed"),
+        &format!("stage4/{bad} failed"),
     ] {
-        assert!(failed.contains(words), "{words:?} is not in {failed}");
+        assert!(changed.contains(words), "{words:?} is not in {changed}");
     }
-    holds_nothing_foreign(&failed);
+    holds_nothing_foreign(&changed);
     place.run(&["clean", "--sessions", "--yes"]);
 
     // Earlier runs have theirs by any name.
-    for words in [&["report", name, "-o", "other.html"][..], &["report", "-o", "other.html", &format!("stage4/{name}")]] {
+    for words in [&["report", bad, "-o", "other.html"][..], &["report", "-o", "other.html", &format!("stage4/{bad}")]] {
         place.run(words).ok();
         assert!(fs::read_to_string(place.path("other.html")).unwrap().contains("<section id=\"failures\">"));
     }
-    let record: Value = serde_json::from_str(&place.run(&["report", name, "--json"]).ok().text()).unwrap();
-    let node = record["nodes"].as_array().unwrap().iter().find(|node| node["id"] == format!("stage4/{name}")).unwrap();
+    let record: Value = serde_json::from_str(&place.run(&["report", bad, "--json"]).ok().text()).unwrap();
+    let node = record["nodes"].as_array().unwrap().iter().find(|node| node["id"] == format!("stage4/{bad}")).unwrap();
     assert_eq!((&node["result"], &record["version"]), (&"failed".into(), &1.into()));
     place.run(&["report", "stage4/of-nobody-at-all"]).fails(2).says("no record of a run that has built");
     place.run(&["pipeline", "--report", "none/x.html", name]).fails(2).says("there is no directory");

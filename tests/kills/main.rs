@@ -156,6 +156,10 @@ fn emerge_commit_and_export_survive_sigkill_and_signals() {
     let parts: [(&str, fn(&testbed::Testbed)); 4] =
         [("export", phases::export), ("commit", phases::commit), ("signals", ending::signals), ("emerge", phases::emerge)];
     for (name, part) in parts {
+        // Builds that are killed while they emerge have end-to-end tests (`interruption`, `pipeline`): more moments are for the long run.
+        if name == "emerge" && !tally::is_long() {
+            continue;
+        }
         if only.as_ref().is_none_or(|only| only.split(',').any(|wanted| wanted == name)) {
             part(&testbed);
         }

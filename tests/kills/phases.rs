@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::place::Place;
 use crate::processes::Victim;
 use crate::release::Release;
-use crate::tally::{Moments, Tally, is_long, wanted};
+use crate::tally::{Moments, Tally, wanted};
 use crate::testbed::Testbed;
 use crate::trial::{self, Phase, Struck};
 
@@ -181,9 +181,7 @@ pub(crate) fn emerge(testbed: &Testbed) {
         let metadata = std::fs::read_to_string(format!("{}.json", built["artifact"]["path"].as_str().unwrap())).unwrap();
         assert!(metadata.contains("app-misc/slow"), "the package is not in {metadata}");
     };
-    // The end-to-end tests kill helper and PID 1 of a build in each run.
-    let victims: &[Victim] = if is_long() { &Victim::ALL } else { &[Victim::Program, Victim::All] };
-    kill(&EMERGE, place, victims, next, recover);
+    kill(&EMERGE, place, &Victim::ALL, next, recover);
 }
 
 pub(crate) fn export(testbed: &Testbed) {
