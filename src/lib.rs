@@ -114,7 +114,7 @@ pub use store::{State, StateId};
 
 /// Becomes the sandbox's helper if this process was started as one, and never returns then.
 ///
-/// Call it first in `main` of an embedding program: a session starts as a copy of the running program, and user namespaces cannot be
+/// Call it first in `main` of an embedding program: a session starts as the running program executed once more, and user namespaces cannot be
 /// entered once there are threads. A program that cannot do so names an installed `gentoomuch` with [`HelperSource::Path`].
 pub fn enter_if_asked() {
     sandbox::helper::enter_if_asked(tasks::lookup);

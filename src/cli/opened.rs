@@ -26,13 +26,6 @@ pub(crate) struct Opened<'a> {
 impl<'a> Opened<'a> {
     /// Checks the host cheaply, opens the store (making it if need be) and removes what killed runs left.
     pub(crate) fn open(invocation: &'a Invocation) -> Result<Self, Failure> {
-        let opened = Self::open_idle(invocation)?;
-        opened.tools.launcher.prepare();
-        Ok(opened)
-    }
-
-    /// The same for what may turn out to have nothing to do: the program of the helpers is not copied yet.
-    pub(crate) fn open_idle(invocation: &'a Invocation) -> Result<Self, Failure> {
         // Others are told who holds a lock: for them, words will do.
         let command = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
         let (user, search_path) = (Invocation::user(), Invocation::search_path());

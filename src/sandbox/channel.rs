@@ -96,6 +96,14 @@ impl Channel {
 
     /// Receives a message and the descriptors that came with it; `None` at the end of the stream.
     pub(crate) fn receive<T: DeserializeOwned>(&self) -> Result<Option<(T, Vec<OwnedFd>)>, ChannelError> {
+        match self.receive_frame()? {
+            Some((body, fds)) => Ok(Some((serde_json::from_slice(&body)?, fds))),
+            None => Ok(None),
+        }
+    }
+
+    /// The same for a body that need not be a message.
+    pub(crate) fn receive_frame(&self) -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>, ChannelError> {
         let mut header = [0u8; 4];
         let mut fds = Vec::new();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_LIMIT))];
@@ -129,7 +137,7 @@ impl Channel {
         if body.len() != length {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
-        Ok(Some((serde_json::from_slice(&body)?, fds)))
+        Ok(Some((body, fds)))
     }
 }
 

@@ -24,8 +24,8 @@ pub enum Error {
     /// The plan makes no sense.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// Our own program cannot be copied.
-    #[error("cannot copy the program `{path}` for use as helper")]
+    /// Our own program cannot be opened, or no program in memory be executed.
+    #[error("cannot use the program `{path}` as helper")]
     HelperProgram {
         path: PathBuf,
         #[source]

@@ -1,8 +1,8 @@
 //! The entry point of our own processes, and what a task sees.
 
 use super::channel::Channel;
-use super::request::{OUTER, PID1, SESSION};
-use super::{outer, pid1, session};
+use super::outer;
+use super::request::OUTER;
 use crate::sandbox::task::Lookup;
 use crate::sys;
 
@@ -17,14 +17,11 @@ pub fn enter_if_asked(lookup: Lookup) {
     // `sigaction` fails only for a signal that does not exist.
     drop(sys::signal::heed_children());
     let Some(name) = std::env::args_os().next() else { return };
-    let run: fn(Channel, Lookup) -> i32 = match name.to_str() {
-        Some(OUTER) => outer::run,
-        Some(PID1) => |channel, _| pid1::run(&channel),
-        Some(SESSION) => |channel, _| session::run(&channel),
-        _ => return,
-    };
+    if name != OUTER {
+        return;
+    }
     let code = match sys::fd::close_others().and_then(|()| sys::fd::take_stdin()) {
-        Ok(control) => run(Channel::from_fd(control), lookup),
+        Ok(control) => outer::run(Channel::from_fd(control), lookup),
         Err(_) => 70,
     };
     sys::process::exit_now(code);

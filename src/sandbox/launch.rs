@@ -1,13 +1,11 @@
 //! Starting sessions and tasks, from the side of the program that wants them.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -110,8 +108,8 @@ pub struct Launcher {
     search: Vec<PathBuf>,
     /// A helper that has entered its namespace and has nothing to do yet.
     ready: Mutex<Option<Helper>>,
+    /// Opened once: a new version may replace the file while we work, and our processes must understand each other.
     program: OnceLock<OwnedFd>,
-    copying: Mutex<Option<JoinHandle<sys::Result<OwnedFd>>>>,
 }
 
 /// Where `newuidmap` is looked for unless [`Launcher::search_in`] says otherwise. The user's `PATH` is not asked: the library reads no
@@ -123,16 +121,7 @@ impl Launcher {
         let search = MAP_TOOL_PLACES.iter().map(PathBuf::from).collect();
         let pieces = map.in_pieces();
         let isolation = Isolation::of(&map);
-        Self {
-            source,
-            map,
-            pieces,
-            isolation,
-            search,
-            ready: Mutex::default(),
-            program: OnceLock::new(),
-            copying: Mutex::new(None),
-        }
+        Self { source, map, pieces, isolation, search, ready: Mutex::default(), program: OnceLock::new() }
     }
 
     /// Sessions get the `/proc` that is there.
@@ -152,17 +141,6 @@ impl Launcher {
     pub fn search_in(mut self, directories: Vec<PathBuf>) -> Self {
         self.search = directories;
         self
-    }
-
-    /// Begins to copy the helper's program (some milliseconds) in a thread, while the caller still reads its configuration. The first
-    /// session waits for the copy and gets its error.
-    pub fn prepare(&self) {
-        let mut copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.program.get().is_none() && copying.is_none() {
-            let path = self.program_path().to_owned();
-            // If there is no thread, the first session copies it.
-            *copying = crate::threads::builder().spawn(move || copy_program(&path)).ok();
-        }
     }
 
     /// Enters the user namespace with its map, before there is anything to do in it: so a host that does not allow it is told at once, and
@@ -279,8 +257,6 @@ impl Launcher {
             return Ok(helper);
         }
         let (control, theirs) = Channel::pair().map_err(super::channel::ChannelError::from)?;
-        // Executes the sealed copy and not the program itself: a session can reach the binary of a process through `/proc/PID/exe`, and
-        // must not reach the installed one (CVE-2019-5736).
         let program = format!("/proc/self/fd/{}", self.program()?.as_raw_fd());
         let child = Command::new(&program)
             .arg0(OUTER)
@@ -305,19 +281,19 @@ impl Launcher {
         }
     }
 
-    /// The sealed copy of the helper's program, made when it is first needed.
+    /// The helper's program, opened when it is first needed.
     fn program(&self) -> Result<BorrowedFd<'_>> {
         if let Some(program) = self.program.get() {
             return Ok(program.as_fd());
         }
-        let mut copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
-        let copy = match copying.take() {
-            Some(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            None => copy_program(self.program_path()),
-        };
-        let copy = copy.map_err(|source| Error::HelperProgram { path: self.program_path().to_owned(), source })?;
-        // Another thread may have made its copy first; then ours is dropped.
-        Ok(self.program.get_or_init(|| copy).as_fd())
+        let path = self.program_path();
+        let opened = sys::fd::name(path).and_then(|program| {
+            // A session begins with a program in memory. Where that is forbidden, whoever asks is told now.
+            sys::memfd::executable("command").map(|_| program)
+        });
+        let opened = opened.map_err(|source| Error::HelperProgram { path: path.to_owned(), source })?;
+        // Another thread may have opened it first; then ours is dropped.
+        Ok(self.program.get_or_init(|| opened).as_fd())
     }
 
     fn program_path(&self) -> &Path {
@@ -365,11 +341,6 @@ impl Launcher {
 
 fn null_stdio() -> Result<[OwnedFd; 3]> {
     Ok([sys::fd::null()?, sys::fd::null()?, sys::fd::null()?])
-}
-
-fn copy_program(path: &Path) -> sys::Result<OwnedFd> {
-    let file = File::open(path).map_err(sys::Error::of("open", path.display()))?;
-    sys::memfd::sealed_copy("gentoomuch", &file)
 }
 
 /// `newuidmap` or `newgidmap` at work.

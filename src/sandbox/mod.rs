@@ -4,7 +4,7 @@
 //! gentoomuch                       many threads, the user's own ids, the host's namespaces
 //!  |  control socket               request, `mapped`, results; end of file on either side = the other died
 //!  |- newuidmap, newgidmap         write the map while the outer helper waits
-//!  `- outer helper                 our program from a sealed memfd; user namespace with the whole id range
+//!  `- outer helper                 our program once more; user namespace with the whole id range
 //!      |                           a task (archive, store) runs right here, inside the map
 //!      |                           a session's locks are held here until PID 1 is reaped
 //!      `- PID 1                    own PID, mount, IPC, UTS (and network) namespaces; not dumpable; executes the plan
@@ -12,7 +12,8 @@
 //!          `- session -> command   nested user and mount namespace, fewer capabilities, no_new_privs, Landlock scopes, seccomp
 //! ```
 //!
-//! Each of them is its own execution of this program ([`helper::enter_if_asked`]); nothing forks without executing. When one of them
+//! The outer helper is an execution of this program ([`helper::enter_if_asked`]). It has one thread, so it may fork PID 1, and that one
+//! the session's process, which executes the command from a file in memory ([`crate::sys::springboard`]). When one of them
 //! dies, the next one down sees the end of its socket and ends, PID 1 takes its whole PID namespace with it, and the kernel drops the
 //! mounts with the last process. The outer namespace owns the mounts that the session sees. So what is read-only stays so, and mounts
 //! that the session makes itself (Portage's sandboxes do) work. The session cannot make a further user namespace, in which it would have

@@ -1,16 +1,14 @@
 //! The outer helper: enters the user namespace, then supervises PID 1 or runs a task.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::channel::Channel;
 use super::plan::{Network, Plan, Step};
 use super::request::{Failure, FromOuter, PID1, Request, SessionRequest, WireError};
-use super::task;
 use super::task::Lookup;
+use super::{pid1, task};
 use crate::beneath::{TreeDir, remove_tree};
 use crate::sandbox::request::PASSED_ON;
 use crate::sys;
@@ -109,7 +107,7 @@ fn supervise(
     namespace::unshare(&[Namespace::Pid]).map_err(|error| Failure::Namespaces(error.into()))?;
     let protocol = |error: super::channel::ChannelError| Failure::Protocol(error.to_string());
     let (channel, theirs) = Channel::pair().map_err(|error| Failure::Protocol(error.to_string()))?;
-    let pid1 = spawn_self(PID1, theirs).map_err(|error| Failure::Namespaces(error.into()))?;
+    let pid1 = fork_self(PID1, theirs, pid1::run).map_err(|error| Failure::Namespaces(error.into()))?;
     // PID 1 waits for its request, so it has no children yet that could be outside of the group.
     let group = Group::around(pid1, Allowance { nice: session.priority.nice, ..Allowance::from(&session.limits) });
     let session = SessionRequest { counted: group.is_some(), ..session.clone() };
@@ -207,15 +205,13 @@ fn wait(control: &Channel, pid1: i32, group: Option<&Group>) -> sys::Result<proc
     }
 }
 
-/// Executes our own memfd again under another name, with `socket` as its standard input. Returns the process id.
-pub(crate) fn spawn_self(name: &str, socket: OwnedFd) -> sys::Result<i32> {
-    let child = Command::new("/proc/self/exe")
-        .arg0(name)
-        .env_clear()
-        .stdin(Stdio::from(socket))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(sys::Error::of("posix_spawn", name))?;
-    i32::try_from(child.id()).map_err(|_| sys::Error::new("posix_spawn", name, rustix::io::Errno::OVERFLOW))
+/// Starts a copy of this process under another name, which has nothing of it but `socket` and runs `child`. Returns the process id.
+///
+/// Only helpers are copied, which have one thread. They need not execute themselves for it: that would load and link a large program.
+pub(crate) fn fork_self(name: &str, socket: OwnedFd, child: fn(&Channel) -> i32) -> sys::Result<i32> {
+    process::fork(name, || {
+        // What it owns is closed below, by number.
+        std::mem::forget(std::panic::take_hook());
+        fd::keep_only(socket).map_or(70, |socket| child(&Channel::from_fd(socket)))
+    })
 }

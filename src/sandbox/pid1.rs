@@ -7,14 +7,14 @@ use nix::sys::signalfd::SignalFd;
 use rustix::fs::{Mode, OFlags};
 
 use super::channel::{Channel, ChannelError};
-use super::idmap;
 use super::isolation::Proc;
 use super::limits::{Watch, Watched};
-use super::outer::{report_panics, spawn_self};
+use super::outer::{fork_self, report_panics};
 use super::plan::{Network, Plan, Step};
 use super::request::PASSED_ON;
 use super::request::{Failure, FromPid1, FromSession, SESSION, SessionRequest, ToPid1, ToSession};
 use super::steps::Building;
+use super::{idmap, session};
 use crate::beneath::RootDir;
 use crate::sys::namespace::{self, Namespace};
 use crate::sys::process::Exit;
@@ -73,9 +73,8 @@ fn start(request: &SessionRequest, control: &Channel, stdio: Vec<OwnedFd>, count
     // The caller's umask must not decide the modes of files that a build creates.
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let children = signal::as_descriptor(&[Signal::SIGCHLD]).map_err(prepare)?;
-    // Started before the mounts are made, so that the program is loaded meanwhile.
     let (session, theirs) = Channel::pair().map_err(|error| Failure::Protocol(error.to_string()))?;
-    let command = spawn_self(SESSION, theirs).map_err(prepare)?;
+    let command = fork_self(SESSION, theirs, session::run).map_err(prepare)?;
     let mut own_proc = None;
     let root = Building::new(plan, request.mount_calls)
         .execute(|| {
@@ -139,7 +138,7 @@ fn unshare(wanted: Network) -> sys::Result<()> {
     rustix::process::chdir("/").map_err(sys::Error::of("chdir", "/"))
 }
 
-/// Waits until the session's process is loaded. The root changes next, and the loader would look for libraries in the new one.
+/// Waits until the session's process has opened what it needs of the host's `/proc`. The root changes next.
 fn wait_until_ready(session: &Channel) -> Option<OwnedFd> {
     match session.receive::<FromSession>() {
         Ok(Some((FromSession::Ready, mut fds))) => fds.pop(),
@@ -180,10 +179,13 @@ fn enter(session: &Channel, own_proc: &OwnedFd, request: &SessionRequest, stdio:
     request.watcher.map_or(Ok(()), process::become_user).map_err(prepare)?;
     session.send(&ToSession::Mapped, &[]).map_err(|error| protocol(&error))?;
     // The socket is close-on-exec: its end means that the command was executed.
-    match session.receive::<FromSession>().map_err(|error| protocol(&error))? {
-        Some((FromSession::Failed(failure), _)) => Err(failure),
-        Some(_) => Err(Failure::Protocol("an answer out of turn".to_owned())),
-        None => Ok(()),
+    let Some((last, _)) = session.receive_frame().map_err(|error| protocol(&error))? else { return Ok(()) };
+    if let Some(failure) = session::not_executed(&last) {
+        return Err(failure);
+    }
+    match serde_json::from_slice(&last) {
+        Ok(FromSession::Failed(failure)) => Err(failure),
+        _ => Err(Failure::Protocol("an answer out of turn".to_owned())),
     }
 }
 

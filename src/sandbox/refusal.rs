@@ -319,7 +319,7 @@ pub(crate) fn range_advice(user: &str) -> String {
     }
 }
 
-/// The program of a helper, if it cannot be executed from memory: a setting forbids it.
+/// Whether a setting forbids to execute programs in memory: each session begins with one.
 pub(crate) fn forbids_memfd() -> bool {
     fs::read_to_string("/proc/sys/vm/memfd_noexec").is_ok_and(|text| text.trim() == "2")
 }
@@ -359,7 +359,7 @@ mod tests {
             (&[("proc/sys/user/max_user_namespaces", "9\n")], USER, libc::ENOSPC, Block::Exhausted("user.max_user_namespaces")),
             (&[("proc/sys/user/max_net_namespaces", "0\n")], OTHERS, libc::ENOSPC, Block::Off("user.max_net_namespaces")),
             (&[], OTHERS, libc::ENOSPC, Block::Exhausted("user.max_*_namespaces")),
-            (&[], ("posix_spawn", "gentoomuch-init"), libc::EAGAIN, Block::Processes),
+            (&[], ("fork", "gentoomuch-init"), libc::EAGAIN, Block::Processes),
             (&[], USER, libc::EINVAL, Block::NotBuilt),
             (
                 &[("proc/sys/kernel/unprivileged_userns_clone", "0\n")],

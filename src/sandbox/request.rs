@@ -17,8 +17,9 @@ use super::plan::Plan;
 
 /// The program's own name (`argv[0]`) as the outer helper.
 pub(crate) const OUTER: &str = "gentoomuch-helper";
+/// Names of the processes that it forks. They are not longer than its own: see [`crate::sys::process::fork`].
 pub(crate) const PID1: &str = "gentoomuch-init";
-pub(crate) const SESSION: &str = "gentoomuch-session";
+pub(crate) const SESSION: &str = "gentoomuch-enter";
 
 /// gentoomuch to the outer helper.
 #[derive(Debug, Serialize, Deserialize)]

@@ -20,6 +20,7 @@ use crate::beneath::{RootDir, Way};
 use crate::priority::Priority;
 use crate::sys::namespace::{self, Namespace};
 use crate::sys::seccomp::Filter;
+use crate::sys::springboard::{self, Attempt};
 use crate::sys::{self, fd, landlock, process, pty, signal};
 
 /// Where programs are searched if the environment has no `PATH`.
@@ -45,6 +46,9 @@ fn prepare(error: sys::Error) -> Failure {
 
 fn become_command(control: &Channel) -> Result<Infallible, Failure> {
     let gone = |_| Failure::Died { who: "the session's PID 1".to_owned() };
+    // PID 1 is not dumpable, and neither is its copy. The files of such a process in `/proc` belong to a root that nobody here is, so
+    // nobody could write its map. Nothing of the session runs before the command, and executing gives a process new memory.
+    process::set_dumpable(true).map_err(prepare)?;
     // Opened while `/proc` is the host's: in the new root a layer may have put anything there.
     let own_proc = place(Path::new("/proc/self")).map_err(prepare)?;
     let namespaces = place(Path::new("/proc/sys/user")).map_err(prepare)?;
@@ -82,7 +86,7 @@ fn become_command(control: &Channel) -> Result<Infallible, Failure> {
     let filter = Filter::for_this_machine(watched_by_own)
         .ok_or_else(|| sys::Error::new("seccomp", std::env::consts::ARCH, rustix::io::Errno::NOSYS));
     filter.and_then(|filter| filter.install()).map_err(prepare)?;
-    execute(&command)
+    execute(control, &command)
 }
 
 fn place(path: &Path) -> sys::Result<OwnedFd> {
@@ -133,30 +137,40 @@ fn standard_descriptors(given: &[OwnedFd], terminal: bool) -> sys::Result<()> {
 }
 
 /// Finds and executes the command as a shell does. The caller answers 127 and 126.
-fn execute(command: &CommandLine) -> Result<Infallible, Failure> {
+fn execute(control: &Channel, command: &CommandLine) -> Result<Infallible, Failure> {
     let text = |text: &str| CString::new(text).map_err(|_| Failure::Protocol("a NUL byte in an argument".to_owned()));
     let argv: Vec<CString> = command.argv.iter().map(|word| text(word)).collect::<Result<_, _>>()?;
     let variables = if command.login { profile_env::with_login(&command.env) } else { command.env.clone() };
     let env: Vec<CString> = variables.iter().map(|(name, value)| text(&format!("{name}={value}"))).collect::<Result<_, _>>()?;
     let program = command.argv.first().map_or("", String::as_str);
     let path = variables.iter().rev().find(|(name, _)| name == "PATH").map_or(DEFAULT_PATH, |(_, value)| value.as_str());
-    let mut refused = None;
+    let mut attempts = Vec::new();
     for candidate in candidates(program, path) {
         let candidate = text(&candidate)?;
-        let Err(error) = process::execute(&candidate, &argv, &env);
-        match error.errno() {
-            Some(libc::ENOENT | libc::ENOTDIR) => {}
-            // A script without `#!`: shells and `execvp` run it with `/bin/sh`.
-            Some(libc::ENOEXEC) => {
-                let mut script = vec![c"/bin/sh".to_owned(), candidate];
-                script.extend(argv.iter().skip(1).cloned());
-                let Err(error) = process::execute(&c"/bin/sh".to_owned(), &script, &env);
-                refused = Some(error);
-            }
-            _ => refused = Some(error),
-        }
+        // A script without `#!`: shells and `execvp` run it with `/bin/sh`.
+        let script = [c"/bin/sh".to_owned(), candidate.clone()].into_iter().chain(argv.iter().skip(1).cloned()).collect();
+        attempts.push(Attempt { program: candidate, argv: argv.clone(), as_script: false });
+        attempts.push(Attempt { program: c"/bin/sh".to_owned(), argv: script, as_script: true });
     }
-    Err(refused.map_or(Failure::CommandNotFound, |error| Failure::CommandNotExecutable(error.into())))
+    let tried: Vec<_> = attempts.iter().map(|attempt| (attempt.program.to_string_lossy(), attempt.as_script)).collect();
+    let tried = serde_json::to_vec(&tried).map_err(|error| Failure::Protocol(error.to_string()))?;
+    springboard::execute(control.as_fd(), &attempts, &env, &tried).map_err(prepare)
+}
+
+/// Why no attempt has succeeded. `None` if `report` is not what the process leaves that could not execute the command.
+pub(crate) fn not_executed(report: &[u8]) -> Option<Failure> {
+    let (errnos, tried) = springboard::results(report)?;
+    let tried: Vec<(String, bool)> = serde_json::from_slice(tried).ok()?;
+    let refused = errnos.into_iter().zip(tried).rfind(|(errno, (_, as_script))| match *errno {
+        0 => false,
+        // The next directory may have it; a shell has tried the script.
+        libc::ENOENT | libc::ENOTDIR | libc::ENOEXEC => *as_script,
+        _ => true,
+    });
+    Some(refused.map_or(Failure::CommandNotFound, |(errno, (program, _))| {
+        let source = std::io::Error::from_raw_os_error(errno);
+        Failure::CommandNotExecutable(sys::Error::new("execve", program, source).into())
+    }))
 }
 
 /// The paths that are tried for a name, in order.

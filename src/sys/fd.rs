@@ -24,6 +24,11 @@ pub(crate) fn null() -> Result<OwnedFd> {
     rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(Error::of("open", "/dev/null"))
 }
 
+/// Names a file, which it opens neither for reading nor for writing (`O_PATH`).
+pub(crate) fn name(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(Error::of("open", path.display()))
+}
+
 /// Makes `fds` the descriptors 0, 1 and 2 of this process.
 pub(crate) fn replace_stdio(fds: [BorrowedFd<'_>; 3]) -> Result<()> {
     rustix::stdio::dup2_stdin(fds[0]).map_err(Error::of("dup2", "stdin"))?;
@@ -47,12 +52,38 @@ pub(crate) fn close_others_on_exec() -> Result<()> {
     if code == 0 { Ok(()) } else { close_listed_on_exec(Path::new(LIST)) }
 }
 
-/// Closes every descriptor from 3 upwards, for a process that was given nothing there. If a filter refuses the call, they are marked to
-/// be closed when it executes.
+/// Closes every descriptor from 3 upwards, for a process that was given nothing there.
 pub(crate) fn close_others() -> Result<()> {
     // SAFETY: the call takes three integers; the caller owns no descriptor yet.
     let code = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
-    if code == 0 { Ok(()) } else { close_listed_on_exec(Path::new(LIST)) }
+    // Linux 5.9. Seccomp filters of containers answer EPERM for calls that they do not know.
+    if code == 0 { Ok(()) } else { close_listed(Path::new(LIST)) }
+}
+
+/// [`close_others`] for the descriptors that `list` names, one call each.
+fn close_listed(list: &Path) -> Result<()> {
+    for number in listed(list)? {
+        // SAFETY: nobody owns it, as above. The one that read the list is closed already: EBADF, which does no harm.
+        unsafe { libc::close(number) };
+    }
+    Ok(())
+}
+
+/// Makes `socket` the only descriptor besides the three standard ones, for a process that was forked: it owns nothing else. What its
+/// parent owned is never dropped in it, since it never returns there.
+pub(crate) fn keep_only(socket: OwnedFd) -> Result<OwnedFd> {
+    rustix::stdio::dup2_stdin(&socket).map_err(Error::of("dup2", "a socket, 0"))?;
+    // Closed by number like the others.
+    std::mem::forget(socket);
+    close_others()?;
+    take_stdin()
+}
+
+/// Lets `fd` stay open when this process executes.
+pub(crate) fn keep_on_exec(fd: impl AsFd) -> Result<()> {
+    let fd = fd.as_fd();
+    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())
+        .map_err(Error::of("fcntl", format_args!("{}, F_SETFD, 0", fd.as_raw_fd())))
 }
 
 /// Where the kernel lists the descriptors of this process.
@@ -60,10 +91,7 @@ const LIST: &str = "/proc/self/fd";
 
 /// [`close_others_on_exec`] for the descriptors that `list` names, one call each.
 fn close_listed_on_exec(list: &Path) -> Result<()> {
-    let entries = std::fs::read_dir(list).map_err(Error::of("opendir", list.display()))?;
-    for entry in entries {
-        let name = entry.map_err(Error::of("readdir", list.display()))?.file_name();
-        let Some(number) = name.to_str().and_then(|name| name.parse::<i32>().ok()).filter(|number| *number > 2) else { continue };
+    for number in listed(list)? {
         // SAFETY: the call takes integers; a number that is no descriptor any more is EBADF.
         if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
             let error = std::io::Error::last_os_error();
@@ -73,6 +101,16 @@ fn close_listed_on_exec(list: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The descriptors from 3 upwards that `list` names.
+fn listed(list: &Path) -> Result<Vec<i32>> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(list).map_err(Error::of("opendir", list.display()))? {
+        let name = entry.map_err(Error::of("readdir", list.display()))?.file_name();
+        numbers.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()).filter(|number| *number > 2));
+    }
+    Ok(numbers)
 }
 
 /// Waits until one of `fds` is readable or hung up, at most `timeout_ms` milliseconds (forever if absent). The answer has one entry for

@@ -1,36 +1,33 @@
-//! Sealed copies of our own program in memory.
-//!
-//! The helper is executed from such a copy. So nothing that runs in a session can reach the program's file on disk through
-//! `/proc/PID/exe`, and a new version may replace the file during a build.
+//! Sealed files in memory, which are executed.
 
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::{Error, Result};
 
-/// Copies `file` from its beginning into a memory file that can no longer be written, grown, shrunk or unsealed.
-pub(crate) fn sealed_copy(name: &str, file: &File) -> Result<OwnedFd> {
+/// An empty file in memory that can be executed. Fails where a setting of the kernel forbids that.
+pub(crate) fn executable(name: &str) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Linux 6.3 and later want the flag and refuse it if `vm.memfd_noexec` is 2. Before 6.3 it is unknown: EINVAL.
-    let memfd = rustix::fs::memfd_create(name, flags | MemfdFlags::EXEC)
+    rustix::fs::memfd_create(name, flags | MemfdFlags::EXEC)
         .or_else(|errno| if errno == rustix::io::Errno::INVAL { rustix::fs::memfd_create(name, flags) } else { Err(errno) })
-        .map_err(Error::of("memfd_create", name))?;
-    let length = file.metadata().map_err(Error::of("fstat", name))?.len();
-    let mut offset = 0u64;
-    while offset < length {
-        let wish = usize::try_from(length - offset).unwrap_or(usize::MAX);
-        let sent = rustix::fs::sendfile(memfd.as_fd(), file, Some(&mut offset), wish).map_err(Error::of("sendfile", name))?;
-        if sent == 0 {
-            return Err(Error::new("sendfile", name, std::io::Error::from(std::io::ErrorKind::UnexpectedEof)));
-        }
+        .map_err(Error::of("memfd_create", name))
+}
+
+/// The same with `bytes` in it, which can no longer be written, grown, shrunk or unsealed.
+pub(crate) fn sealed(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
+    let memfd = executable(name)?;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = rustix::io::write(&memfd, rest).map_err(Error::of("write", name))?;
+        rest = &rest[written..];
     }
     seal(&memfd, true)?;
     Ok(memfd)
 }
 
-/// Seals the copy. Its owner is root in a session and could change its mode, so `EXEC` seals that, too. Before Linux 6.3 this seal is
+/// Seals the file. Its owner is root in a session and could change its mode, so `EXEC` seals that, too. Before Linux 6.3 this seal is
 /// unknown (`with_mode` is false in tests, which force that case).
 fn seal(memfd: &OwnedFd, with_mode: bool) -> Result<()> {
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
@@ -45,6 +42,7 @@ fn seal(memfd: &OwnedFd, with_mode: bool) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::os::unix::fs::FileExt as _;
 
     use rustix::fs::Mode;
@@ -52,23 +50,20 @@ mod tests {
 
     use super::*;
 
-    fn copy() -> OwnedFd {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("program");
-        std::fs::write(&path, "program").unwrap();
-        sealed_copy("test", &File::open(path).unwrap()).unwrap()
-    }
-
     #[test]
-    fn a_copy_is_neither_written_nor_given_another_mode() {
-        let file = File::from(copy());
+    fn a_sealed_file_is_neither_written_nor_given_another_mode() {
+        let file = File::from(sealed("test", b"program").unwrap());
+        assert_eq!(
+            std::io::read_to_string(std::io::Seek::seek(&mut &file, std::io::SeekFrom::Start(0)).map(|_| &file).unwrap()).unwrap(),
+            "program"
+        );
         assert_eq!(file.write_at(b"x", 0).unwrap_err().raw_os_error(), Some(libc::EPERM));
         assert_eq!(file.set_len(0).unwrap_err().raw_os_error(), Some(libc::EPERM));
         let seals = rustix::fs::fcntl_get_seals(&file).unwrap();
         assert!(seals.contains(SealFlags::SEAL | SealFlags::WRITE));
         assert_eq!(rustix::fs::fcntl_add_seals(&file, SealFlags::FUTURE_WRITE), Err(Errno::PERM));
         let mode = rustix::fs::fstat(&file).unwrap().st_mode;
-        // Asked of another file, so that a copy without the seal is seen where the kernel knows it.
+        // Asked of another file, so that a file without the seal is seen where the kernel knows it.
         let other = rustix::fs::memfd_create("other", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
         let is_known = rustix::fs::fcntl_add_seals(&other, SealFlags::EXEC) != Err(Errno::INVAL);
         assert_eq!(seals.contains(SealFlags::EXEC), is_known);

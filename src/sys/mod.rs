@@ -22,6 +22,7 @@ pub(crate) mod pty;
 pub(crate) mod seccomp;
 mod seccomp_tables;
 pub(crate) mod signal;
+pub(crate) mod springboard;
 pub(crate) mod usage;
 pub(crate) mod watch;
 

@@ -1,6 +1,5 @@
 //! Processes: attributes, waiting, and the two ways to leave.
 
-use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Write as _;
@@ -115,9 +114,41 @@ pub(crate) fn kill_pidfd(pidfd: impl AsFd) -> Result<()> {
     }
 }
 
-/// Replaces this process by the program at `path`. Returns only on failure.
-pub(crate) fn execute(path: &CString, argv: &[CString], env: &[CString]) -> Result<Infallible> {
-    nix::unistd::execve(path, argv, env).map_err(Error::of("execve", path.to_string_lossy()))
+/// Starts a copy of this process, which must have one thread. The copy runs `child` and ends with its answer; it never returns. So it
+/// drops nothing that this process owns, but has all of its descriptors until it closes them.
+pub(crate) fn fork(name: &str, child: impl FnOnce() -> i32) -> Result<i32> {
+    // SAFETY: without other threads no lock is held in the copy, so it may do what this process may.
+    match unsafe { libc::fork() } {
+        -1 => Err(Error::new("fork", name, std::io::Error::last_os_error())),
+        0 => {
+            rename(name);
+            exit_now(child())
+        }
+        pid => Ok(pid),
+    }
+}
+
+/// Gives this process another name in `/proc/PID/cmdline` and `/proc/PID/comm`, cut to the length of the arguments it was started with. Nothing depends on it, so
+/// a failure is not told.
+fn rename(name: &str) {
+    if let Ok(text) = CString::new(name) {
+        let _ = nix::sys::prctl::set_name(&text);
+    }
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Fields 48 and 49 of proc_pid_stat(5). The second one may have blanks in it and ends with the last `)`.
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(45).map(str::parse::<usize>);
+    if let (Some(Ok(begin)), Some(Ok(end))) = (fields.next(), fields.next())
+        && begin != 0
+        && end > begin
+    {
+        // The last byte stays the NUL that it is.
+        let name = name.bytes().chain(std::iter::repeat(0)).take(end - begin - 1);
+        for (offset, byte) in name.enumerate() {
+            // SAFETY: the kernel has put the arguments of this process there, writable, and nobody reads them at this moment: there is
+            // one thread.
+            unsafe { std::ptr::with_exposed_provenance_mut::<u8>(begin + offset).write(byte) };
+        }
+    }
 }
 
 /// Ends this process at once: no destructors, no buffered output. Only for the helper, which must never return into a program that does

@@ -407,7 +407,7 @@ fn threads(stat: &str) -> Option<u64> {
     field(stat.rsplit_once(')')?.1, 17)
 }
 
-fn page_bytes() -> u64 {
+pub(super) fn page_bytes() -> u64 {
     let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
     size.and_then(|size| u64::try_from(size).ok()).unwrap_or(4096)
 }

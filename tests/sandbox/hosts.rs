@@ -207,11 +207,20 @@ fn a_shared_proc_shows_processes_that_nobody_can_touch() {
     let script = format!(
         "[ -d /proc/{me} ] && echo seen; kill -0 {me} 2>/dev/null || echo safe; cat /proc/{me}/environ >/dev/null 2>&1 || echo closed
         (echo x >/proc/self/comm) 2>/dev/null || echo read-only; mount -o remount,rw /proc 2>/dev/null || echo locked
-        [ $(readlink /proc/self) -gt 0 ] && echo self"
+        [ $(readlink /proc/self) -gt 0 ] && echo self
+        for process in /proc/[0-9]*; do
+            case $(tr '\\0' ' ' <$process/cmdline) in
+                gentoomuch-helper*) helper=seen ;;
+                gentoomuch-init*) init=seen ;;
+                *) continue ;;
+            esac
+            for program in $process/exe $process/map_files/*; do head -c 1 $program >/dev/null && echo open; done
+        done 2>/dev/null
+        echo $helper $init"
     );
     let (plan, place) = with_proc(&fixture, Proc::Shared, &script);
     let output = fixture.run_plan(&plan, &place, MountCalls::Newest).unwrap();
-    assert_eq!((output.text.as_str(), output.exit), ("seen\nsafe\nclosed\nread-only\nlocked\nself\n", Exit::Code(0)));
+    assert_eq!((output.text.as_str(), output.exit), ("seen\nsafe\nclosed\nread-only\nlocked\nself\nseen seen\n", Exit::Code(0)));
 }
 
 #[test]

@@ -133,7 +133,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> CommandOutcome {
     match &args.command {
         Some(Command::Plan { names, format, no_sign, jobs }) => {
             let jobs = Invocation::jobs(*jobs, &config)?;
-            let opened = Opened::open_idle(invocation)?;
+            let opened = Opened::open(invocation)?;
             let cx = opened.context(jobs);
             let pipeline = pipeline::pipeline(&cx, &config, options(names, None, *no_sign))?;
             let drawing = || Drawing::new(pipeline.nodes());
@@ -149,7 +149,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> CommandOutcome {
         }
         Some(Command::Node { id, how }) => {
             let jobs = Invocation::jobs(how.jobs, &config)?;
-            let opened = Opened::open_idle(invocation)?.limited(how.limits)?;
+            let opened = Opened::open(invocation)?.limited(how.limits)?;
             let cx = opened.context(jobs);
             let pipeline = pipeline::pipeline_node(&cx, &config, options(&[], how.format, how.no_sign), id)?;
             build(invocation, &cx, &opened, &pipeline, &Wanted { keep_going: false, json: how.json, report: None })
@@ -162,7 +162,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> CommandOutcome {
             let how = &args.build.how;
             let report = args.build.report.as_deref().map(|file| super::report::target(file, invocation)).transpose()?;
             let jobs = Invocation::jobs(how.jobs, &config)?;
-            let opened = Opened::open_idle(invocation)?.limited(how.limits)?;
+            let opened = Opened::open(invocation)?.limited(how.limits)?;
             let cx = opened.context(jobs);
             let pipeline = pipeline::pipeline(&cx, &config, options(&args.build.names, how.format, how.no_sign))?;
             if args.build.dry_run {

@@ -59,7 +59,7 @@ pub(super) struct Row<'a> {
 
 /// Runs it.
 pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
-    let opened = Opened::open_idle(invocation)?;
+    let opened = Opened::open(invocation)?;
     let cx = opened.context(None);
     if args.run.is_none() && args.output.is_none() {
         let runs = record::runs(&cx).map_err(report::Error::from)?;

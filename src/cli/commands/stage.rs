@@ -195,7 +195,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     match &args.command {
         Command::Build(args) => build(args, invocation),
         Command::Ls { json } => {
-            let opened = Opened::open_idle(invocation)?;
+            let opened = Opened::open(invocation)?;
             print_either(*json, &stages::stage_rows(&opened.context(None))?, |rows| stage_lines::rows(rows, super::now_secs()))?;
             all_was_readable(&opened)?;
             Ok(ExitCode::SUCCESS)

@@ -22,7 +22,7 @@ pub(super) struct Args {
 /// Runs it.
 pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     let config = invocation.config()?;
-    let opened = Opened::open_idle(invocation)?;
+    let opened = Opened::open(invocation)?;
     let rows = rows::kernel_rows(&opened.context(None), &config)?;
     if args.json {
         print_json(&rows)?;
