@@ -130,6 +130,8 @@ pub fn wait_readable(fds: &[BorrowedFd<'_>], timeout_ms: Option<u64>) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::IntoRawFd as _;
+
     use super::*;
 
     #[test]
@@ -141,6 +143,12 @@ mod tests {
             way().unwrap();
             assert_eq!(rustix::io::fcntl_getfd(&file).unwrap(), rustix::io::FdFlags::CLOEXEC);
         }
+        let number = rustix::io::fcntl_dupfd_cloexec(null().unwrap(), 900).unwrap().into_raw_fd();
+        let list = tempfile::tempdir().unwrap();
+        std::fs::write(list.path().join(number.to_string()), "").unwrap();
+        std::fs::write(list.path().join("1"), "").unwrap();
+        close_listed(list.path()).unwrap();
+        assert!(!Path::new(LIST).join(number.to_string()).exists() && Path::new(LIST).join("1").exists());
         let error = close_listed_on_exec(Path::new("/nonexistent")).unwrap_err();
         assert_eq!(error.to_string(), "`opendir(/nonexistent)` failed");
     }

@@ -117,7 +117,8 @@ pub(crate) fn kill_pidfd(pidfd: impl AsFd) -> Result<()> {
 /// Starts a copy of this process, which must have one thread. The copy runs `child` and ends with its answer; it never returns. So it
 /// drops nothing that this process owns, but has all of its descriptors until it closes them.
 pub(crate) fn fork(name: &str, child: impl FnOnce() -> i32) -> Result<i32> {
-    // SAFETY: without other threads no lock is held in the copy, so it may do what this process may.
+    // SAFETY: without other threads no lock is held in the copy, so it may do what this process may. There are none: a process that has
+    // some cannot enter a user namespace, and the callers have.
     match unsafe { libc::fork() } {
         -1 => Err(Error::new("fork", name, std::io::Error::last_os_error())),
         0 => {

@@ -76,8 +76,7 @@ pub(crate) fn execute(socket: BorrowedFd<'_>, attempts: &[Attempt], env: &[CStri
 pub(crate) fn results(report: &[u8]) -> Option<(Vec<i32>, &[u8])> {
     let (mark, rest) = report.split_first_chunk::<WORD>()?;
     // The lowest byte of a mark is 0, which no message in JSON begins with.
-    let mark = u64::from_le_bytes(*mark);
-    let rows = usize::try_from(mark >> 8).ok().filter(|rows| mark & 0xff == 0 && *rows >= BEFORE + AFTER)?;
+    let rows = usize::try_from(u64::from_le_bytes(*mark) >> 8).ok().filter(|rows| mark[0] == 0 && *rows >= BEFORE + AFTER)?;
     let (table, words) = rest.split_at_checked(rows.checked_mul(ROW * WORD)?)?;
     let made = &table.chunks_exact(ROW * WORD).collect::<Vec<_>>()[BEFORE..rows - AFTER];
     let errno = |row: &&[u8]| {
