@@ -49,7 +49,7 @@ pub enum Error {
 /// What functions of this room return.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
-by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error);
+by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error, crate::threads::NoThread);
 lifted!(Error::Names: names { Context });
 lifted!(Error::Session: session { Context, Config });
 
@@ -271,6 +271,7 @@ fn publish_by_hand(cx: &Context<'_>, work: &mut Work<'_>, subject: &Subject, bas
         cx.observer.note("packages that were built with a changed /etc/portage are not kept for later");
         return Ok(0);
     }
+    crate::threads::pool()?;
     learn::learn_beside(cx, work, subject, base, &built)?;
     let pool = pools::pool(cx, kind, &inputs)?;
     let count = pools::publish_last(cx, work, pool)?;

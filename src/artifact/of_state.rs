@@ -50,6 +50,7 @@ pub struct ExportedState {
 
 /// Exports a state. A stage4's state is exported as its definition says, if that still exists.
 pub fn export_state(cx: &Context<'_>, config: Option<&ConfigDir>, request: &ExportRequest) -> Result<ExportedState> {
+    crate::threads::pool()?;
     let said = request.to.as_ref().map(|to| said_by(to, request.format)).transpose()?.flatten();
     let _shared = context::share_store(cx)?;
     let Named { at, state } = named::named(cx, &request.state)?;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 use std::time::SystemTime;
 use std::{env, io};
@@ -297,7 +297,8 @@ pub(crate) fn now_secs() -> i64 {
 
 /// Processors that this process may use.
 pub(crate) fn processors() -> u32 {
-    available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1))
+    static FOUND: OnceLock<u32> = OnceLock::new();
+    *FOUND.get_or_init(|| available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1)))
 }
 
 /// Gentoo's keyword for this machine.

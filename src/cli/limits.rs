@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use crate::limits::{Asked, Bound, Host, Limits, NotALimit};
 
@@ -58,11 +59,14 @@ pub(crate) fn usual() -> Limits {
 
 /// Memory of this machine, or of this container if it may have less.
 pub(crate) fn memory_bytes() -> Option<u64> {
+    static FOUND: OnceLock<Option<u64>> = OnceLock::new();
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let total = read("/proc/meminfo")
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024));
-    total.into_iter().chain(container_bytes(&read("/proc/self/cgroup"))).min()
+    *FOUND.get_or_init(|| {
+        let total = read("/proc/meminfo")
+            .lines()
+            .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024));
+        total.into_iter().chain(container_bytes(&read("/proc/self/cgroup"))).min()
+    })
 }
 
 /// How many processes this user may have.

@@ -49,7 +49,7 @@ pub fn main() -> ExitCode {
     };
     let begun =
         closed.and(no_signal).map_err(sandbox::Error::from).and_then(|()| sandbox::refuse_directories()).map_err(Failure::from);
-    let begun = begun.and_then(|()| crate::threads::pool().map_err(Failure::from));
+    let begun = if cli.command.shares_work() { begun.and_then(|()| crate::threads::pool().map_err(Failure::from)) } else { begun };
     let around_command = cli.command.is_around_another();
     let invocation = begun.and_then(|()| Invocation::new(&cli.global, cli.command.keeps_things()));
     // Where nothing is kept yet, whoever fails has to name the place.

@@ -43,6 +43,15 @@ impl<'a> Opened<'a> {
         Self::open(invocation)?.limited(limits)?.entered()
     }
 
+    /// The same where one session is all the work: the sandbox is entered while it is prepared.
+    pub(crate) fn for_one_session(invocation: &'a Invocation, limits: LimitArgs) -> Result<Self, Failure> {
+        let opened = Self::open(invocation)?;
+        opened.tools.prepare()?;
+        let opened = opened.limited(limits)?;
+        opened.tell_isolation();
+        Ok(opened)
+    }
+
     /// Enters the sandbox now: a host that does not allow it is told before anything is fetched or unpacked.
     pub(crate) fn entered(self) -> Result<Self, Failure> {
         self.enter()?;
@@ -52,6 +61,11 @@ impl<'a> Opened<'a> {
     /// The same, once it is known that there is work.
     pub(crate) fn enter(&self) -> Result<(), Failure> {
         self.tools.enter()?;
+        self.tell_isolation();
+        Ok(())
+    }
+
+    fn tell_isolation(&self) {
         let isolation = self.tools.launcher.isolation();
         match isolation.weakness() {
             Some(weakness) => {
@@ -59,7 +73,6 @@ impl<'a> Opened<'a> {
             }
             None => tracing::info!("isolation `{}`", isolation.rung()),
         }
-        Ok(())
     }
 
     /// The same with what the user wants sessions to be limited to.

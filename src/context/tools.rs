@@ -9,7 +9,6 @@ use crate::progress::Observer;
 use crate::sandbox::idmap::IdMapError;
 use crate::sandbox::{self, HelperSource, IdMap, Interrupt, Launcher, Rung};
 use crate::store::{self, Store};
-use crate::threads::{self, NoThread};
 
 /// A user of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,8 +57,6 @@ pub enum OpenError {
     Store(#[from] store::Error),
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
-    #[error(transparent)]
-    Thread(#[from] NoThread),
 }
 
 impl Tools {
@@ -81,7 +78,6 @@ impl Tools {
         command: &str,
         isolation: Option<Rung>,
     ) -> Result<Self, OpenError> {
-        threads::pool()?;
         for Closed { path, mode } in places.close(user.owner(), true)? {
             tracing::warn!(path = %path.display(), "closed to other users: its mode was {mode:04o}");
         }
@@ -110,6 +106,13 @@ impl Tools {
     pub(crate) fn enter(&self) -> Result<(), OpenError> {
         self.store.require_idmap()?;
         Ok(self.launcher.enter()?)
+    }
+
+    /// Begins to enter it while the caller prepares its one session, which then gets the error of a host that does not allow it.
+    pub(crate) fn prepare(&self) -> Result<(), OpenError> {
+        self.store.require_idmap()?;
+        self.launcher.prepare();
+        Ok(())
     }
 
     /// What workflows are called with.

@@ -42,6 +42,7 @@ pub struct Bootstrapped {
 
 /// Verifies and imports the stage3, and builds the builder.
 pub fn bootstrap(cx: &Context<'_>, config: &ConfigDir, keys: &TrustedKeys, options: &BootstrapOptions) -> Result<Bootstrapped> {
+    crate::threads::pool()?;
     let profile = &options.profile;
     check_profile_name(profile)?;
     let _shared = context::share_store(cx)?;

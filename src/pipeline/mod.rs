@@ -133,6 +133,7 @@ impl std::fmt::Debug for Pipeline<'_, '_> {
 
 /// Plans all stage4s that `options` names.
 pub fn pipeline<'e, 'a>(cx: &'e Context<'a>, config: &'e ConfigDir, options: PipelineOptions) -> Result<Pipeline<'e, 'a>> {
+    crate::threads::pool()?;
     plan::plan(cx, config, Wishes::of(config, &options), options)
 }
 

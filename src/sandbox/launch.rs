@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -100,16 +101,32 @@ pub struct TaskOptions {
 /// Starts helpers with one id map.
 #[derive(Debug)]
 pub struct Launcher {
+    maker: Arc<Maker>,
+    isolation: Isolation,
+    ready: Mutex<Ready>,
+}
+
+/// Makes helpers. A thread may have a share of it.
+#[derive(Debug)]
+struct Maker {
     source: HelperSource,
     map: IdMap,
     /// `map` as it is written.
     pieces: IdMap,
-    isolation: Isolation,
     search: Vec<PathBuf>,
-    /// A helper that has entered its namespace and has nothing to do yet.
-    ready: Mutex<Option<Helper>>,
     /// Opened once: a new version may replace the file while we work, and our processes must understand each other.
     program: OnceLock<OwnedFd>,
+}
+
+/// A helper that has nothing to do yet.
+#[derive(Debug, Default)]
+enum Ready {
+    #[default]
+    Nothing,
+    /// It has entered its namespace.
+    Entered(Helper),
+    /// A thread makes it.
+    Coming(JoinHandle<Result<Helper>>),
 }
 
 /// Where `newuidmap` is looked for unless [`Launcher::search_in`] says otherwise. The user's `PATH` is not asked: the library reads no
@@ -121,7 +138,8 @@ impl Launcher {
         let search = MAP_TOOL_PLACES.iter().map(PathBuf::from).collect();
         let pieces = map.in_pieces();
         let isolation = Isolation::of(&map);
-        Self { source, map, pieces, isolation, search, ready: Mutex::default(), program: OnceLock::new() }
+        let maker = Arc::new(Maker { source, map, pieces, search, program: OnceLock::new() });
+        Self { maker, isolation, ready: Mutex::default() }
     }
 
     /// Sessions get the `/proc` that is there.
@@ -139,7 +157,10 @@ impl Launcher {
     /// Looks for `newuidmap` and `newgidmap` in these directories.
     #[must_use]
     pub fn search_in(mut self, directories: Vec<PathBuf>) -> Self {
-        self.search = directories;
+        // A launcher that is still being made has started no thread, so it is the only one who has this.
+        if let Some(maker) = Arc::get_mut(&mut self.maker) {
+            maker.search = directories;
+        }
         self
     }
 
@@ -147,8 +168,19 @@ impl Launcher {
     /// not after an hour of work. The next task or session goes on from there.
     pub fn enter(&self) -> Result<()> {
         let helper = self.helper()?;
-        *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = Some(helper);
+        *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = Ready::Entered(helper);
         Ok(())
+    }
+
+    /// Does the same in a thread, while the caller prepares what is to be done in there. The next task or session waits for it, and gets
+    /// its error.
+    pub fn prepare(&self) {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*ready, Ready::Nothing) {
+            let maker = Arc::clone(&self.maker);
+            // If there is no thread, the first task or session enters.
+            *ready = crate::threads::builder().spawn(move || maker.helper()).map_or(Ready::Nothing, Ready::Coming);
+        }
     }
 
     /// Makes the namespaces of a session, without one. The limit of a host may allow the first user namespace and not the one in it.
@@ -164,7 +196,7 @@ impl Launcher {
 
     /// The map that helpers are given.
     pub fn id_map(&self) -> &IdMap {
-        &self.map
+        &self.maker.map
     }
 
     /// Makes the session that `plan` describes. Returns when its command runs.
@@ -186,7 +218,7 @@ impl Launcher {
         };
         stdio::refuse_directories_among([stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd()])?;
         let (pid1, theirs) = Channel::pair().map_err(super::channel::ChannelError::from)?;
-        let (nested, watcher) = self.pieces.nested();
+        let (nested, watcher) = self.maker.pieces.nested();
         let request = Request::Session {
             session: Box::new(SessionRequest {
                 plan: plan.clone(),
@@ -249,13 +281,19 @@ impl Launcher {
 
     /// An outer helper that is root of its namespace.
     fn helper(&self) -> Result<Helper> {
-        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ready = std::mem::take(&mut *self.ready.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut helper = match ready {
+            Ready::Nothing => return self.maker.helper(),
+            Ready::Entered(helper) => helper,
+            Ready::Coming(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
+        };
         // Somebody may have killed it while it waited.
-        if let Some(mut helper) = ready
-            && helper.child.try_wait().is_ok_and(|ended| ended.is_none())
-        {
-            return Ok(helper);
-        }
+        if helper.child.try_wait().is_ok_and(|ended| ended.is_none()) { Ok(helper) } else { self.maker.helper() }
+    }
+}
+
+impl Maker {
+    fn helper(&self) -> Result<Helper> {
         let (control, theirs) = Channel::pair().map_err(super::channel::ChannelError::from)?;
         let program = format!("/proc/self/fd/{}", self.program()?.as_raw_fd());
         let child = Command::new(&program)

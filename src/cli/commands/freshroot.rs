@@ -116,7 +116,7 @@ fn options(args: &Args, invocation: &Invocation) -> Result<FreshrootOptions, Fai
 
 /// Runs a throw-away session, or prints the plan of it.
 pub(super) fn run_with(options: &FreshrootOptions, limits: LimitArgs, print_plan: bool, invocation: &Invocation) -> Outcome {
-    let opened = Opened::for_sessions(invocation, limits)?;
+    let opened = Opened::for_one_session(invocation, limits)?;
     let cx = opened.context(None);
     if print_plan {
         let plan = freshroot::freshroot_plan(&cx, options)?;

@@ -100,6 +100,11 @@ impl Command {
         }
     }
 
+    /// Whether it has work for all processors. Threads for it cost as much as the start of a session where there are many processors.
+    pub(crate) fn shares_work(&self) -> bool {
+        !matches!(self, Self::Freshroot(_) | Self::Shell(_))
+    }
+
     /// Whether it may put something into the data or cache directory. Those that read or write the configuration alone make none.
     pub(crate) fn keeps_things(&self) -> bool {
         !matches!(self, Self::Doctor(_) | Self::Init(_) | Self::Config(_) | Self::Keys(_) | Self::Completions(_) | Self::Man(_))

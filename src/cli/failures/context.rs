@@ -39,7 +39,6 @@ impl From<OpenError> for Failure {
             OpenError::Ids(error) => error.into(),
             OpenError::Store(error) => error.into(),
             OpenError::Sandbox(error) => error.into(),
-            OpenError::Thread(error) => error.into(),
         }
     }
 }
