@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
+use crate::config::resources::Tmpfs;
 use crate::download::Downloader;
 use crate::jobserver::JobServer;
 use crate::path_error::OfFile as _;
@@ -85,6 +86,8 @@ pub struct Settings {
     pub package_jobs: Vec<PackageJobs>,
     /// How large the compiler cache of a profile may become, bytes; `None`: compilers run without one.
     pub ccache: Option<u64>,
+    /// Where packages are compiled; `None`: on the disk.
+    pub tmpfs: Option<Tmpfs>,
     /// How to download; emerge gets the same proxies and `offline`.
     pub download: download::Settings,
 }
@@ -107,6 +110,7 @@ impl Settings {
             priority: Priority::default(),
             package_jobs: Vec::new(),
             ccache: None,
+            tmpfs: None,
             download: download::Settings::default(),
         }
     }

@@ -228,7 +228,15 @@ fn freshroot_run(cx: &Context<'_>, work: &Work<'_>, options: &FreshrootOptions) 
         // Portage also colours what its build helpers print into a pipe.
         env.push(("NO_COLOR".to_owned(), "1".to_owned()));
     }
-    Run { argv, env, network: options.network, terminal: options.terminal, hostname: work.hostname.clone(), shown: None }
+    Run {
+        argv,
+        env,
+        network: options.network,
+        terminal: options.terminal,
+        hostname: work.hostname.clone(),
+        shown: None,
+        in_memory: None,
+    }
 }
 
 fn freshroot_in(

@@ -1,11 +1,11 @@
-//! How long earlier builds took: of packages, of nodes of the pipeline, of kernels.
+//! How long earlier builds took: of packages, of nodes of the pipeline, of kernels. And how much room packages took.
 //!
 //! ```text
 //! data/build-times     JSON, a line for each build; the newest last
 //! {"kind":"compiled","name":"app-misc/hello","version":"2.10","secs":3.2,"cpu":"AMD …","jobs":8,"at":1700000000}
 //! ```
 //!
-//! It is only for the display. Lines that are not like this are ignored and dropped by the next write, and no error of the file reaches a
+//! It is for the display, and for where packages are compiled (`env/tmpfs`). Lines that are not like this are ignored and dropped by the next write, and no error of the file reaches a
 //! build. It is bounded: the newest builds of each thing on each machine, and of those the newest [`MOST_LINES`].
 
 mod estimate;
@@ -51,6 +51,8 @@ pub(crate) enum Kind {
     Node,
     /// A kernel, by its label; `work` is how many lines it has said.
     Kernel,
+    /// How much room a package took while it was compiled; `work` in bytes.
+    Size,
 }
 
 /// The name of all [`Kind::Run`]s.
@@ -121,6 +123,11 @@ impl Build {
         Self { work, ..self }
     }
 
+    /// How much room a package took.
+    pub(crate) fn of_size(name: &str, version: &str, size_bytes: u64) -> Self {
+        Self::new(Kind::Size, name, version, 0.0).with_work(size_bytes as f64)
+    }
+
     fn machine(&self) -> Machine {
         Machine { cpu: self.cpu.clone(), jobs: self.jobs.max(1) }
     }
@@ -138,6 +145,12 @@ impl Build {
 /// What earlier builds say of builds on this machine. Empty if nothing is known.
 pub(crate) fn estimates(cx: &Context<'_>) -> Estimates {
     Estimates::new(Machine::here(cx), read(&cx.places.build_times()))
+}
+
+/// How much room the last build of each package took, bytes, whatever the machine.
+pub(crate) fn sizes(cx: &Context<'_>) -> BTreeMap<String, u64> {
+    let sizes = read(&cx.places.build_times()).into_iter().filter(|build| build.kind == Kind::Size);
+    sizes.map(|build| (build.name, build.work as u64)).collect()
 }
 
 /// Adds builds that have just ended here. Whatever goes wrong, a build does not fail by it.

@@ -135,7 +135,7 @@ fn enter_in(cx: &Context<'_>, session: &mut Session, build: &FailedBuild, deed: 
         // Portage also colours what its build helpers print into a pipe.
         None => env.push(("NO_COLOR".to_owned(), "1".to_owned())),
     }
-    let run = Run { argv, env, network: Network::None, terminal, hostname: work.hostname.clone(), shown: None };
+    let run = Run { argv, env, network: Network::None, terminal, hostname: work.hostname.clone(), shown: None, in_memory: None };
     let exit = run::attend(cx, &work, &run)?;
     work.forget_logs();
     Ok(exit)

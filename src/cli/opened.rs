@@ -96,6 +96,7 @@ impl<'a> Opened<'a> {
             priority: self.resources.priority,
             package_jobs: self.resources.package_jobs.iter().map(|line| line.value.clone()).collect(),
             ccache: self.ccache,
+            tmpfs: self.resources.tmpfs.clone(),
             resolv_conf: fs::read_to_string("/etc/resolv.conf").ok(),
             cpuinfo: fs::read_to_string("/proc/cpuinfo").unwrap_or_default(),
             source_date_epoch: std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.trim().parse().ok()),

@@ -10,7 +10,7 @@ use super::source::{Revision, SourceError, TreeSource};
 use super::{binary_packages, reading, resources};
 use crate::did_you_mean::{nearest, question};
 use crate::limits;
-use crate::limits::Asked;
+use crate::limits::{Asked, Bound};
 use crate::path_error::PathError;
 use crate::portage::package_files::split_comment;
 
@@ -18,7 +18,7 @@ use crate::portage::package_files::split_comment;
 pub(crate) const ARCHITECTURES: [&str; 14] =
     ["alpha", "amd64", "arm", "arm64", "hppa", "loong", "m68k", "mips", "ppc", "ppc64", "riscv", "s390", "sparc", "x86"];
 
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "arch",
     binary_packages::FILES[0],
     binary_packages::FILES[1],
@@ -29,6 +29,7 @@ const FILES: [&str; 13] = [
     "nice",
     "sign_key",
     "stage_key",
+    "tmpfs",
     "tree",
     "uid",
     "gid",
@@ -79,11 +80,14 @@ pub(crate) fn read(findings: &mut Findings<'_>, default_arch: &str) -> Env {
         findings.error_with_hint(&arch.place(), format!("`{}` is no architecture of Gentoo", arch.value), hint);
     }
     binary_packages::check(findings);
+    let resources = resources::read(findings);
+    let limits = read_limits(findings, &dir.join("limits"));
+    check_memory(findings, &resources, &limits);
     Env {
         arch: arch.map_or_else(|| default_arch.to_owned(), |arch| arch.value),
-        resources: resources::read(findings),
+        resources,
         ccache: read_ccache(findings, &dir.join("ccache")),
-        limits: read_limits(findings, &dir.join("limits")),
+        limits,
         sign_key: read_sign_key(findings, dir),
         tree: read_tree(findings, dir),
         notes: Vec::new(),
@@ -99,11 +103,22 @@ fn check_files(findings: &mut Findings<'_>, dir: &Path) {
             name => {
                 let hint = match nearest(name, FILES) {
                     Some(near) => question(near),
-                    None => "there are arch, binhost, binpkgs, ccache, ionice, jobs, limits, nice, sign_key and tree".to_owned(),
+                    None => {
+                        "there are arch, binhost, binpkgs, ccache, ionice, jobs, limits, nice, sign_key, tmpfs and tree".to_owned()
+                    }
                 };
                 findings.warning(&place, "this setting is not known", hint);
             }
         }
+    }
+}
+
+/// Files in memory count as memory of the session: a file system that is as large as that ends a build where a disk would go on.
+fn check_memory(findings: &mut Findings<'_>, resources: &Resources, limits: &Asked) {
+    let (Some(tmpfs), Some(Bound::At(most))) = (&resources.tmpfs, limits.memory) else { return };
+    if tmpfs.size_bytes.value >= most {
+        let hint = "compilers need some, too: the build is repeated on the disk when the limit is exceeded";
+        findings.warning(&tmpfs.size_bytes.place(), "this is all the memory that `env/limits` leaves a session", hint);
     }
 }
 

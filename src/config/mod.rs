@@ -166,7 +166,7 @@ impl ConfigDir {
         findings.finish(ccache).map(|(ccache, _)| ccache)
     }
 
-    /// What `env/jobs`, `env/nice` and `env/ionice` say, whatever errors the rest of `env/` has.
+    /// What `env/jobs`, `env/nice`, `env/ionice` and `env/tmpfs` say, whatever errors the rest of `env/` has.
     pub fn resources(&self) -> Result<resources::Resources> {
         let mut findings = Findings::new(&self.root);
         let resources = resources::read(&mut findings);

@@ -65,6 +65,7 @@ fn reads_env_with_the_old_names() {
         ("env/ionice", "best-effort 6\n"),
         ("env/jobs", "dev-qt/* 2 # memory\r\n8\r\n>=net-libs/webkit-gtk-2:6  1\r\n"),
         ("env/nice", "10\n"),
+        ("env/tmpfs", "dev-qt/* disk # large\n4G\n=dev-lang/rust-1.90* disk\n"),
         ("env/stage_key", "0xABCD\n"),
         ("env/uid", "1000"),
         ("env/tree", "gentoo-20260801\nguru git https://example.org/guru.git 0123456789012345678901234567890123456789\n"),
@@ -79,6 +80,9 @@ fn reads_env_with_the_old_names() {
         ["1: PackageJobs { atom: \"dev-qt/*\", jobs: 2 }", "3: PackageJobs { atom: \">=net-libs/webkit-gtk-2:6\", jobs: 1 }"]
     );
     assert_eq!(env.resources.priority, Priority { nice: Some(10), io: Some(IoClass::BestEffort(6)) });
+    let tmpfs = env.resources.tmpfs.unwrap();
+    let on_disk: Vec<String> = tmpfs.on_disk.iter().map(|atom| format!("{}: {}", atom.line, atom.value)).collect();
+    assert_eq!((tmpfs.size_bytes.value, on_disk), (4 << 30, vec!["1: dev-qt/*".to_owned(), "3: =dev-lang/rust-1.90*".to_owned()]));
     assert_eq!(env.sign_key.unwrap().value, "0xABCD");
     assert_eq!(pin_line("gentoo", &env.tree["gentoo"].value), "gentoo 20260801");
     let guru = "guru git https://example.org/guru.git 0123456789012345678901234567890123456789";
@@ -113,6 +117,8 @@ fn everything_wrong_in_env_is_said_at_once() {
         ("env/nice", "-5"),
         ("env/sign_key", "A\nB\n"),
         ("env/sing_key", "A"),
+        ("env/limits", "memory 4G\n"),
+        ("env/tmpfs", "a/b\n10\n4G\n8G\na/b disk\na/b disk\n*/* disk\n=a/b disk\na/b memory\n"),
     ]);
     insta::assert_snapshot!(message(dir.path(), &config.env("amd64").unwrap_err()), @r"
     env/arch:1: `amd46` is no architecture of Gentoo
@@ -134,6 +140,17 @@ fn everything_wrong_in_env_is_said_at_once() {
       hint: the first value is `A` on line 1
     env/sing_key: warning: this setting is not known
       hint: did you mean `sign_key`?
+    env/tmpfs:1: `a/b` is no size: a number with K, M, G or T, such as `4G`
+    env/tmpfs:2: `10` is too small to compile in: a size such as `4G`
+    env/tmpfs:3: warning: this is all the memory that `env/limits` leaves a session
+      hint: compilers need some, too: the build is repeated on the disk when the limit is exceeded
+    env/tmpfs:4: line 3 has the size already
+    env/tmpfs:6: line 5 has `a/b` already
+    env/tmpfs:7: `*/*` is every package
+      hint: without the file, all are compiled on the disk
+    env/tmpfs:8: `=a/b` has an operator but no version
+    env/tmpfs:9: a line is `SIZE` or `ATOM disk`
+      hint: for example `4G`, or `dev-qt/qtwebengine disk`
     ");
 }
 

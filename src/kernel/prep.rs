@@ -179,7 +179,8 @@ fn on_terminal(cx: &Context<'_>, work: &Work<'_>, argv: Vec<String>) -> Result<E
     env.extend(cx.settings.term.iter().map(|term| ("TERM".to_owned(), term.clone())));
     // Our progress display must be gone before `make` uses the terminal.
     cx.observer.event(&Event::End);
-    let run = Run { argv, env, network: Network::None, terminal: true, hostname: work.hostname.clone(), shown: None };
+    let run =
+        Run { argv, env, network: Network::None, terminal: true, hostname: work.hostname.clone(), shown: None, in_memory: None };
     Ok(run::attend(cx, work, &run)?)
 }
 

@@ -267,7 +267,15 @@ fn shell_in(cx: &Context<'_>, session: &mut Session, name: &str, command: &[Stri
     argv.extend(command.iter().cloned());
     let mut env = work.env.clone();
     env.extend(cx.settings.term.clone().filter(|_| has_terminal).map(|term| ("TERM".to_owned(), term)));
-    let run = Run { argv, env, network: Network::None, terminal: has_terminal, hostname: work.hostname.clone(), shown: None };
+    let run = Run {
+        argv,
+        env,
+        network: Network::None,
+        terminal: has_terminal,
+        hostname: work.hostname.clone(),
+        shown: None,
+        in_memory: None,
+    };
     let exit = run::attend(cx, &work, &run)?;
     work.forget_logs();
     Ok(exit)

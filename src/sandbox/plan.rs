@@ -131,6 +131,13 @@ pub enum Step {
         /// Refuses writes, also in mounts below.
         read_only: bool,
     },
+    /// Shows a directory of the new root in another place, too. It is made if need be.
+    BindInside {
+        /// In the new root. Links lead nowhere else.
+        source: PathBuf,
+        /// In the new root.
+        target: PathBuf,
+    },
     /// An empty file system in memory.
     Tmpfs {
         /// In the new root.
@@ -310,7 +317,7 @@ impl Step {
                 lower.chain([upper, work, target]).map(PathBuf::as_path).collect()
             }
             Self::BindRoot { source, .. } => vec![source],
-            Self::Bind { source, target, .. } => vec![source, target],
+            Self::Bind { source, target, .. } | Self::BindInside { source, target } => vec![source, target],
             Self::Tmpfs { target, .. } | Self::Proc { target, .. } | Self::Sys { target } | Self::Dev { target } => vec![target],
             Self::ConfigurationDirectory { .. } | Self::PivotRoot => Vec::new(),
         }
@@ -341,6 +348,7 @@ impl fmt::Display for Step {
             Self::Bind { source, target, read_only } => {
                 write!(out, "bind {} on {}{}", source.display(), target.display(), access(*read_only))
             }
+            Self::BindInside { source, target } => write!(out, "bind {} of the root on {}", source.display(), target.display()),
             Self::Tmpfs { target, size, mode } => {
                 write!(out, "tmpfs on {} mode {mode:04o}", target.display())?;
                 size.map_or(Ok(()), |bytes| write!(out, " size {bytes}"))
@@ -409,6 +417,7 @@ mod tests {
             Step::Bind { source: path("/r/gentoo"), target: path("/var/db/repos/gentoo"), read_only: true },
             Step::Bind { source: path("/c/distfiles"), target: path("/var/cache/distfiles"), read_only: false },
             Step::Tmpfs { target: path("/var/tmp/portage"), size: Some(1 << 30), mode: 0o775 },
+            Step::BindInside { source: path("/run/scratch/a"), target: path("/var/tmp/portage/a") },
             Step::Directory { path: path("/mnt"), mode: 0o700 },
             Step::Remove { path: path("/etc/mtab") },
             Step::Symlink { path: path("/etc/mtab"), to: path("/proc/self/mounts") },
@@ -439,12 +448,13 @@ mod tests {
          8. bind /r/gentoo on /var/db/repos/gentoo read-only
          9. bind /c/distfiles on /var/cache/distfiles
         10. tmpfs on /var/tmp/portage mode 0775 size 1073741824
-        11. directory /mnt mode 0700
-        12. remove /etc/mtab
-        13. link /etc/mtab -> /proc/self/mounts
-        14. turn /etc/portage/make.conf into a directory
-        15. file /etc/portage/make.conf/99-session mode 0644, 12 bytes
-        16. enter the new root
+        11. bind /run/scratch/a of the root on /var/tmp/portage/a
+        12. directory /mnt mode 0700
+        13. remove /etc/mtab
+        14. link /etc/mtab -> /proc/self/mounts
+        15. turn /etc/portage/make.conf into a directory
+        16. file /etc/portage/make.conf/99-session mode 0644, 12 bytes
+        17. enter the new root
         env PATH=/usr/bin
         run ["emerge", "--pretend", "a b"] in /root, on a terminal of its own
         "#);

@@ -78,6 +78,7 @@ impl<'plan> Building<'plan> {
             }
             Step::BindRoot { source, read_only } => self.bind_root(source, *read_only),
             Step::Bind { source, target, read_only } => self.bind(source, target, *read_only),
+            Step::BindInside { source, target } => self.bind_inside(source, target),
             Step::Tmpfs { target, size, mode } => self.tmpfs(target, *size, *mode),
             Step::Proc { target, proc } => self.proc(target, *proc),
             Step::Sys { target } => self.sys(target),
@@ -130,6 +131,13 @@ impl<'plan> Building<'plan> {
         let is_directory = beneath::is_directory(tree.as_fd()).map_err(Error::of("fstat", source.display()))?;
         let place = if is_directory { root.directory(target, 0o755)? } else { root.file_target(target)? };
         self.attach_source(&tree, place.as_fd(), target, read_only)
+    }
+
+    /// The session may have made what is at `source`; both sides are looked up as in its root.
+    fn bind_inside(&self, source: &Path, target: &Path) -> Result<()> {
+        let root = self.root()?;
+        let tree = mount::clone_tree(root.directory(source, 0o755)?.as_fd(), source)?;
+        mount::attach(tree.as_fd(), root.directory(target, 0o755)?.as_fd(), target.display())
     }
 
     fn attach_source(&self, tree: &OwnedFd, place: BorrowedFd<'_>, target: &Path, read_only: bool) -> Result<()> {

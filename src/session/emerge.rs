@@ -10,31 +10,50 @@ use crate::portage::emerge::observability::Status;
 use crate::portage::emerge::output::{EmergeLog, Heard};
 use crate::portage::emerge::progress::Told;
 use crate::portage::emerge::request::{Goal, Request};
-use crate::portage::emerge::{Distrust, output as emerge_output};
+use crate::portage::emerge::{Distrust, FailureKind, output as emerge_output};
 use crate::progress::{EmergeStatus, Event, PackageStep};
 use crate::sandbox::plan::Network;
 use crate::sandbox::{Exit, Running};
 use crate::session::echo::Echo;
 use crate::session::emerge_argv::emerge_argv;
 use crate::session::forecast::Forecast;
+use crate::session::in_memory::InMemory;
 use crate::session::keys::{pools, record};
 use crate::session::launch::{READ, connect, launch, run_of, supervise};
 use crate::session::logs::read_package_log;
-use crate::session::{Error, Result, Work, build_logs, ccache, forecast, messages, put_back, supply};
+use crate::session::root::Run;
+use crate::session::{Error, Result, Work, build_logs, ccache, forecast, in_memory, messages, put_back, supply};
 use crate::threads::NoThread;
 use crate::{sandbox, threads};
 
 /// How a run of emerge ended, and whether all of its output was read.
 pub(crate) type Watched = (Result<Exit>, std::thread::Result<std::result::Result<(), emerge_output::Error>>);
 
-/// Runs `emerge` and shows its progress.
+/// Runs `emerge` and shows its progress; once more if it was to compile in memory and something did not fit.
 pub(crate) fn emerge_with(cx: &Context<'_>, work: &Work<'_>, request: &Request, network: Network, path: &Path) -> Result<()> {
+    loop {
+        let in_memory = in_memory::of_run(cx, work, request)?;
+        match (emerge_once(cx, work, request, network, path, in_memory.as_ref()), &in_memory) {
+            (Err(error), Some(in_memory)) if in_memory::is_to_be_repeated(cx, work, in_memory, &error) => {}
+            (outcome, _) => return outcome,
+        }
+    }
+}
+
+fn emerge_once(
+    cx: &Context<'_>,
+    work: &Work<'_>,
+    request: &Request,
+    network: Network,
+    path: &Path,
+    in_memory: Option<&InMemory>,
+) -> Result<()> {
     let argv = emerge_argv(cx, work, request)?;
     put_back::keep_configuration(cx, work)?;
     let mut log = EmergeLog::create(path)?;
     // Dropped when the whole run is gone. Then all tokens that the run was given return to the budget, also those of killed processes.
     let _turn = work.jobs.turn()?;
-    let mut run = run_of(work, argv, network);
+    let mut run = Run { in_memory: in_memory.cloned(), ..run_of(work, argv, network) };
     run.network = connect(cx, network, &mut run.env);
     record::close_keys(work)?;
     work.session.borrow_mut().mark_worth_keeping();
@@ -52,6 +71,7 @@ pub(crate) fn emerge_with(cx: &Context<'_>, work: &Work<'_>, request: &Request, 
         // The disk is full, or something is in the way. How the run ended is more important.
         cx.observer.warn(&format!("the logs of single packages are not kept: {}", in_one_line(&error)));
     }
+    in_memory::remember(cx, &work.package_logs(), log.finished());
     messages::collect(cx, work);
     // In any case: a package that is complete need not be compiled again.
     let published = pools::publish_rest(cx, work);
@@ -82,6 +102,9 @@ pub(crate) fn emerge_with(cx: &Context<'_>, work: &Work<'_>, request: &Request, 
         let package = file.strip_prefix(crate::session::binhost::PACKAGES).unwrap_or(file).trim_start_matches('/');
         package.trim_end_matches(".partial").to_owned()
     };
+    if in_memory.is_some() && InMemory::was_full(exit) {
+        failure.kind = FailureKind::OutOfSpace;
+    }
     let distrust = failure.distrust.map(|why| (of_portage(failure.file.as_deref().unwrap_or_default()), why));
     if let Some((package, why)) = distrust.or_else(|| Some((supply.damaged_package()?, Distrust::Damaged))) {
         // Not resumable: emerge would find the same package again.

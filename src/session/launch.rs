@@ -92,7 +92,7 @@ pub(crate) fn supervise(cx: &Context<'_>, work: &Work<'_>, running: &mut Running
 }
 
 pub(crate) fn run_of(work: &Work<'_>, argv: Vec<String>, network: Network) -> Run {
-    Run { argv, env: work.env.clone(), network, terminal: false, hostname: work.hostname.clone(), shown: None }
+    Run { argv, env: work.env.clone(), network, terminal: false, hostname: work.hostname.clone(), shown: None, in_memory: None }
 }
 
 /// Runs a command of ours, which sees the directory `shown`, too. Its output goes to the log and is shown only if it fails. `on_lines`

@@ -32,6 +32,19 @@ pub(crate) fn collect(cx: &Context<'_>, work: &Work<'_>) {
     }
 }
 
+/// Forgets what a package has said that is built once more.
+pub(crate) fn forget(cx: &Context<'_>, work: &Work<'_>, package: &str) {
+    let forgotten = TreeDir::open(&work.package_logs()).and_then(|logs| {
+        let elog = logs.open_dir(ELOG)?;
+        let files = logs_in(&elog)?.into_iter().filter(|(of, _)| of == package);
+        files.into_iter().try_for_each(|(_, file)| elog.unlink(file))
+    });
+    if let Err(error) = forgotten {
+        tracing::debug!("what {package} has said stays: {}", in_one_line(&error));
+    }
+    note(cx, work, |messages| messages.packages.retain(|said| said.package != package));
+}
+
 /// Changes the record.
 pub(crate) fn note(cx: &Context<'_>, work: &Work<'_>, change: impl FnOnce(&mut Messages)) {
     let session = work.session.borrow();
@@ -60,15 +73,10 @@ pub(crate) fn note_in(origin: &mut serde_json::Value, session: &Session) {
     }
 }
 
-/// All that the files below `logs` say, each package's in the order of time.
-fn said_in(logs: &Path) -> beneath::Result<Vec<Said>> {
-    let logs = TreeDir::open(logs)?;
-    if logs.kind(ELOG)? != Some(FileType::Directory) {
-        return Ok(Vec::new());
-    }
-    let elog = logs.open_dir(ELOG)?;
+/// The logs of packages in a directory of ours: `CATEGORY:PF:TIME.log`, or `CATEGORY/PF:TIME.log`. The newest of each package is the last.
+pub(crate) fn logs_in(dir: &TreeDir) -> beneath::Result<Vec<(String, PathBuf)>> {
     let mut files: Vec<PathBuf> = Vec::new();
-    let mut walk = elog.walk()?;
+    let mut walk = dir.walk()?;
     loop {
         while let Some(entry) = walk.next_name() {
             match entry.kind {
@@ -85,9 +93,18 @@ fn said_in(logs: &Path) -> beneath::Result<Vec<Said>> {
     }
     // The name ends with the time.
     files.sort();
+    Ok(files.into_iter().filter_map(|file| Some((package_of(&file)?, file))).collect())
+}
+
+/// All that the files below `logs` say, each package's in the order of time.
+fn said_in(logs: &Path) -> beneath::Result<Vec<Said>> {
+    let logs = TreeDir::open(logs)?;
+    if logs.kind(ELOG)? != Some(FileType::Directory) {
+        return Ok(Vec::new());
+    }
+    let elog = logs.open_dir(ELOG)?;
     let mut said = Vec::new();
-    for file in files {
-        let Some(package) = package_of(&file) else { continue };
+    for (package, file) in logs_in(&elog)? {
         let plain = elog.open_file(&file)?;
         let (mut bytes, cut) = (Vec::new(), plain.size() > FILE_LIMIT_BYTES);
         let read = plain.file.take(FILE_LIMIT_BYTES).read_to_end(&mut bytes);

@@ -6,6 +6,7 @@
 //! launch, run, emerge           commands and emerge in it; output, echo and logs are what they say
 //! messages         what its packages say to the user
 //! emerge_argv, foreseen         how emerge is called, and what it would do
+//! in_memory        where it compiles
 //! forecast         how long that takes, by earlier builds
 //! keys, supply     what its packages are made from, and who fetches their sources
 //! binhost, keyring packages of other hosts, and the keys that they are verified with
@@ -28,6 +29,7 @@ pub(crate) mod foreseen;
 pub(crate) mod fulfilled;
 pub(crate) mod given;
 pub(crate) mod hooks;
+pub(crate) mod in_memory;
 pub(crate) mod inspect;
 pub(crate) mod jobs;
 pub(crate) mod keyring;
@@ -58,6 +60,7 @@ use crate::config::patches::PatchRecord;
 use crate::jobserver::Share;
 use crate::portage::emerge::DefaultOpts;
 use crate::session::forecast::Coming;
+use crate::session::in_memory::TooLarge;
 use crate::session::keys::Keys;
 use crate::session::logs::LogDir;
 use crate::session::put_back::Kept;
@@ -98,6 +101,8 @@ pub(crate) struct Work<'a> {
     pub(crate) kept: Kept,
     /// What the next run of emerge is going to merge, as far as anybody has asked.
     pub(crate) foreseen: RefCell<Vec<Coming>>,
+    /// What cannot be compiled in memory.
+    pub(crate) too_large: RefCell<TooLarge>,
 }
 
 impl Work<'_> {

@@ -14,7 +14,7 @@
 //! /var/db/repos/NAME     tree snapshots (ro)
 //! /var/cache/distfiles   the session's `distdir/` (rw): links into /run/gentoomuch/distfiles
 //! /var/cache/binpkgs     overlay: the pool, the session's own packages on top
-//! /var/tmp/portage       the session's `scratch/`
+//! /var/tmp/portage       the session's `scratch/`, or memory (`in_memory.rs`)
 //! /usr/src               of a stage4 with a kernel: overlay, the kernel's headers, the session's `usr-src/` on top
 //! ```
 //!
@@ -31,6 +31,7 @@ use crate::fetch::seen;
 use crate::portage::session_conf::SessionConf;
 use crate::sandbox::Proc;
 use crate::sandbox::plan::{CommandLine, Network, Plan, Source, Step};
+use crate::session::in_memory::InMemory;
 use crate::trees::synced;
 
 pub(crate) const ETC_PORTAGE: &str = "/etc/portage";
@@ -46,6 +47,8 @@ pub(crate) const DISTDIR: &str = "/var/cache/distfiles";
 pub(crate) const PKGDIR: &str = "/var/cache/binpkgs";
 /// Where emerge compiles.
 pub(crate) const BUILD_DIR: &str = "/var/tmp/portage";
+/// The same on the disk, for runs that compile in memory.
+pub(crate) const SCRATCH_DIR: &str = "/run/gentoomuch/scratch";
 /// Where packages look for kernel sources.
 pub(crate) const SOURCES_DIR: &str = "/usr/src";
 /// What compilers have made before (`ccache`), and where those of the session write.
@@ -166,6 +169,8 @@ pub(crate) struct Run {
     pub hostname: String,
     /// A directory of the host that only this run sees.
     pub shown: Option<UserBind>,
+    /// Whether packages are compiled in memory.
+    pub in_memory: Option<InMemory>,
 }
 
 /// Files in the configuration's directory that belong to this session only.
@@ -213,9 +218,10 @@ impl Root {
             steps.push(bind(own, CCACHE_OWN, false));
         }
         steps.extend(self.binhost.iter().flat_map(crate::session::binhost::Client::steps));
-        match &self.scratch_below {
-            None => steps.push(bind(&self.scratch, BUILD_DIR, false)),
-            Some(ScratchBelow { lower, work }) => {
+        match (&run.in_memory, &self.scratch_below) {
+            (Some(in_memory), _) => steps.extend(in_memory.steps(&self.scratch)),
+            (None, None) => steps.push(bind(&self.scratch, BUILD_DIR, false)),
+            (None, Some(ScratchBelow { lower, work })) => {
                 steps.push(Step::FreshDirectory { path: work.clone() });
                 let (lower, upper, work) = (vec![lower.clone().into()], self.scratch.clone(), work.clone());
                 steps.push(Step::OverlayAt { lower, upper, work, target: BUILD_DIR.into() });
@@ -249,7 +255,7 @@ impl Root {
             network: run.network,
             steps,
             command: CommandLine {
-                argv: run.argv.clone(),
+                argv: if run.in_memory.is_some() { InMemory::around(&run.argv) } else { run.argv.clone() },
                 env: environment(run, &self.session_conf),
                 // Portage reads `profile.env` by itself, with the lowest priority. In the environment it would have the highest.
                 login: run.argv.first().is_none_or(|program| program != "emerge"),
@@ -460,6 +466,7 @@ mod tests {
             terminal: false,
             hostname: "gentoomuch".into(),
             shown: None,
+            in_memory: None,
         }
     }
 

@@ -169,6 +169,7 @@ pub(crate) fn work<'s>(
         keys: Keys::new(Interrupt::asked),
         kept,
         foreseen: RefCell::default(),
+        too_large: RefCell::default(),
     })
 }
 

@@ -40,6 +40,12 @@ fn seal(memfd: &OwnedFd, with_mode: bool) -> Result<()> {
     rustix::fs::fcntl_add_seals(memfd, seals).map_err(Error::of("fcntl", "F_ADD_SEALS"))
 }
 
+/// Whether files in memory keep attributes of users (`user.*`), which packages may have: Linux 6.6 and later.
+pub(crate) fn has_user_attributes() -> bool {
+    let memfd = rustix::fs::memfd_create("attributes", MemfdFlags::CLOEXEC);
+    memfd.and_then(|memfd| rustix::fs::fsetxattr(&memfd, "user.gentoomuch", b"1", rustix::fs::XattrFlags::empty())).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;

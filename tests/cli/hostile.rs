@@ -130,6 +130,7 @@ fn names_and_contents_of_configuration_files() {
     let texts = [
         "env/arch",
         "env/jobs",
+        "env/tmpfs",
         "env/sign_key",
         "env/tree",
         "keys/trusted",

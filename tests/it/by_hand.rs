@@ -57,6 +57,8 @@ const MEND: &str = "sed -i s/undeclared_on_purpose/42/ broken.c";
 #[test]
 fn what_is_done_by_hand_where_a_build_failed_reaches_no_pool_and_no_state() {
     let Some((_shared, place)) = failing("by-hand") else { return };
+    // What is left of the package was in memory.
+    fs::write(place.config.join("env/tmpfs"), "64M\n").unwrap();
     let ran = failed(&place, "by-hand-nothing", &["--", "true"]);
     assert_eq!(ran.status.code(), Some(125), "{ran}");
     ran.says("no failed build of `by-hand-nothing` is kept");

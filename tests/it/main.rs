@@ -52,6 +52,7 @@ mod forecast;
 mod freshroot;
 mod history;
 mod hostile;
+mod in_memory;
 mod interruption;
 mod isolation;
 mod json;

@@ -176,7 +176,9 @@ fn consult_group(cx: &Context<'_>, config: &ConfigDir, profile: &str, group: &Gr
     questions.of_atoms(&group.stage.stage3.network.atoms);
     questions.of_atoms(&group.kernels);
     // What is wrong in the file is said elsewhere.
-    questions.of_package_jobs(&config.resources().unwrap_or_default().package_jobs);
+    let resources = config.resources().unwrap_or_default();
+    questions.of_package_jobs(&resources.package_jobs);
+    questions.of_packages_on_disk(resources.tmpfs.as_ref().map_or(&[], |tmpfs| &tmpfs.on_disk));
     for stage4 in &group.stage4s {
         questions.of_packages(&stage4.packages);
         questions.of_atoms(&stage4.network.atoms);

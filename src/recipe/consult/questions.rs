@@ -84,6 +84,13 @@ impl Questions {
         }
     }
 
+    /// Adds packages that are not compiled in memory.
+    pub(crate) fn of_packages_on_disk(&mut self, atoms: &[Located<Atom>]) {
+        for atom in atoms {
+            self.add(Named::Atom { atom: atom.value.to_string(), future: false }, &[atom.place()]);
+        }
+    }
+
     fn add(&mut self, question: Named, places: &[Place]) {
         let known = self.0.entry(question).or_default();
         for place in places {

@@ -29,9 +29,10 @@ fn config() -> ConfigDir {
 
 /// Files of a whole directory, one after the other, each after a line with a number that names it.
 pub(crate) fn directory(text: &str) {
-    const FILES: [&str; 24] = [
+    const FILES: [&str; 25] = [
         "env/arch",
         "env/jobs",
+        "env/tmpfs",
         "env/tree",
         "stage3.defines/base/cpu",
         "stage3.defines/base/portage.local",
