@@ -41,6 +41,8 @@ use crate::sys::memfd;
 
 const SCRIPT_NAME: &str = "in_memory.py";
 const SCRIPT: &str = include_str!("in_memory.py");
+/// A file that Portage leaves alone.
+const STAYS: &str = ".gentoomuch";
 /// What the script ends with if emerge has failed and the memory is full.
 const FULL: Exit = Exit::Code(libc::ENOSPC);
 /// A package whose last build took more than this part of the memory is compiled on the disk: others may be compiled at the same time.
@@ -69,11 +71,13 @@ impl InMemory {
             Step::Bind { source: scratch.to_owned(), target: SCRATCH_DIR.into(), read_only: false },
             Step::Tmpfs { target: BUILD_DIR.into(), size: Some(self.size_bytes), mode: 0o755 },
         ];
-        let below = |top: &str, package: &String| PathBuf::from(format!("{top}/{package}"));
-        let binds = self.on_disk.iter();
-        steps.extend(
-            binds.map(|package| Step::BindInside { source: below(SCRATCH_DIR, package), target: below(BUILD_DIR, package) }),
-        );
+        let below = |top: &str, package: &str| PathBuf::from(format!("{top}/{package}"));
+        for package in &self.on_disk {
+            let (source, target) = (below(SCRATCH_DIR, package), below(BUILD_DIR, package));
+            // Portage removes the directory once it is empty, which would fail, since it is a mount.
+            steps.push(Step::File { path: source.join(STAYS), contents: String::new(), mode: 0o644 });
+            steps.push(Step::BindInside { source, target });
+        }
         steps
     }
 
