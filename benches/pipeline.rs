@@ -117,6 +117,7 @@ fn main() {
         source_date_epoch: None,
         term: None,
         ccache: None,
+        tmpfs: None,
         priority: gentoomuch::internals::priority::Priority::default(),
         package_jobs: Vec::new(),
         download: gentoomuch::internals::download::Settings::default(),

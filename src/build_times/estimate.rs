@@ -140,7 +140,7 @@ pub(crate) fn run_left(waiting: &[Option<Expected>], running: &[(Option<Expected
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits before the cast")]
-fn whole(number: f64) -> u64 {
+pub(super) fn whole(number: f64) -> u64 {
     if number.is_finite() { number.clamp(0.0, 1e15).round() as u64 } else { 0 }
 }
 

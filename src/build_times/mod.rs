@@ -150,7 +150,7 @@ pub(crate) fn estimates(cx: &Context<'_>) -> Estimates {
 /// How much room the last build of each package took, bytes, whatever the machine.
 pub(crate) fn sizes(cx: &Context<'_>) -> BTreeMap<String, u64> {
     let sizes = read(&cx.places.build_times()).into_iter().filter(|build| build.kind == Kind::Size);
-    sizes.map(|build| (build.name, build.work as u64)).collect()
+    sizes.map(|build| (build.name, estimate::whole(build.work))).collect()
 }
 
 /// Adds builds that have just ended here. Whatever goes wrong, a build does not fail by it.

@@ -47,7 +47,7 @@ impl Stage {
         let path = self.0.path("data/build-times");
         let text = fs::read_to_string(&path).unwrap();
         let is_kept = |line: &&str| !line.contains("\"size\"") || !line.contains(LARGE);
-        fs::write(path, text.lines().filter(is_kept).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        fs::write(path, text.lines().filter(is_kept).collect::<Vec<_>>().join("\n") + "\n").unwrap();
     }
 
     fn packages(&self) -> BTreeSet<PathBuf> {
@@ -119,7 +119,9 @@ fn what_fits_is_compiled_in_memory_and_what_is_built_is_the_same() {
     // All on the disk: one is known to be too large, the other one is named. Another state, of the same packages.
     stage.set("env/tmpfs", &format!("4M\n{SMALL} disk"));
     stage.set(&format!("user.removes/{NAME}"), "/nothing/else");
-    made.iter().for_each(|path| fs::remove_file(path).unwrap());
+    for path in &made {
+        fs::remove_file(path).unwrap();
+    }
     let second = build().says(&said("slow", &disk)).says(&said("manyfiles", &disk));
     assert!(!second.stderr.contains("`env/tmpfs`"), "{second}");
     assert_eq!(stage.packages().difference(&before).cloned().collect::<BTreeSet<_>>(), made);
