@@ -1,14 +1,14 @@
 //! `env/tmpfs`: where packages are compiled, what becomes of those that do not fit, and that nothing else differs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::child;
-use crate::place::{Place, packages_below};
+use crate::place::{Place, Ran, copy, run};
 use crate::shared::shared;
 
 const NAME: &str = "in-memory";
@@ -50,9 +50,20 @@ impl Stage {
         fs::write(path, text.lines().filter(is_kept).collect::<Vec<_>>().join("\n") + "\n").unwrap();
     }
 
-    fn packages(&self) -> BTreeSet<PathBuf> {
-        let pools = self.0.path("cache/binpkgs");
-        [LARGE, SMALL].iter().flat_map(|name| packages_below(&pools, name.split_once('/').unwrap().1)).collect()
+    /// Builds with a cache that has nothing but sources, and returns the keys of the packages that were built, too.
+    fn build(&self, cache: &str) -> (Ran, BTreeMap<String, String>) {
+        let cache = self.0.path(&format!("{NAME}-{cache}"));
+        if !cache.exists() {
+            fs::create_dir(&cache).unwrap();
+            fs::set_permissions(&cache, fs::Permissions::from_mode(0o700)).unwrap();
+            copy(&self.0.path("cache/distfiles"), &cache.join("distfiles"));
+        }
+        let ran = run(self.0.command(&["stage", "build", NAME, "--no-export"]).env("GENTOOMUCH_CACHE", &cache)).ok();
+        let pools = fs::read_dir(cache.join("binpkgs")).unwrap().map(|pool| pool.unwrap().path().join("Packages"));
+        let index: String = pools.filter_map(|index| fs::read_to_string(index).ok()).collect();
+        let of = |stanza: &str, name: &str| stanza.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned));
+        let keys = index.split("\n\n").filter_map(|stanza| Some((of(stanza, "CPV: ")?, of(stanza, "GENTOOMUCH_KEY: ")?)));
+        (ran, keys.filter(|(cpv, _)| [LARGE, SMALL].iter().any(|name| cpv.starts_with(name))).collect())
     }
 
     /// What the stage's own layer has, and which layer that is.
@@ -94,37 +105,36 @@ fn what_fits_is_compiled_in_memory_and_what_is_built_is_the_same() {
     }
     stage.forget_sizes();
     stage.set("env/tmpfs", "4M");
-    let build = || stage.0.run(&["stage", "build", NAME, "--no-export"]).ok();
+    for cache in ["one", "two"].map(|name| stage.0.path(&format!("{NAME}-{name}"))).iter().filter(|cache| cache.exists()) {
+        fs::remove_dir_all(cache).unwrap();
+    }
     let said = |name: &str, place: &str| format!("{name} is compiled on {place} in /var/tmp/portage/app-misc/{name}-1.0/temp\n");
 
     // One does not fit, and is built on the disk, in the same place.
-    let before = stage.packages();
-    let first = build().says("the memory of `env/tmpfs` is full: building app-misc/manyfiles-1.0 on the disk");
+    let (first, keys) = stage.build("one");
+    let first = first.says("the memory of `env/tmpfs` is full: building app-misc/manyfiles-1.0 on the disk");
     let disk = child::check(Command::new("stat").args(["-f", "-c", "%T"]).arg(stage.0.store()));
     let disk = String::from_utf8(disk).unwrap().trim().to_owned();
     let first = first.says(&said("slow", "tmpfs")).says(&said("manyfiles", &disk));
     assert!(!first.stderr.contains("ERROR") && !first.stderr.contains("died"), "{first}");
     let log = stage.0.run(&["logs", NAME, LARGE]).ok().text();
     assert!(log.contains("Final size") && !log.contains("rmdir"), "{log}");
-    let made: BTreeSet<PathBuf> = stage.packages().difference(&before).cloned().collect();
-    assert_eq!(made.len(), 2, "{made:?}");
+    assert_eq!(keys.len(), 2, "{keys:?}");
     let (in_memory, layer) = stage.layer();
     assert!(in_memory.contains("usr/bin/slow") && !in_memory.contains("var/tmp/portage/app-misc"), "{in_memory}");
 
     // It is in no key.
     fs::remove_file(stage.0.config.join("env/tmpfs")).unwrap();
-    build();
+    stage.build("one");
     assert_eq!(stage.layer().1, layer);
 
     // All on the disk: one is known to be too large, the other one is named. Another state, of the same packages.
     stage.set("env/tmpfs", &format!("4M\n{SMALL} disk"));
     stage.set(&format!("user.removes/{NAME}"), "/nothing/else");
-    for path in &made {
-        fs::remove_file(path).unwrap();
-    }
-    let second = build().says(&said("slow", &disk)).says(&said("manyfiles", &disk));
+    let (second, again) = stage.build("two");
+    let second = second.says(&said("slow", &disk)).says(&said("manyfiles", &disk));
     assert!(!second.stderr.contains("`env/tmpfs`"), "{second}");
-    assert_eq!(stage.packages().difference(&before).cloned().collect::<BTreeSet<_>>(), made);
+    assert_eq!(again, keys);
     let (on_disk, other) = stage.layer();
     assert_ne!(other, layer);
     let [a, b] = [&in_memory, &on_disk].map(|text| text.lines().collect::<BTreeSet<_>>());
