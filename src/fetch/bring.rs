@@ -1,5 +1,6 @@
 //! Fetches one file. It looks on the shelf, then asks each place that the tree or the configuration names, until one has the right file.
 
+use std::fs::File;
 use std::path::Path;
 use std::time::Instant;
 
@@ -11,10 +12,13 @@ use super::inside::Inside;
 use super::places::{Place, Places};
 use super::shelf::{Incoming, Shelf, ShelfError};
 use super::{Metadata, Reason, hosts, places};
-use crate::causes;
 use crate::download::{Cause, Error as DownloadError, Request, Url};
+use crate::portage::binpkgs::gpkg;
+use crate::portage::binpkgs::gpkg::Refusal;
 use crate::portage::manifest::Expected;
 use crate::progress::{Event, Observer, Silent};
+use crate::stage3::keys::Purpose;
+use crate::{causes, clock};
 
 /// After this many servers with another file under this name we give up, as Portage does (`PORTAGE_FETCH_CHECKSUM_TRY_MIRRORS`).
 const MAX_LIES: usize = 5;
@@ -58,11 +62,16 @@ impl Inside {
     }
 
     fn take(&self, shelf: &Shelf, key: &Key, job: &Job) -> Result<String, Reason> {
+        if let Origin::Package(at) = &job.origin
+            && !at.is_signable()
+        {
+            return Err(self.distrusted(at, Refusal::OldFormat));
+        }
         if let Some(place) = shelf.find(&key.name, &job.expected).map_err(reason)? {
-            return Ok(place);
+            return self.vouched(job, shelf, place);
         }
         let places = match &job.origin {
-            Origin::Package(Whereabouts::Directory(dir, path)) => return self.copy(shelf, key, &job.expected, dir, path),
+            Origin::Package(Whereabouts::Directory(dir, path)) => return self.copy(shelf, key, job, dir, path),
             Origin::Package(Whereabouts::Server(url)) => {
                 Places { places: vec![Place::Address(url.to_string())], restricted: false }
             }
@@ -78,15 +87,47 @@ impl Inside {
         // We may have waited for the lock while another process fetched this file.
         if let Some(place) = shelf.find(&key.name, &job.expected).map_err(reason)? {
             incoming.clear();
-            return Ok(place);
+            return self.vouched(job, shelf, place);
         }
         self.ask_all(key, job, &places, &incoming)?;
+        self.admit(job, incoming)
+    }
+
+    /// Publishes what has come, if it may be: a package of a host must be signed.
+    fn admit(&self, job: &Job, incoming: Incoming<'_>) -> Result<String, Reason> {
+        if let Origin::Package(at) = &job.origin
+            && let Err(refusal) = self.signed(&incoming.open().map_err(reason)?)
+        {
+            incoming.clear();
+            return Err(self.distrusted(at, refusal));
+        }
         incoming.publish().map_err(reason)
+    }
+
+    /// A file on the shelf. A session may have been resumed with other keys, so its packages are verified again.
+    fn vouched(&self, job: &Job, shelf: &Shelf, place: String) -> Result<String, Reason> {
+        match &job.origin {
+            Origin::Source(_) => Ok(place),
+            Origin::Package(at) => match self.signed(&shelf.open_found(&place).map_err(reason)?) {
+                Ok(()) => Ok(place),
+                Err(refusal) => Err(self.distrusted(at, refusal)),
+            },
+        }
+    }
+
+    fn signed(&self, package: &File) -> Result<(), Refusal> {
+        gpkg::verify(package, self.keys.counting_for(Purpose::Binpkg), clock::now().as_second())
+    }
+
+    fn distrusted(&self, at: &Whereabouts, refusal: Refusal) -> Reason {
+        self.note(format!("`{}`: {}", at.shown(), causes::in_one_line(&refusal)));
+        Reason::Distrusted(at.shown(), Box::new(refusal))
     }
 
     /// Copies a package of a host that is a directory. Its owner may change it at any time, and the session must not see the rest of the
     /// directory.
-    fn copy(&self, shelf: &Shelf, key: &Key, expected: &Expected, dir: &Path, path: &str) -> Result<String, Reason> {
+    fn copy(&self, shelf: &Shelf, key: &Key, job: &Job, dir: &Path, path: &str) -> Result<String, Reason> {
+        let expected = &job.expected;
         let shown = || Whereabouts::Directory(dir.to_owned(), path.to_owned()).shown();
         let nobody = |words: String| {
             self.note(format!("`{}`: {words}", shown()));
@@ -103,7 +144,7 @@ impl Inside {
         let incoming = shelf.incoming(&key.name, expected, &|| self.is_over()).map_err(reason)?;
         if let Some(place) = shelf.find(&key.name, expected).map_err(reason)? {
             incoming.clear();
-            return Ok(place);
+            return self.vouched(job, shelf, place);
         }
         let counted = |bytes: u64| {
             self.count(key, |_| bytes);
@@ -113,7 +154,7 @@ impl Inside {
         if !incoming.verify().map_err(reason)? {
             return Err(another("the file is not the one that the index describes".to_owned()));
         }
-        incoming.publish().map_err(reason)
+        self.admit(job, incoming)
     }
 
     /// Where a source archive may be, by all packages that list it.
@@ -171,7 +212,7 @@ impl Inside {
             }
             let others = at + 1 < places.places.len();
             let (shown, answer) = match self.url(place, &key.name, &job.expected) {
-                Ok(url) => (url.to_string(), self.ask(key, &job.expected, &url, others, incoming)),
+                Ok(url) => (url.to_string(), self.ask(key, job, &url, others, incoming)),
                 Err((shown, problem)) => (shown, Answer::No(problem)),
             };
             let words = match answer {
@@ -223,7 +264,8 @@ impl Inside {
     }
 
     /// Downloads from one address and verifies the file.
-    fn ask(&self, key: &Key, expected: &Expected, url: &Url, others: bool, incoming: &Incoming<'_>) -> Answer {
+    fn ask(&self, key: &Key, job: &Job, url: &Url, others: bool, incoming: &Incoming<'_>) -> Answer {
+        let expected = &job.expected;
         if self.servers.is_out_of_reach(url, Instant::now()) {
             return Answer::No("not tried again, since it could not be reached".to_owned());
         }
@@ -255,7 +297,10 @@ impl Inside {
                 // The part that was there before may have come from another server, or belong to another file. So try once from the
                 // beginning.
                 Ok(false) if downloaded.resumed > 0 && !afresh => afresh = true,
-                Ok(false) => return Answer::Lie("the file is not the one that the Manifest describes".to_owned()),
+                Ok(false) => {
+                    let list = if matches!(job.origin, Origin::Package(_)) { "index" } else { "Manifest" };
+                    return Answer::Lie(format!("the file is not the one that the {list} describes"));
+                }
                 Err(error) => return Answer::Stop(reason(error)),
             }
         }

@@ -14,6 +14,7 @@ use super::shelf::Shelf;
 use super::trees::Trees;
 use super::{AskMetadata, Error, FetchStatus, Missing, Result, Shelves, Sources, Wanted, serve};
 use crate::download::{Addresses, Downloader, Settings, Url};
+use crate::stage3::keys::TrustedKeys;
 
 /// Fetches files for one session. Dropping it ends what it does.
 pub struct Broker {
@@ -29,8 +30,8 @@ impl fmt::Debug for Broker {
 }
 
 impl Broker {
-    /// Makes no request before somebody wants something.
-    pub fn new(shelves: &Shelves, sources: Sources, downloader: &Downloader, ask: AskMetadata) -> Result<Self> {
+    /// Makes no request before somebody wants something. Packages of hosts must be signed by `keys`.
+    pub fn new(shelves: &Shelves, sources: Sources, keys: TrustedKeys, downloader: &Downloader, ask: AskMetadata) -> Result<Self> {
         let over = Arc::new(AtomicBool::new(false));
         let trees = Trees::open(&sources.trees)?;
         let mirrors =
@@ -50,6 +51,7 @@ impl Broker {
             trees,
             mirrors,
             hosts: Hosts::new(&sources.hosts),
+            keys,
             downloader,
             layouts: Layouts::default(),
             servers: Servers::default(),
@@ -161,7 +163,7 @@ mod tests {
         std::fs::create_dir(&shelves.packages).unwrap();
         let sources = Sources { trees: vec![tree.tree()], mirrors: Vec::new(), custom_mirrors: BTreeMap::new(), hosts: Vec::new() };
         let downloader = Downloader::new(Settings { offline: true, ..Settings::default() }, Arc::new(|| false));
-        let broker = Broker::new(&shelves, sources, &downloader, Box::new(|_| Vec::new())).unwrap();
+        let broker = Broker::new(&shelves, sources, TrustedKeys::default(), &downloader, Box::new(|_| Vec::new())).unwrap();
         let wanted = Wanted { cpv: "a/one-1".to_owned(), repository: "gentoo".to_owned(), files: Files::Flags(BTreeSet::new()) };
         let missing = without_any(|| {
             broker.want(vec![wanted]);

@@ -2,7 +2,7 @@
 //!
 //! A session asks by the address that Portage makes of `sync-uri` (or of the `URI` in the index) and a package's `PATH`. We only look
 //! that address up in the index and never use it. Each broker asks for an index once. It is not signed: the signature of each package
-//! decides what it is.
+//! decides what it is, here (`bring`) and once more in the session.
 //!
 //! A host that is a directory of this machine is read here, also without a network. A session gets only what its index lists, and no link
 //! in it may lead out of it.
@@ -21,7 +21,7 @@ use crate::beneath::{Plain, RootDir};
 use crate::download::{Downloader, Url};
 use crate::portage::binpkgs::index::Index;
 use crate::portage::binpkgs::name::PackageFile;
-use crate::portage::manifest::{Expected, HASHES};
+use crate::portage::manifest::{Expected, HASHES, INDEX_HASHES};
 use crate::progress::Silent;
 use crate::{beneath, download};
 
@@ -46,6 +46,11 @@ impl Whereabouts {
             Self::Server(url) => url.below(path).ok().map(Self::Server),
             Self::Directory(dir, _) => Some(Self::Directory(dir.clone(), path.to_owned())),
         }
+    }
+
+    /// Whether it is a package in the format that has signatures.
+    pub(super) fn is_signable(&self) -> bool {
+        self.shown().ends_with(".gpkg.tar")
     }
 
     /// For messages.
@@ -225,7 +230,8 @@ fn packages(
     let package = |(path, stanza): (&String, &BTreeMap<String, String>)| {
         PackageFile::parse(path)?;
         let size = stanza.get("SIZE")?.parse().ok()?;
-        let hashes = HASHES.into_iter().filter_map(|hash| Some((hash, stanza.get(hash)?.to_ascii_lowercase()))).collect();
+        let known = HASHES.into_iter().chain(INDEX_HASHES);
+        let hashes = known.filter_map(|hash| Some((hash, stanza.get(hash)?.to_ascii_lowercase()))).collect();
         Some((format!("{}/{path}", asked.trim_end_matches('/')), (base.below(path)?, Expected { size, hashes })))
     };
     Ok(index.packages.iter().filter_map(package).collect())

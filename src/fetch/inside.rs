@@ -15,6 +15,7 @@ use super::shelf::Shelf;
 use super::trees::{Package, Trees};
 use super::{AskMetadata, Metadata, Wanted};
 use crate::download::Downloader;
+use crate::stage3::keys::TrustedKeys;
 
 /// At most this many notes are shown: a session can cause as many as it likes.
 const MAX_NOTES: usize = 1000;
@@ -27,6 +28,8 @@ pub(super) struct Inside {
     pub(super) trees: Trees,
     pub(super) mirrors: Mirrors,
     pub(super) hosts: Hosts,
+    /// By which packages of hosts are verified.
+    pub(super) keys: TrustedKeys,
     pub(super) downloader: Downloader,
     pub(super) layouts: Layouts,
     pub(super) servers: Servers,

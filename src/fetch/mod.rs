@@ -7,7 +7,7 @@
 //!        |                                            |
 //!        |                                          index     a Manifest of the session's trees must list it
 //!        |                                          addresses SRC_URI of that tree, mirrors of the configuration; never the session's
-//!        |                                          bring     download, verify
+//!        |                                          bring     download, verify; of a package of a binhost also its signatures
 //!        |                                            |
 //!      link to /run/gentoomuch/distfiles (ro) <──── shelf     rename into distfiles
 //! ```
@@ -45,6 +45,8 @@ use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::causes::in_one_line;
+use crate::portage::binpkgs::gpkg::Refusal;
 use crate::portage::binrepos;
 
 pub use broker::Broker;
@@ -216,6 +218,8 @@ pub enum Reason {
     Nobody(Vec<(String, String)>),
     /// All places that answered have another file of that name: each address, with what it has.
     Another(Vec<(String, String)>),
+    /// A package of a host that no trusted key has signed as it is: its address, and why it is not taken.
+    Distrusted(String, Box<Refusal>),
     /// Something else, in words.
     Other(String),
 }
@@ -237,6 +241,7 @@ impl fmt::Display for Reason {
                 })?;
                 tried.iter().try_for_each(|(place, words)| write!(f, "\n  {place}: {words}"))
             }
+            Self::Distrusted(place, refusal) => write!(f, "cannot be trusted\n  {place}: {}", in_one_line(refusal.as_ref())),
             Self::Other(words) => f.write_str(words),
         }
     }

@@ -156,6 +156,11 @@ impl Shelf {
         Ok(false)
     }
 
+    /// A file that [`find`](Self::find) has found.
+    pub(super) fn open_found(&self, place: &str) -> Outcome<File> {
+        Ok(self.dir.open_file(place)?.file)
+    }
+
     fn remember(&self, verified: Verified) {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner).insert(verified);
     }
@@ -229,11 +234,17 @@ impl Incoming<'_> {
         }
     }
 
+    /// What has come so far.
+    pub(super) fn open(&self) -> Outcome<File> {
+        let target = self.target();
+        Ok(File::open(&target).map_err(PathError::of("open", &target))?)
+    }
+
     /// Whether what was downloaded is the right file. If not, it is removed.
     pub(super) fn verify(&self) -> Outcome<bool> {
         let target = self.target();
         let io = |action| PathError::of(action, self.target());
-        let file = File::open(&target).map_err(io("open"))?;
+        let file = self.open()?;
         if self.expected.difference(&file).map_err(io("read"))?.is_none() {
             return Ok(true);
         }

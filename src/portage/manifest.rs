@@ -18,12 +18,15 @@ use crate::stage3::hashing::{Hasher, hash_all};
 /// The hashes that we verify, by their names in Manifests. A file needs at least one of them.
 pub(crate) const HASHES: [&str; 3] = ["BLAKE2B", "SHA512", "SHA256"];
 
+/// The hashes that Portage has in an index of packages. They notice damage, but prove nothing: the signature of a package does.
+pub(crate) const INDEX_HASHES: [&str; 2] = ["MD5", "SHA1"];
+
 /// The expected size and hashes of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
     /// Its size in bytes.
     pub size: u64,
-    /// Hash and value in lower-case hexadecimal; only those of [`HASHES`].
+    /// Hash and value in lower-case hexadecimal; those of [`HASHES`], for a package of a host also those of [`INDEX_HASHES`].
     pub hashes: BTreeMap<&'static str, String>,
 }
 
@@ -37,20 +40,27 @@ pub enum Difference {
 
 impl Expected {
     /// Size and hashes, the words of a line after the name.
-    fn of(words: &[&str]) -> Option<Self> {
+    pub(crate) fn of(words: &[&str]) -> Option<Self> {
         let (size, pairs) = words.split_first()?;
         let known = |pair: &[&str]| Some((*HASHES.iter().find(|hash| **hash == pair[0])?, pair[1].to_ascii_lowercase()));
         Some(Self { size: size.parse().ok()?, hashes: pairs.chunks_exact(2).filter_map(known).collect() })
     }
 
-    /// Reads a file and compares it, in one pass for all hashes.
-    pub fn difference(&self, reader: impl Read) -> io::Result<Option<Difference>> {
+    /// What computes its hashes, in their order.
+    pub(crate) fn hashers(&self) -> Vec<Hasher> {
         let hasher = |name: &str| match name {
             "BLAKE2B" => Hasher::blake2b(),
             "SHA512" => Hasher::sha512(),
+            "SHA1" => Hasher::sha1(),
+            "MD5" => Hasher::md5(),
             _ => Hasher::sha256(),
         };
-        let mut hashers: Vec<Hasher> = self.hashes.keys().map(|name| hasher(name)).collect();
+        self.hashes.keys().map(|name| hasher(name)).collect()
+    }
+
+    /// Reads a file and compares it, in one pass for all hashes.
+    pub fn difference(&self, reader: impl Read) -> io::Result<Option<Difference>> {
+        let mut hashers = self.hashers();
         let mut reader = reader.take(self.size.saturating_add(1));
         // The files are small: a thread for each hash would cost more than it saves.
         let size = if self.size < 4 << 20 {
@@ -65,11 +75,16 @@ impl Expected {
             hashers = fed;
             size
         };
+        Ok(self.difference_of(&hashers, size))
+    }
+
+    /// Compares what [`hashers`](Self::hashers) have read, and how much that was.
+    pub(crate) fn difference_of(&self, hashers: &[Hasher], size: u64) -> Option<Difference> {
         if size != self.size {
-            return Ok(Some(Difference::Size));
+            return Some(Difference::Size);
         }
         let same = hashers.iter().zip(self.hashes.values()).all(|(hasher, value)| hasher.hex() == *value);
-        Ok((!same).then_some(Difference::Contents))
+        (!same).then_some(Difference::Contents)
     }
 }
 

@@ -58,7 +58,7 @@ fn is_unusable(error: &Error) -> bool {
             | context::Error::Store(store::Error::StillRunning { .. } | store::Error::WriteBack { .. } | store::Error::Upper { .. }),
         )
         // Portage would find the same package again.
-        | Error::Session(Failed::Untrusted { .. })
+        | Error::Session(Failed::Untrusted { .. } | Failed::Refused { .. })
         // The patch is in the key. Once the user has corrected it, no build asks for this session.
         | Error::DoesNotApply(_) => true,
         _ => false,

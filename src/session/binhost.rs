@@ -6,8 +6,9 @@
 //!                  keyring-DIGEST      /run/gentoomuch/gnupg        keys that the configuration trusts with packages, and nobody else's
 //! ```
 //!
-//! Indexes and packages are fetched outside, like source archives (`supply`): each host gets the command that asks us. Portage verifies
-//! each package before it unpacks anything of it, and the settings here make sure that it does. Nothing of a binhost gets into a pool,
+//! Indexes and packages are fetched outside, like source archives (`supply`): each host gets the command that asks us, and the broker gives
+//! out what a trusted key has signed. Portage verifies each package once more before it unpacks anything of it, and the settings here make
+//! sure that it does. Nothing of a binhost gets into a pool,
 //! since we do not know its compiler and flags. Our own packages stay unsigned: they never leave this user's directories.
 
 use std::fs;
@@ -24,7 +25,7 @@ use crate::sandbox::plan::Step;
 use crate::session::readable_files::create_open;
 use crate::session::supply::downloads::Downloads;
 use crate::session::{Error, Result};
-use crate::stage3::keys::{GENTOO, Purpose, TrustedKeys};
+use crate::stage3::keys::{Purpose, TrustedKeys};
 use crate::store::Session;
 
 /// For how many hosts packages are noted.
@@ -96,13 +97,17 @@ pub(crate) fn settings() -> String {
     )
 }
 
-/// The directories for binhosts. `None` if the configuration names no hosts.
-pub(crate) fn binhost_client(cx: &Context<'_>, session: &Session, downloads: &Downloads) -> Result<Option<Client>> {
+/// The directories for binhosts, whose packages `keys` verify. `None` if the configuration names no hosts.
+pub(crate) fn binhost_client(
+    cx: &Context<'_>,
+    session: &Session,
+    downloads: &Downloads,
+    keys: &TrustedKeys,
+) -> Result<Option<Client>> {
     let hosts = downloads.hosts();
     if hosts.is_empty() {
         return Ok(None);
     }
-    let keys = TrustedKeys::load(&cx.places.keys(), GENTOO).map_err(Error::Keys)?;
     let trusted: Vec<_> = keys.certificates().filter(|key| keys.counting_for(Purpose::Binpkg).count(key.fingerprint())).collect();
     if trusted.is_empty() {
         return Err(Error::NoKeys);

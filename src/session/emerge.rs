@@ -98,6 +98,9 @@ fn emerge_once(
     }
     let logs = work.package_logs();
     let mut failure = log.into_failure(|inside| read_package_log(&logs, inside));
+    if let Some((package, why)) = supply.refused_package() {
+        return Err(Error::Refused { package, why, log: path.to_owned() });
+    }
     let of_portage = |file: &str| {
         let package = file.strip_prefix(crate::session::binhost::PACKAGES).unwrap_or(file).trim_start_matches('/');
         package.trim_end_matches(".partial").to_owned()

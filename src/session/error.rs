@@ -85,6 +85,15 @@ pub enum Error {
         why: crate::portage::emerge::Distrust,
         log: PathBuf,
     },
+    /// The broker refused a package.
+    #[error("cannot trust `{package}`")]
+    Refused {
+        /// The host's name, and the package's path there.
+        package: String,
+        #[source]
+        why: Box<crate::portage::binpkgs::gpkg::Refusal>,
+        log: PathBuf,
+    },
     /// There is no key to verify packages with.
     #[error("`binrepos.conf` names a binhost, but no key here is trusted for binary packages")]
     NoKeys,

@@ -109,7 +109,7 @@ pub(crate) fn work<'s>(
     }
     let (status, scratch, logs) = (dir("status")?, dir("scratch")?, dir("logs")?);
     LiveLogs { job: log_dir.to_path_buf(), logs: logs.clone() }.note(session);
-    let binhost = match binhost::binhost_client(cx, session, &downloads) {
+    let binhost = match binhost::binhost_client(cx, session, &downloads, supply.keys()) {
         // A session that only looks around needs no keys.
         Err(Error::NoKeys) if subject.definition.is_empty() => None,
         client => client?,

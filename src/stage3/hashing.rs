@@ -15,6 +15,8 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use blake2::Blake2b512;
+use md5::Md5;
+use sha1::Sha1;
 use sha2::digest::DynDigest;
 use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
 
@@ -30,6 +32,9 @@ const QUEUE_CHUNKS: usize = 4;
 #[derive(Debug, Clone)]
 pub(crate) enum Hasher {
     Blake2b(Box<Blake2b512>),
+    /// Only against damage, as is SHA-1.
+    Md5(Md5),
+    Sha1(Sha1),
     Sha224(Sha224),
     Sha256(Sha256),
     Sha384(Sha384),
@@ -39,6 +44,14 @@ pub(crate) enum Hasher {
 impl Hasher {
     pub(crate) fn blake2b() -> Self {
         Self::Blake2b(Box::default())
+    }
+
+    pub(crate) fn md5() -> Self {
+        Self::Md5(Md5::new())
+    }
+
+    pub(crate) fn sha1() -> Self {
+        Self::Sha1(Sha1::new())
     }
 
     pub(crate) fn sha224() -> Self {
@@ -60,6 +73,8 @@ impl Hasher {
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Blake2b(hash) => sha2::digest::Update::update(hash.as_mut(), bytes),
+            Self::Md5(hash) => sha2::digest::Update::update(hash, bytes),
+            Self::Sha1(hash) => sha2::digest::Update::update(hash, bytes),
             Self::Sha224(hash) => sha2::digest::Update::update(hash, bytes),
             Self::Sha256(hash) => sha2::digest::Update::update(hash, bytes),
             Self::Sha384(hash) => sha2::digest::Update::update(hash, bytes),
@@ -71,6 +86,8 @@ impl Hasher {
     pub(crate) fn hex(&self) -> String {
         match self.clone() {
             Self::Blake2b(hash) => hex::encode(hash.finalize()),
+            Self::Md5(hash) => hex::encode(hash.finalize()),
+            Self::Sha1(hash) => hex::encode(hash.finalize()),
             Self::Sha224(hash) => hex::encode(hash.finalize()),
             Self::Sha256(hash) => hex::encode(hash.finalize()),
             Self::Sha384(hash) => hex::encode(hash.finalize()),
@@ -78,10 +95,10 @@ impl Hasher {
         }
     }
 
-    /// As the OpenPGP library wants it, to append a signature's own fields. BLAKE2b is not an OpenPGP hash.
+    /// As the OpenPGP library wants it, to append a signature's own fields. BLAKE2b is not an OpenPGP hash, and weak ones do not count.
     pub(crate) fn into_openpgp(self) -> Option<Box<dyn DynDigest + Send>> {
         Some(match self {
-            Self::Blake2b(_) => return None,
+            Self::Blake2b(_) | Self::Md5(_) | Self::Sha1(_) => return None,
             Self::Sha224(hash) => Box::new(hash),
             Self::Sha256(hash) => Box::new(hash),
             Self::Sha384(hash) => Box::new(hash),

@@ -32,14 +32,14 @@ mod openpgp;
 pub(crate) mod publish;
 pub(crate) mod sign;
 #[cfg(test)]
-mod test_gpg;
+pub(crate) mod test_gpg;
 mod verify;
 
 pub(crate) use certificate::{Certificate, CertificateError};
 pub(crate) use commit::verify_commit;
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use name::StageName;
-pub(crate) use openpgp::Day;
 pub use openpgp::Signer;
+pub(crate) use openpgp::{Day, SignatureError};
 pub use verify::{Check, Verified, VerifyError, VerifyOptions, verify};
-pub(crate) use verify::{Reason, verify_clear_signed, verify_detached};
+pub(crate) use verify::{Reason, verify_clear_signed, verify_detached, verify_reader};

@@ -14,7 +14,8 @@
 //! and subkey were valid and before any revocation. Notations are accepted if they are not marked critical.
 
 use std::collections::BTreeSet;
-use std::fmt;
+use std::io::Read;
+use std::{fmt, io};
 
 use jiff::Timestamp;
 use pgp::crypto::hash::HashAlgorithm;
@@ -26,7 +27,7 @@ use super::armor;
 use super::armor::Block;
 use super::certificate::{Certificate, Standing, algorithm_name, is_weak};
 use super::fingerprint::Fingerprint;
-use super::hashing::Hasher;
+use super::hashing::{Hasher, hash_all};
 use super::keys::{KeysFor, Purpose};
 use crate::stage3::certificate::CLOCK_TOLERANCE_SECS;
 
@@ -571,4 +572,29 @@ pub(crate) fn check_bytes(
         hasher.update(data);
         pending.finish(&hasher, policy)
     }))
+}
+
+/// Checks detached signatures over what `reader` has, which feeds `others`, too. Returns these with the number of bytes and the signer.
+pub(crate) fn check_reader(
+    signatures: &[u8],
+    reader: impl Read,
+    others: Vec<Hasher>,
+    trusted: KeysFor<'_>,
+    policy: Policy,
+) -> io::Result<(Vec<Hasher>, u64, Result<Signer, SignatureError>)> {
+    let pending: Vec<Result<Pending<'_>, SignatureError>> = match read_signatures(signatures) {
+        Ok(found) => found.iter().map(|signature| prepare(signature, Over::File, trusted, policy.now)).collect(),
+        Err(error) => vec![Err(error)],
+    };
+    let count = others.len();
+    // Each has a hasher: `prepare` has made sure of it.
+    let own = pending.iter().flatten().filter_map(|pending| pending.hash().hasher());
+    let (mut others, size) = hash_all(reader, others.into_iter().chain(own).collect(), |_| {})?;
+    let mut own = others.split_off(count).into_iter();
+    let outcomes = pending.iter().map(|pending| {
+        let pending = pending.as_ref().map_err(Clone::clone)?;
+        pending.finish(&own.next().ok_or(SignatureError::Malformed)?, policy)
+    });
+    let outcome = best(outcomes).map(|(signer, _)| signer);
+    Ok((others, size, outcome))
 }

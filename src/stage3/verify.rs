@@ -18,7 +18,8 @@ mod sidecars;
 mod tests;
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io;
+use std::io::{Read, Seek as _, SeekFrom};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -129,6 +130,17 @@ pub(crate) fn verify_clear_signed(
     let (signer, _) = openpgp::check_text(cleartext.signature.as_bytes(), &cleartext.signed_bytes(), trusted, options.policy())
         .map_err(|source| rejected(Reason::Signature { sidecar: name.to_owned(), source }))?;
     Ok((cleartext.text, signer))
+}
+
+/// Verifies what `reader` has with detached signatures. The same pass feeds `others`, which are returned with the number of bytes.
+pub(crate) fn verify_reader(
+    signatures: &[u8],
+    reader: impl Read,
+    others: Vec<Hasher>,
+    trusted: KeysFor<'_>,
+    options: &VerifyOptions,
+) -> io::Result<(Vec<Hasher>, u64, Result<Signer, SignatureError>)> {
+    openpgp::check_reader(signatures, reader, others, trusted, options.policy())
 }
 
 /// A verification that has begun.
@@ -425,6 +437,6 @@ fn kind(hasher: &Hasher) -> Option<Algorithm> {
         Hasher::Blake2b(_) => Some(Algorithm::Blake2b),
         Hasher::Sha512(_) => Some(Algorithm::Sha512),
         Hasher::Sha256(_) => Some(Algorithm::Sha256),
-        Hasher::Sha224(_) | Hasher::Sha384(_) => None,
+        Hasher::Sha224(_) | Hasher::Sha384(_) | Hasher::Md5(_) | Hasher::Sha1(_) => None,
     }
 }

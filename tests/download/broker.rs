@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use gentoomuch::TrustedKeys;
 use gentoomuch::internals::download::{Downloader, Settings};
 use gentoomuch::internals::fetch::{
     AskMetadata, BinHost, Broker, Files, Metadata, Missing, Reason, SCRIPT, Shelves, Sources, Tree, Wanted, listen,
@@ -19,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::binhosts::binhost;
+use crate::packages::Owner;
 use crate::server::{Answer, Asked, Server, Then};
 
 /// Trees, shelves and what is configured.
@@ -26,6 +28,8 @@ pub(crate) struct Desk {
     dir: tempfile::TempDir,
     pub(crate) sources: Sources,
     pub(crate) settings: Settings,
+    /// Those that packages of hosts are verified with.
+    pub(crate) keys: TrustedKeys,
     ask: AskMetadata,
 }
 
@@ -45,7 +49,8 @@ impl Desk {
             pause: Duration::from_millis(10),
             ..Settings::default()
         };
-        let desk = Self { dir, sources: Sources { mirrors, ..Sources::default() }, settings, ask: Box::new(|_| Vec::new()) };
+        let sources = Sources { mirrors, ..Sources::default() };
+        let desk = Self { dir, sources, settings, keys: TrustedKeys::default(), ask: Box::new(|_| Vec::new()) };
         fs::create_dir_all(desk.path("distfiles")).unwrap();
         desk
     }
@@ -82,7 +87,7 @@ impl Desk {
         let shelves = Shelves { distfiles: self.path("distfiles"), packages: self.path("packages") };
         let downloader = Downloader::new(self.settings.clone(), Arc::new(|| false));
         let ask = std::mem::replace(&mut self.ask, Box::new(|_| Vec::new()));
-        Broker::new(&shelves, self.sources.clone(), &downloader, ask).unwrap()
+        Broker::new(&shelves, self.sources.clone(), self.keys.clone(), &downloader, ask).unwrap()
     }
 
     pub(crate) fn serve(&mut self) -> Serving {
@@ -123,7 +128,7 @@ fn digests(contents: &[u8]) -> String {
     format!("blake2b:{} sha512:{}", hash("b2sum", contents), hash("sha512sum", contents))
 }
 
-fn hash(program: &str, contents: &[u8]) -> String {
+pub(crate) fn hash(program: &str, contents: &[u8]) -> String {
     let mut child = Command::new(program).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(contents).unwrap();
     String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap().split(' ').next().unwrap().to_owned()
@@ -661,10 +666,12 @@ fn script(desk: &Desk, args: &[&str]) -> Output {
 
 #[test]
 fn what_the_script_leaves_for_portage() {
-    let (server, mirror) = (binhost(), mirror(&[("one.tar", b"contents")]));
+    let Some(owner) = Owner::new() else { return };
+    let (server, mirror) = (binhost(owner.package(b"image")), mirror(&[("one.tar", b"contents")]));
     let mut desk = Desk::new(&[&mirror]);
     desk.tree("gentoo", &[("one", b"contents", "SRC_URI=one.tar")]);
     desk.sources.hosts = vec![BinHost { name: "own".into(), sync_uri: server.url("/pool"), configured: true }];
+    desk.keys = owner.keys();
     let serving = desk.serve();
     let distdir = desk.path("distdir");
     let run = |args: &[&str]| {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! server.rs     a server that answers as a test says
-//! broker.rs     what fetches for sessions, asked over its socket; binhosts.rs: packages of hosts
+//! broker.rs     what fetches for sessions, asked over its socket; binhosts.rs: packages of hosts; packages.rs: signed ones
 //! files.rs      the library: ranges, cuts, stalls, lies, redirects, mirrors, proxies
 //! release.rs    a signed release of a few megabytes; gpg makes key and signatures
 //! stage3s.rs    `stage3 ls` and `stage3 fetch`
@@ -16,6 +16,7 @@ mod binhosts;
 mod broker;
 mod files;
 mod keys;
+mod packages;
 mod release;
 mod server;
 mod stage3s;

@@ -197,7 +197,8 @@ fn sessions_install_from_a_binhost_only_what_its_key_has_signed() {
     // Nobody knows the key.
     let stranger = client(&shared, "binhost-stranger", &host.address, false);
     let refused = bootstrap(&shared, &stranger, "binhost-c").fails(4).says("error: cannot trust `own/");
-    refused.says("caused by: it is signed by a key that this configuration does not trust").says("hint: if that key is right");
+    let by = format!("caused by: signed by {}, which is not a release key this configuration trusts", shared.key);
+    refused.says("caused by: the signature of its `Manifest` does not count\n").says(&by).says("hint: if that key is right");
 
     // Not signed, and changed.
     let place = client(&shared, "binhost-client", &host.address, true);
@@ -219,7 +220,8 @@ fn sessions_install_from_a_binhost_only_what_its_key_has_signed() {
     fix_index(&dir);
     let changed = bootstrap(&shared, &place, "binhost-c").fails(4);
     changed
-        .says(&format!("error: cannot trust `own/{GREETER}`\ncaused by: it was changed after it was signed\n"))
+        .says(&format!("error: cannot trust `own/{GREETER}`\ncaused by: `image.tar"))
+        .says(" in it does not match its Manifest\n")
         .says("it was not installed");
     assert!(!shared.place.listing().contains("profile/binhost-c/gentoomuch"), "nothing was built");
 
@@ -241,6 +243,19 @@ fn sessions_install_from_a_binhost_only_what_its_key_has_signed() {
     // By hand, it is as in a build.
     let emerge = ["freshroot", "--profile", "binhost-c", "--", "emerge", "--getbinpkgonly", "--oneshot", "app-misc/hello"];
     assert!(place.run(&emerge).ok().text().contains("Emerging binary (1 of 1) app-misc/hello-2.10"));
+    // Whatever comes by another way than ours, Portage refuses it, too.
+    fs::copy(&unsigned, dir.join(GREETER)).unwrap();
+    fix_index(&dir);
+    let script = format!(
+        r#"set -e
+        printf '#!/bin/sh\ncp "/mnt/host/${{3#{host_address}/}}" "$1/$2"\n' >/usr/local/bin/own-fetch; chmod +x /usr/local/bin/own-fetch
+        sed -i 's|^fetchcommand = .*|fetchcommand = /usr/local/bin/own-fetch "${{DISTDIR}}" "${{FILE}}" "${{URI}}"|' \
+            /etc/portage/binrepos.conf/zz-gentoomuch-session.conf
+        emerge --getbinpkgonly --oneshot app-misc/greeter"#
+    );
+    let bind = format!("{}:/mnt/host:ro", dir.display());
+    let refused = place.run(&["freshroot", "--profile", "binhost-c", "--bind", &bind, "--", "sh", "-c", &script]).fails(1);
+    assert!((refused.text() + &refused.stderr).contains("binpkg appears unsigned"), "{refused}");
 
     // A host that is gone is said once, however many runs of emerge find it out. Everything is in the pool.
     drop(host);

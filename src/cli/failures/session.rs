@@ -48,6 +48,10 @@ impl From<session::Error> for Failure {
                 };
                 Self::new(Kind::Verification, error).hint(hint).hint(log)
             }
+            E::Refused { ref log, ref why, .. } => {
+                let (hint, log) = (why.hint(), log.shown());
+                Self::new(Kind::Verification, error).hint(hint).hint(format!("the whole output is in {log}"))
+            }
             E::NoKeys => {
                 Self::new(Kind::Config, error).hint("import the host's key with `gentoomuch keys import --for binpkg FILE`")
             }

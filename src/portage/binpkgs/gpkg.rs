@@ -15,6 +15,11 @@
 //!
 //! The parts and their headers are copied byte for byte. They are compared with the package's own Manifest before they are signed, since
 //! a signature vouches for them.
+//!
+//! [`verify()`] is the other direction: it looks at a package that somebody else has signed.
+
+mod members;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -24,14 +29,18 @@ use std::path::{Path, PathBuf};
 
 use blake2::Blake2b512;
 use sha2::{Digest as _, Sha512};
-use tar::{Archive, Builder, EntryType, Header};
+use tar::{Builder, Header};
 
+use self::members::{Members, Trouble};
 use crate::terminal_text::sanitize_line;
+
+pub(crate) use verify::Refusal;
+pub(crate) use verify::verify;
 
 const MANIFEST: &str = "Manifest";
 const SIGNATURE: &str = ".sig";
-/// A container has six members; one with more than this is refused.
-const MAX_MEMBERS: usize = 16;
+/// The member that names the format. It is empty and not signed.
+const VERSION: &str = "gpkg-1";
 const MAX_MANIFEST_BYTES: u64 = 64 * 1024;
 
 /// Makes signatures.
@@ -66,7 +75,7 @@ pub(crate) enum Error {
 
 /// What is wrong with a package.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Problem {
+pub enum Problem {
     /// A name that is not `PACKAGE/PART`, a duplicate, or a member that is no regular file.
     #[error("`{0}` in it is not a part of a package")]
     Member(String),
@@ -79,6 +88,9 @@ pub(crate) enum Problem {
     /// Too many members.
     #[error("it has too many parts")]
     Many,
+    /// A Manifest or signature of absurd size.
+    #[error("`{0}` in it is too large")]
+    Large(String),
     /// The Manifest lists a member that is missing.
     #[error("`{0}` is missing from it")]
     Missing(String),
@@ -153,43 +165,23 @@ fn append(
 /// The top directory's name, the parts in order without Manifest and signatures, and the text of the Manifest.
 fn read(source: &Path, scratch: &Path) -> Result<(String, Vec<Part>, String), Error> {
     let failed = |error: io::Error| Error::Io { path: source.to_owned(), source: error };
-    let refused = |problem| Error::Refused { path: source.to_owned(), problem };
+    let trouble = |trouble| match trouble {
+        Trouble::Io(error) => failed(error),
+        Trouble::Problem(problem) => Error::Refused { path: source.to_owned(), problem },
+    };
     let file = File::open(source).map_err(failed)?;
-    let mut archive = Archive::new(file);
-    let mut prefix: Option<String> = None;
-    let mut parts: Vec<Part> = Vec::new();
-    let mut manifest = None;
-    // Raw entries: otherwise the reader would load a hostile extended header into memory. Portage needs none for names this short.
-    for (count, entry) in archive.entries().map_err(failed)?.raw(true).enumerate() {
-        if count >= MAX_MEMBERS {
-            return Err(refused(Problem::Many));
-        }
-        let mut entry = entry.map_err(failed)?;
-        let full = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let odd = || refused(Problem::Member(sanitize_line(full.as_bytes(), 400)));
-        let (directory, name) = full.split_once('/').filter(|(d, n)| !d.is_empty() && !n.is_empty()).ok_or_else(odd)?;
-        let plain = entry.header().entry_type() == EntryType::Regular && !name.contains('/') && !directory.starts_with('.');
-        let known = parts.iter().any(|part| part.name == name) || (name == MANIFEST && manifest.is_some());
-        if !plain || known || prefix.as_deref().is_some_and(|prefix| prefix != directory) {
-            return Err(odd());
-        }
-        prefix = Some(directory.to_owned());
-        if name == MANIFEST {
-            let mut text = String::new();
-            Read::by_ref(&mut entry).take(MAX_MANIFEST_BYTES).read_to_string(&mut text).map_err(failed)?;
-            manifest = Some(text);
-        } else if !name.ends_with(SIGNATURE) {
-            let header = entry.header().clone();
-            let mut scratch = Scratch::new(scratch, name).map_err(failed)?;
-            let line = Line::of(&mut entry, &mut scratch.file).map_err(failed)?;
-            scratch.file.rewind().map_err(failed)?;
-            parts.push(Part { name: name.to_owned(), header, file: scratch, line });
-        }
+    let members = Members::of(&file).map_err(trouble)?;
+    let manifest = members.named(MANIFEST).ok_or(Trouble::Problem(Problem::Manifest)).map_err(trouble)?;
+    let manifest = String::from_utf8(manifest.bytes(&file, MAX_MANIFEST_BYTES).map_err(trouble)?)
+        .map_err(|_| trouble(Trouble::Problem(Problem::Manifest)))?;
+    let mut parts = Vec::new();
+    for member in members.all.iter().filter(|member| member.is_part()) {
+        let mut scratch = Scratch::new(scratch, &member.name).map_err(failed)?;
+        let line = Line::of(&mut member.reader(&file), &mut scratch.file).map_err(failed)?;
+        scratch.file.rewind().map_err(failed)?;
+        parts.push(Part { name: member.name.clone(), header: member.header.clone(), file: scratch, line });
     }
-    match (prefix, manifest) {
-        (Some(prefix), Some(manifest)) => Ok((prefix, parts, manifest)),
-        _ => Err(refused(Problem::Manifest)),
-    }
+    Ok((members.prefix, parts, manifest))
 }
 
 impl Line {
@@ -262,6 +254,8 @@ impl Drop for Scratch {
 
 #[cfg(test)]
 mod tests {
+    use tar::Archive;
+
     use super::*;
 
     struct Fake;

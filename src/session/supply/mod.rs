@@ -28,12 +28,14 @@ use crate::causes::in_one_line;
 use crate::context::Context;
 use crate::fetch::{AskMetadata, Broker, Metadata, Reason, Shelves};
 use crate::path_error::OfFile as _;
+use crate::portage::binpkgs::gpkg::Refusal;
 use crate::portage::emerge::{Failure, FailureKind};
 use crate::progress::Fetching;
 use crate::session::readable_files::create_open;
 use crate::session::root::Ways;
 use crate::session::supply::downloads::Downloads;
 use crate::session::{Error, Result};
+use crate::stage3::keys::{GENTOO, TrustedKeys};
 use crate::store::{Session, State};
 use crate::terminal_text::sanitize_line;
 use crate::trees::choose::PinnedTree;
@@ -66,6 +68,7 @@ pub(crate) struct Supply {
     pub(crate) trees: Vec<PinnedTree>,
     ask_ebuilds: AskEbuilds,
     hosts: Vec<fetch::BinHost>,
+    keys: TrustedKeys,
     /// Flags that are on for all packages although no `IUSE` has them.
     implied: BTreeSet<String>,
     began: Instant,
@@ -83,6 +86,11 @@ impl Supply {
     /// Lets the session ask for files.
     pub(crate) fn open(&self, ways: &Ways) -> Result<()> {
         Ok(self.broker.serve(fetch::listen(&ways.fetch)?)?)
+    }
+
+    /// By which packages of hosts are verified; none if the configuration names no hosts.
+    pub(crate) fn keys(&self) -> &TrustedKeys {
+        &self.keys
     }
 
     /// When the work of the session began.
@@ -122,11 +130,20 @@ impl Supply {
             Reason::Another(tried) => tried.as_slice(),
             _ => &[],
         });
-        let of_host = |address: &str| {
-            let (host, path) = self.hosts.iter().find_map(|host| Some((host, host.path_of(address)?)))?;
-            Some(sanitize_line(format!("{}{path}", host.name).as_bytes(), MOST_CHARS))
-        };
-        addresses.map(|(address, _)| address).find_map(|address| of_host(address))
+        addresses.map(|(address, _)| address).find_map(|address| self.of_host(address))
+    }
+
+    /// A package that no trusted key has signed as it is, named in the same way.
+    pub(crate) fn refused_package(&self) -> Option<(String, Box<Refusal>)> {
+        self.broker.missing().into_iter().find_map(|missing| match missing.reason {
+            Reason::Distrusted(address, refusal) => Some((self.of_host(&address).unwrap_or(address), refusal)),
+            _ => None,
+        })
+    }
+
+    fn of_host(&self, address: &str) -> Option<String> {
+        let (host, path) = self.hosts.iter().find_map(|host| Some((host, host.path_of(address)?)))?;
+        Some(sanitize_line(format!("{}{path}", host.name).as_bytes(), MOST_CHARS))
     }
 
     /// Whether a host of binary packages did not answer.
@@ -152,6 +169,7 @@ fn words_of(reason: &Reason) -> Vec<String> {
         Reason::Nobody(tried) | Reason::Another(tried) => {
             tried.iter().take(MOST_LINES).map(|(url, what)| plain(&format!("{url}: {what}"))).collect()
         }
+        Reason::Distrusted(url, refusal) => vec![plain(&format!("{url}: {}", in_one_line(refusal.as_ref())))],
         Reason::Other(words) => vec![plain(words)],
         Reason::Offline | Reason::Restricted => Vec::new(),
     }
@@ -186,7 +204,12 @@ pub(crate) fn supply(
     let shelves = Shelves { distfiles: distfiles.clone(), packages: packages.clone() };
     let sources = downloads.sources(trees);
     let hosts = sources.hosts.clone();
-    let broker = Broker::new(&shelves, sources, &context::downloader(cx), ask_metadata)?;
+    let keys = if hosts.is_empty() {
+        TrustedKeys::default()
+    } else {
+        TrustedKeys::load(&cx.places.keys(), GENTOO).map_err(Error::Keys)?
+    };
+    let broker = Broker::new(&shelves, sources, keys.clone(), &context::downloader(cx), ask_metadata)?;
     let conf = crate::portage::session_conf::Fetching {
         command: fetch::SOURCE_COMMAND.to_owned(),
         mirror: fetch::MIRROR.to_owned(),
@@ -202,6 +225,7 @@ pub(crate) fn supply(
         trees: trees.to_vec(),
         ask_ebuilds,
         hosts,
+        keys,
         implied,
         began,
         over: Arc::new(AtomicBool::new(true)),
