@@ -317,9 +317,24 @@ fn the_first_builder_is_a_hosts_and_its_update_is_ones_own() {
     let first = shown();
     assert!(first["origin"]["binhost_packages"].to_string().contains(&format!("\"own/{GREETER}\"")), "{first}");
     assert!(bootstrap(&shared, &place, "binhost-first").ok().value("builder").ends_with("(unchanged)"));
+    // What stands on it takes them, too.
+    let stage = || -> Value {
+        place.run(&["stage", "build", "binhost-first", "--no-export"]).ok();
+        serde_json::from_str(&place.run(&["store", "show", "--json", "stage4/binhost-first"]).ok().text()).unwrap()
+    };
+    for (file, text) in [("profile", "binhost-first"), ("stage3", "gentoomuch/builder"), ("packages", "app-misc/hello")] {
+        let dir = place.config.join("stage4.defines/binhost-first");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(file), format!("{text}\n")).unwrap();
+    }
+    let early = stage();
+    assert!(early["origin"].to_string().contains(&format!("\"own/{GREETER}\"")), "{early}");
 
     // From now on nobody is asked: the host is gone, which would be told.
     drop(host);
+    let pretended = place.run(&["profile", "update", "--pretend", "binhost-first"]).ok().says_nothing_of("binhost `own`").text();
+    assert!(pretended.starts_with("@world anew, since packages came from a binary package host\n"), "{pretended}");
+    assert!(pretended.contains("[ebuild   R    ] app-misc/greeter-1.0"), "{pretended}");
     let updated = place.run(&["profile", "update", "binhost-first"]).ok();
     updated
         .says_nothing_of("binhost `own`")
@@ -328,10 +343,21 @@ fn the_first_builder_is_a_hosts_and_its_update_is_ones_own() {
     let own = shown();
     assert_eq!((&own["origin"]["binhost_packages"], own["id"] == first["id"]), (&Value::Null, false), "{own}");
     assert_eq!(own["origin"]["inputs"]["binary package hosts"], "none", "{own}");
+    let late = stage();
+    assert!(late["id"] != early["id"] && !late["origin"].to_string().contains("\"own/"), "{late}");
+    let built = |state: &Value| {
+        let mut layers = state["layers"].as_array().unwrap().iter().rev();
+        let file = |id: &Value| {
+            let layer = shared.place.store().join("layers").join(id.as_str().unwrap());
+            fs::read(layer.join("fs/var/db/pkg/app-misc/greeter-1.0/BUILD_TIME")).ok()
+        };
+        layers.find_map(file).unwrap()
+    };
+    assert_ne!(built(&early), built(&late), "it is the host's");
     // What a bootstrap would make now is that.
     let again = bootstrap(&shared, &place, "binhost-first").ok().says_nothing_of("binhost `own`");
     assert!(again.value("builder").ends_with("(unchanged)"), "{again}");
-    shared.place.run(&["profile", "rm", "binhost-first"]).ok();
+    shared.place.run(&["profile", "rm", "--force", "binhost-first"]).ok();
 }
 
 /// What a damaged package is made of a whole one by, and whether the index knows of it.

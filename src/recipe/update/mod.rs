@@ -192,20 +192,19 @@ fn fill_update(cx: &Context<'_>, session: &mut Session, update: &UpdateRecipe<'_
     }
     let updated = |atoms| Goal::Packages { atoms, existing: Existing::Update, oneshot: false };
     let world = vec!["@world".to_owned()];
-    let of_hosts = recipe.hosts == Hosts::None && is_of_hosts(update.base);
-    let anew = (of_hosts || compiles_otherwise(update.base, &inputs)).then_some(Goal::RebuildWorld);
+    let anew = Anew::of(update, &inputs);
+    let rebuild = anew.map(|_| Goal::RebuildWorld);
     work.keys.plan_again(&update.keys);
     // All goals are foreseen at once: no key is made after something of the run was executed.
     let all = updated([world.clone(), recipe.packages.clone()].concat());
-    for goal in live_goal(&recipe.definition.network).iter().chain(&anew).chain([&all]) {
+    for goal in live_goal(&recipe.definition.network).iter().chain(&rebuild).chain([&all]) {
         learn::foresee_and_learn(cx, &work, &emerge_argv::request_in(cx, &work, goal.clone()))?;
     }
     merge::emerge_live(cx, &work, &mut steps, &recipe.definition.network, resumed)?;
-    if let Some(goal) = anew {
-        cx.observer.note(if of_hosts {
-            "packages came from a binary package host: rebuilding all packages that were not built here"
-        } else {
-            "compiler flags have changed: rebuilding all packages, since Portage does not compare flags"
+    if let Some((why, goal)) = anew.zip(rebuild) {
+        cx.observer.note(match why {
+            Anew::OfHosts => "packages came from a binary package host: rebuilding all packages that were not built here",
+            Anew::Flags => "compiler flags have changed: rebuilding all packages, since Portage does not compare flags",
         });
         merge::emerge_goal(cx, &work, &mut steps, "world anew", goal, resumed, network)?;
     }
@@ -361,8 +360,26 @@ fn still_there(of_hosts: &[String], packages: &[&Package]) -> Vec<String> {
     of_hosts.iter().filter(|file| packages.iter().any(|package| is(file, package))).cloned().collect()
 }
 
+/// Why all of world is merged anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Anew {
+    /// Some of it came from a host, and no host is asked any more.
+    OfHosts,
+    Flags,
+}
+
+impl Anew {
+    /// `None` if it is not. `now` is what would be built with.
+    pub(crate) fn of(update: &UpdateRecipe<'_>, now: &PoolInputs) -> Option<Self> {
+        if update.stage3.hosts == Hosts::None && is_of_hosts(update.base) {
+            return Some(Self::OfHosts);
+        }
+        compiles_otherwise(update.base, now).then_some(Self::Flags)
+    }
+}
+
 /// Whether the compiler gets other options now. Portage does not rebuild packages for that.
-pub(crate) fn compiles_otherwise(base: &State, now: &PoolInputs) -> bool {
+fn compiles_otherwise(base: &State, now: &PoolInputs) -> bool {
     base.origin.pool().is_some_and(|before| before.chost != now.chost || before.flags != now.flags)
 }
 

@@ -4,7 +4,7 @@ use crate::config::hooks::Phase;
 use crate::context::Context;
 use crate::portage::emerge::request::{Existing, Goal};
 use crate::recipe::pretend::{List, lists};
-use crate::recipe::update::{UpdateRecipe, bring_back, compiles_otherwise, deselect, retire, select_profile};
+use crate::recipe::update::{Anew, UpdateRecipe, bring_back, deselect, retire, select_profile};
 use crate::recipe::{Result, definition};
 use crate::session::keys::pools;
 use crate::session::keys::pools::PoolUse;
@@ -37,8 +37,12 @@ fn lists_in(cx: &Context<'_>, session: &mut Session, update: &UpdateRecipe<'_>, 
     deselect(cx, &work, &update.dropped)?;
     let updated = |atoms| Goal::Packages { atoms, existing: Existing::Update, oneshot: false };
     let mut goals = Vec::new();
-    if compiles_otherwise(update.base, &inputs) {
-        goals.push(("@world anew, since compiler flags have changed".to_owned(), Goal::RebuildWorld));
+    if let Some(why) = Anew::of(update, &inputs) {
+        let why = match why {
+            Anew::OfHosts => "packages came from a binary package host",
+            Anew::Flags => "compiler flags have changed",
+        };
+        goals.push((format!("@world anew, since {why}"), Goal::RebuildWorld));
     }
     goals.push(("@world".to_owned(), updated(vec!["@world".to_owned()])));
     if !recipe.packages.is_empty() {
