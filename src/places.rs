@@ -9,6 +9,7 @@
 //! data/binhost/PROFILE/            exported binary packages
 //! data/patches/NAME/               work sets of patches: the user's own work
 //! data/build-times                 how long builds took
+//! data/audits                      the last audit of each state
 //! cache/distfiles/                 source archives
 //! cache/binpkgs/POOL/              binary packages, by pool
 //! cache/ccache/PROFILE/            what compilers have made, by profile and package
@@ -65,6 +66,11 @@ impl Places {
     /// How long earlier builds took.
     pub fn build_times(&self) -> PathBuf {
         self.data.join("build-times")
+    }
+
+    /// The last audits.
+    pub fn audits(&self) -> PathBuf {
+        self.data.join("audits")
     }
 
     /// Source archives, shared by all profiles.

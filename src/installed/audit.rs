@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::context;
 use crate::context::Context;
 use crate::installed::whose::{Contents, Whose, all, whose};
-use crate::installed::{Error, Result, asked, check_count, read};
+use crate::installed::{Error, Result, asked, check_count, kept, read};
 use crate::portage::atom::Atom;
 use crate::portage::vdb::Package;
 use crate::query::audit::{Advisories, Audit, Audited, Here, Status, Version};
@@ -34,7 +34,7 @@ pub(crate) struct Finding {
 }
 
 /// A tree snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct TreeSeen {
     pub name: String,
@@ -108,6 +108,9 @@ pub(crate) fn audit(cx: &Context<'_>, words: Option<&str>) -> Result<Audits> {
     }
     audits.found.sort_by(|a, b| a.name.cmp(&b.name));
     audits.failed.sort_by(|a, b| a.0.cmp(&b.0));
+    if let Err(error) = kept::keep(cx, &audits.found) {
+        cx.observer.warn(&format!("the result is not kept for reports: {}", crate::causes::in_one_line(&error)));
+    }
     Ok(audits)
 }
 

@@ -12,6 +12,7 @@
 pub(crate) mod audit;
 mod chains;
 mod error;
+pub(crate) mod kept;
 mod whose;
 pub(crate) mod why;
 

@@ -11,6 +11,8 @@ use crate::context;
 use crate::context::Context;
 use crate::history::diff::{DiffOptions, StateDiff, diff};
 use crate::history::logs;
+use crate::installed::kept;
+use crate::installed::kept::KeptAudit;
 use crate::inventory::packages_of;
 use crate::portage::vdb::Package;
 use crate::record::{NodeRun, Outcome, Run};
@@ -54,6 +56,8 @@ pub(super) struct Facts {
     /// The largest first.
     pub(super) layers: Vec<LayerSize>,
     pub(super) stages: Vec<StageFacts>,
+    /// Of each stage4 the last audit of its state.
+    pub(super) audits: Vec<(String, Option<KeptAudit>)>,
     /// The logs of each node, the newest first.
     pub(super) logs: BTreeMap<String, Vec<logs::Run>>,
     /// Whether the run goes on.
@@ -70,8 +74,15 @@ impl Facts {
         let states = states(cx, run);
         let layers = if measures { layers(cx, run, &states) } else { Vec::new() };
         let stages = of_interest(run).map(|node| stage(cx, run, node, states.get(&node.id), measures)).collect();
-        Self { layers, stages, logs: logs_of(cx, run), goes_on: run.goes_on() }
+        Self { layers, stages, audits: audits(cx, run), logs: logs_of(cx, run), goes_on: run.goes_on() }
     }
+}
+
+/// Of what has a state: nothing can be said of a stage that failed.
+fn audits(cx: &Context<'_>, run: &Run) -> Vec<(String, Option<KeptAudit>)> {
+    let kept = kept::kept(cx);
+    let stages = run.nodes.iter().filter(|node| node.kind == "stage4");
+    stages.filter_map(|node| Some((node.name.clone(), kept.get(node.state.as_ref()?).cloned()))).collect()
 }
 
 /// The state of each node that is still in the store.

@@ -8,6 +8,7 @@
 //! What it shows comes from builds: names, messages, paths. `html.rs` is the one place where they become HTML, and the page forbids what it
 //! has no use for (`Content-Security-Policy`).
 
+mod audits;
 mod changes;
 mod error;
 mod facts;

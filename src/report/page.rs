@@ -8,7 +8,7 @@ use crate::record::{NodeRun, Outcome, PackageRun, Run};
 use crate::report::facts::Facts;
 use crate::report::html::Html;
 use crate::report::sizes::{bytes, count, difference, duration};
-use crate::report::{changes, sizes, timeline, told};
+use crate::report::{audits, changes, sizes, timeline, told};
 
 const STYLE: &str = include_str!("style.css");
 /// Targets that the title names.
@@ -25,7 +25,14 @@ pub(super) fn page(run: &Run, facts: &Facts) -> String {
     out.raw("<style>").raw(STYLE).raw("</style></head><body><main>");
     header(&mut out, run, facts);
     failures(&mut out, run, facts);
-    let sections = [timeline::section(run), nodes(run), artifacts(run), changes::section(facts), sizes::section(facts)];
+    let sections = [
+        timeline::section(run),
+        nodes(run),
+        artifacts(run),
+        audits::section(facts),
+        changes::section(facts),
+        sizes::section(facts),
+    ];
     for section in sections.iter().chain(&[told::messages(run), told::logs(run, facts)]) {
         out.html(section);
     }

@@ -78,6 +78,8 @@ fn a_run_has_a_page_that_shows_what_it_did_and_obeys_nobody() {
     let package = format!("app-report/talker-{version}");
     for words in [
         "<section id=\"timeline\">",
+        "<section id=\"audit\">",
+        &format!("<span class=\"tag\">not audited</span> <code>gentoomuch audit {name}</code>"),
         &format!("<title>stage4/{name}: built, "),
         &format!("<title>{package}: compiled, "),
         &format!("<code>stage3/demo/{name}</code>"),
@@ -121,7 +123,14 @@ fn a_run_has_a_page_that_shows_what_it_did_and_obeys_nobody() {
     ] {
         assert!(changed.contains(words), "{words:?} is not in {changed}");
     }
-    holds_nothing_foreign(&changed);
+    // An audit is in the pages from then on. The testbed's tree has no advisories.
+    place.run(&["audit", name]).ok();
+    place.run(&["report", name, "-o", "audited.html"]).ok();
+    let audited = fs::read_to_string(place.path("audited.html")).unwrap();
+    for words in ["<span class=\"tag warn\">unknown</span> the tree had none", "against <code>gentoo</code> of "] {
+        assert!(audited.contains(words), "{words:?} is not in {audited}");
+    }
+    holds_nothing_foreign(&audited);
     place.run(&["clean", "--sessions", "--yes"]);
 
     // Earlier runs have theirs by any name.
@@ -194,6 +203,7 @@ fn in_a_browser(place: &Place, page: &str) {
     for element in [
         "<section id=\"timeline\">",
         "<section id=\"nodes\">",
+        "<section id=\"audit\">",
         "<section id=\"changes\">",
         "<section id=\"sizes\">",
         "<section id=\"messages\">",

@@ -123,7 +123,7 @@ impl Place {
         let partial: Vec<String> =
             names(&self.path("cache/distfiles")).into_iter().filter(|name| name.contains("__download__")).collect();
         assert_eq!(partial, Vec::<String>::new(), "unfinished downloads");
-        let known = ["binhost", "build-times", "default-profile", "logs", "repos", "stages", "store", "patches"];
+        let known = ["audits", "binhost", "build-times", "default-profile", "logs", "repos", "stages", "store", "patches"];
         let strange: Vec<String> = names(&self.data()).into_iter().filter(|name| !known.contains(&name.as_str())).collect();
         assert_eq!(strange, Vec::<String>::new(), "in the data directory");
     }

@@ -20,7 +20,7 @@ use crate::cli::table::{Table, count, print, print_json};
 ///
 /// What is installed is held against the ebuild trees. Gentoo's security advisories (GLSAs) are those of the newest tree, or of the one
 /// that `env/tree` pins; Portage itself says which packages they mean. A tree without advisories, such as a plain clone by git, says nothing: then they are unknown, and `--fail-on glsa` fails.
-/// Nothing is built or changed. Without a name all stage4s and profiles that have a state are looked at.
+/// Nothing is built or changed; what was found is kept for the page of `gentoomuch report`. Without a name all stage4s and profiles that have a state are looked at.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch audit

@@ -23,7 +23,7 @@ pub(crate) fn clean_everything(cx: &Context<'_>) -> Result<CleanPlan> {
     let plan = plan_everything(cx)?;
     cx.observer.step("removing everything");
     cx.store.clone().remove_everything(exclusive, cx.launcher)?;
-    for small in [cx.places.data.join("default-profile"), cx.places.build_times()] {
+    for small in [cx.places.data.join("default-profile"), cx.places.build_times(), cx.places.audits()] {
         crate::durable::remove_if_there(&small)?;
     }
     let rest: Vec<PathBuf> = outside(cx).into_iter().map(|(_, _, path)| path).collect();
