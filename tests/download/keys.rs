@@ -38,6 +38,8 @@ fn only_the_pinned_key_is_taken() {
     let words = home.says(&["keys", "fetch", "--hkps", &address, fingerprint], 0);
     assert!(words.starts_with(&format!("stored {fingerprint} in `")), "{words}");
     assert!(words.contains(&format!("\n{fingerprint}  unlimited  Test <test@download.example>\n")), "{words}");
+    let json = home.json(&["keys", "fetch", "--hkps", &address, fingerprint]);
+    assert!(json.to_string().contains(fingerprint), "{json}");
     // The other key, which came with it, was not asked for.
     assert!(!home.says(&["keys", "ls"], 0).contains(&other.fingerprint));
 

@@ -18,5 +18,7 @@ mod files;
 mod keys;
 mod packages;
 mod release;
+#[path = "../schema/mod.rs"]
+mod schema;
 mod server;
 mod stage3s;

@@ -145,6 +145,15 @@ impl Home {
         Self::ended(self.command(args).output().unwrap(), code)
     }
 
+    /// What it prints as JSON, which has to be as documented.
+    pub(crate) fn json(&self, args: &[&str]) -> serde_json::Value {
+        let args = [args, &["--json"]].concat();
+        let output = self.command(&args).output().unwrap();
+        crate::schema::check(&args, output.status.success(), &output.stdout);
+        let words = String::from_utf8_lossy(&output.stderr);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {args:?}: {words}"))
+    }
+
     pub(crate) fn ended(output: Output, code: i32) -> String {
         let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{text}");

@@ -37,12 +37,15 @@ fn listed_fetched_and_kept() {
 
     // Once more only the list is read; offline not even that.
     let before = server.asked().len();
-    let json: serde_json::Value =
-        serde_json::from_slice(&home.command(&["stage3", "fetch", "amd64-tiny", "--json"]).output().unwrap().stdout).unwrap();
+    let json = home.json(&["stage3", "fetch", "amd64-tiny"]);
     assert_eq!((json["url"].is_null(), json["size"].as_u64(), json["path"].as_str()), (true, Some(2_000_000), kept.to_str()));
     assert_eq!(server.asked().len(), before + 1);
     assert!(home.says(&["stage3", "fetch", "amd64-tiny", "--offline"], 0).starts_with(kept.to_str().unwrap()));
     assert_eq!(server.asked().len(), before + 1);
+
+    // What is listed, also where it is here.
+    let list = home.json(&["stage3", "ls", "amd64"]);
+    assert!(list.to_string().contains("\"amd64-tiny\""), "{list}");
 
     // Another build by its time, and what is not there.
     home.says(&["stage3", "fetch", "amd64-tiny", "--date", FIRST.0], 0);

@@ -64,7 +64,7 @@ fn pin_tree(shared: &Shared, place: &Place, change: impl FnOnce(&Path)) {
     let commit = git(&["rev-parse", "HEAD"]);
     let url = format!("file://{}", dir.to_str().unwrap().replace(' ', "%20"));
     fs::write(place.config.join("env/tree"), format!("gentoo git {url} {commit}\n")).unwrap();
-    place.run(&["sync", "gentoo"]).ok();
+    place.run(&["sync", "gentoo", "--json"]).ok();
 }
 
 /// A further version of a package of the tree, which is the same.

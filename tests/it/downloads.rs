@@ -23,6 +23,7 @@ fn the_testbeds_stage3_comes_from_its_mirror() {
     let run = |args: &[&str]| place.run(&[args, &["--mirror", mirror.trim(), "--cache", cache.to_str().unwrap()]].concat()).ok();
     let name = shared.testbed.stage3.file_name().unwrap().to_str().unwrap();
     assert!(run(&["stage3", "ls", "amd64"]).text().contains("\namd64-testbed  "));
+    assert!(run(&["stage3", "ls", "amd64", "--json"]).text().contains("\"amd64-testbed\""));
     let path = cache.join("stage3").join(name);
     assert_eq!(run(&["stage3", "fetch", "amd64-testbed"]).text(), format!("{}\n", path.display()));
     assert!(fs::read(&path).unwrap() == fs::read(&shared.testbed.stage3).unwrap());

@@ -66,6 +66,8 @@ fn a_package_that_does_not_compile_is_mended_and_the_patch_saved() {
     assert_eq!(failed.value("result"), "failed: `app-misc/broken-1.0` failed in its compile phase");
     assert!(fs::metadata(failed.value("log")).unwrap().len() > 0, "{failed}");
     assert!(patch(&place, &["ls"]).ok().text().contains("(failed)"));
+    let listed = json(&place, &["ls"], 0);
+    assert_eq!((&listed[0]["name"], &listed[0]["failed_build"]), (&"mend".into(), &true.into()), "{listed}");
     let looked = patch(&place, &["shell", "mend", "--", "sh", "-c", "pwd; ls; exit 7"]).fails(7);
     assert_eq!(looked.text(), "/var/tmp/portage/app-misc/broken-1.0/work/broken-1.0\nMakefile\nbroken.c\n");
     place.run(&["store", "verify"]).ok();
@@ -193,7 +195,8 @@ fn a_patch_is_brought_to_a_newer_version() {
         patch(&place, &[command, "newer"]).fails(1).says("there are conflicts of a merge in words").says("hint: correct the files");
     }
     fs::write(dir.join("words"), "version 1.1\nzero\none\ntwo\ntwo and a half\nthree and a half\nprepared\n").unwrap();
-    patch(&place, &["try", "newer"]).ok();
+    let tried = json(&place, &["try", "newer"], 0);
+    assert_eq!((&tried["name"], &tried["result"]), (&"newer".into(), &"built".into()), "{tried}");
     let saved = json(&place, &["save", "newer"], 0);
     assert_eq!(saved["path"], "user.patches/newer/app-misc/awkward-1.1/newer.patch", "{saved}");
     assert_eq!(saved["replaced"], serde_json::json!(["user.patches/newer/app-misc/awkward-1.0/newer.patch"]), "{saved}");
@@ -209,7 +212,8 @@ fn a_patch_is_brought_to_a_newer_version() {
     assert_eq!(back.value("result"), "merged with conflicts");
     let words = fs::read_to_string(dir.join("words")).unwrap();
     assert!(words.contains("<<<<<<<") && words.contains("two and a half"), "{words}");
-    patch(&place, &["rm", "newer", "--saved", "--force"]).ok();
+    let removed = json(&place, &["rm", "newer", "--saved", "--force"], 0);
+    assert_eq!(removed["saved"].as_array().map(Vec::len), Some(1), "{removed}");
 }
 
 #[test]

@@ -189,7 +189,7 @@ fn names_that_mean_nothing_or_too_much() {
     place.run(&["rm", "--yes", "two", "nobody"]).fails(2).says("no build state is called `nobody`");
     assert_eq!(names(place), ["kept/one", "kept/two", "profile/demo/upstream", "tag/one"]);
     place.write("tree/profiles/repo_name", "gentoo\n");
-    place.run(&["sync", "--from", "tree"]).ok();
+    place.run(&["sync", "--from", "tree", "--json"]).ok();
     place.run(&["rm", "--yes", "tree/gentoo"]).fails(2).says("`tree/gentoo` is a tree snapshot\nhint: `gentoomuch tree rm gentoo`");
 }
 
