@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::place::Place;
 use crate::shared::shared;
+use crate::terminal::Terminal;
 use crate::tiny::tiny;
 
 fn json(place: &Place, words: &str) -> Value {
@@ -64,6 +65,31 @@ fn stage4s_whose_profile_nobody_has_bootstrapped_get_the_one_that_is() {
     let asked = place.run(&["bootstrap", "--no-rebuild", "lab", stage3]).ok();
     asked.says("names `demo`, which is not bootstrapped; `--set-profiles` writes `lab` into it");
     assert_eq!(profile("hello"), "demo\n");
+    // On a terminal the user is.
+    let answered = |answer: &str| {
+        let mut terminal = Terminal::start(place, &["bootstrap", "--no-rebuild", "lab", stage3])?;
+        terminal.sees("names `demo`, which is not bootstrapped. Write `lab` into it? [y/N] ");
+        terminal.types(answer);
+        let (code, seen) = terminal.end();
+        assert_eq!(code, Some(0), "{seen}");
+        Some(seen)
+    };
+    for no in ["n\r", "\r"] {
+        let seen = answered(no);
+        assert!(seen.is_none_or(|seen| !seen.contains("written   ")));
+        assert_eq!(profile("hello"), "demo\n");
+    }
+    if let Some(seen) = answered("Yes\r") {
+        for stage4 in ["container", "hello", "server"] {
+            assert!(seen.contains(&format!("stage4.defines/{stage4}/profile\r\n")), "{seen}");
+        }
+        assert_eq!(profile("hello"), "lab\n");
+        assert!(profile("container").ends_with("\nlab\n"));
+    }
+    for stage4 in ["container", "hello", "server"] {
+        let file = place.config.join("stage4.defines").join(stage4).join("profile");
+        fs::write(&file, profile(stage4).replace("lab\n", "demo\n")).unwrap();
+    }
     let set = place.run(&["bootstrap", "--no-rebuild", "--set-profiles", "lab", stage3, "--json"]).ok();
     let set: Value = serde_json::from_str(&set.text()).unwrap();
     let files = ["container", "hello", "server"].map(|stage4| format!("stage4.defines/{stage4}/profile"));
