@@ -143,7 +143,7 @@ fn a_run_has_a_page_that_shows_what_it_did_and_obeys_nobody() {
     assert_eq!((&node["result"], &record["version"]), (&"failed".into(), &1.into()));
     place.run(&["report", "stage4/of-nobody-at-all"]).fails(2).says("no record of a run that has built");
     place.run(&["pipeline", "--report", "none/x.html", name]).fails(2).says("there is no directory");
-    in_a_browser(&place, &changed);
+    in_a_browser(&place, &audited);
 }
 
 /// No script, nothing from elsewhere, one policy, and every character that is invisible or turns text around is written out.
