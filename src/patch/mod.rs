@@ -44,10 +44,10 @@ use crate::recipe::{definition, merge};
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
 use crate::session::keys::pools::PoolUse;
-use crate::session::keys::{pools, throwaway};
+use crate::session::keys::{learn, pools, throwaway};
 use crate::session::root::UserBind;
 use crate::session::work::{Given, Subject};
-use crate::session::{Work, hooks, inspect, jobs, run, work};
+use crate::session::{Work, hooks, jobs, run, work};
 use crate::store::{Session, State};
 
 pub(crate) use error::{Error, PatchError, Result};
@@ -96,12 +96,14 @@ pub(crate) fn patch_desk<'s>(cx: &Context<'_>, session: &'s mut Session, ground:
     run::command(cx, &work, words(&["rm", "-rf", "/etc/portage/patches"]), Network::None)?;
     definition::apply(cx, &work, recipe)?;
     hooks::hooks(cx, &work, &recipe.hooks, Phase::Prepare)?;
-    let facts = inspect::inspect(cx, &work)?;
-    let pool = facts.pool_inputs(recipe.pool_of());
-    work.root.session_conf = work::session_conf(cx, facts.has_observability());
-    jobs::share_jobs(cx, &mut work, &facts)?;
+    let probably = pools::probable_packages(cx, &work, &recipe.pool_of(), &[PoolKind::Throwaway, PoolKind::Release])?;
+    let inspected = learn::inspect(cx, &work, &probably, Some(&[]))?;
+    let pool = inspected.facts.pool_inputs(recipe.pool_of());
+    work.root.session_conf = work::session_conf(cx, inspected.facts.has_observability());
+    jobs::share_jobs(cx, &mut work, &inspected.facts)?;
     let pools = [pools::pool(cx, PoolKind::Throwaway, &pool)?, pools::pool(cx, PoolKind::Release, &pool)?];
-    pools::show_pools(cx, &mut work, &pools, PoolUse::Publish)?;
+    learn::learn_inspected(cx, &work, inspected, &pools::packages_of(&pools)?)?;
+    pools::attach(cx, &mut work, &pools, PoolUse::Publish)?;
     Ok(Desk { work, pool })
 }
 

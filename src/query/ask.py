@@ -4,17 +4,21 @@
 # Output:  a line "@gentoomuch JSON" for each question, in their order, then "@gentoomuch-done COUNT".
 
 import codecs
+import importlib
 import json
 import sys
 
-import audit
-import fulfilled
-import keys
-import names
-import versions
-import why
-
-ANSWERS = {**audit.ANSWERS, **fulfilled.ANSWERS, **keys.ANSWERS, **names.ANSWERS, **versions.ANSWERS, **why.ANSWERS}
+# Who answers which kinds. A file is read only if it is needed: some read half of Python's library.
+KINDS = {
+    "audit": ["audit"],
+    "fulfilled": ["fulfilled"],
+    "keys": ["keys"],
+    "names": ["atom", "feature", "flag", "global-flag", "keyword", "licence", "set", "target", "value"],
+    "toolset": ["toolset"],
+    "versions": ["ebuild", "rehearsal", "version"],
+    "why": ["why"],
+}
+FILES = {kind: name for name, kinds in KINDS.items() for kind in kinds}
 
 # Names of files need not be UTF-8, and JSON has no form for what is not.
 codecs.register_error("shown", lambda error: ("".join(f"\\\\x{ord(c) - 0xDC00:02x}" for c in error.object[error.start : error.end]), error.end))
@@ -27,6 +31,7 @@ def shown(answer):
 with open(sys.argv[1], encoding="utf-8") as file:
     questions = json.load(file)
 for question in questions:
-    answer = ANSWERS[question.pop("kind")](**question)
+    kind = question.pop("kind")
+    answer = importlib.import_module(FILES[kind]).ANSWERS[kind](**question)
     print("@gentoomuch " + json.dumps(shown(answer)), flush=True)
 print("@gentoomuch-done", len(questions), flush=True)

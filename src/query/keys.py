@@ -12,6 +12,7 @@ import sys
 from functools import cache
 
 import portage
+from portage.dep import Atom
 
 from root import installed, ports, settings
 
@@ -206,13 +207,25 @@ def about(cpv, repository):
     return {"parts": parts, "own_compiler": own_compiler}, environment
 
 
-def ask_keys(packages, here):
+def taken_for(targets):
+    """The versions that emerge would take for atoms, as far as it has a choice; sets are left out. It is a guess that saves a question."""
+    for target in targets:
+        try:
+            best = ports.xmatch("bestmatch-visible", Atom(target, allow_repo=True)) if not target.startswith("@") else ""
+        except (KeyError, portage.exception.PortageException):
+            continue
+        if best:
+            yield str(best), getattr(best, "repo", None) or ports.getRepositoryName(ports.porttree_root)
+
+
+def ask_keys(packages, here, targets=()):
     """`packages`: pairs of "category/name-version" and repository. `here`: also of those that are installed."""
     wanted = [tuple(package) for package in packages]
     there = set()
     if here:
         there = {(str(cpv), installed.aux_get(cpv, ["repository"])[0]) for cpv in installed.cpv_all()}
         wanted += sorted(there)
+    wanted += taken_for(targets)
     answer, before = [], {}
     for cpv, repository in dict.fromkeys(wanted):
         found = about(cpv, repository)

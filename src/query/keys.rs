@@ -15,6 +15,8 @@ pub struct Keys<'a> {
     pub packages: &'a [(String, String)],
     /// Also for the ones that are installed.
     pub here: bool,
+    /// Also for what emerge would take for these atoms.
+    pub targets: &'a [String],
 }
 
 impl Question for Keys<'_> {

@@ -16,6 +16,7 @@ pub(crate) mod keys;
 pub(crate) mod names;
 #[cfg(test)]
 mod tests;
+pub(crate) mod toolset;
 pub(crate) mod versions;
 pub(crate) mod why;
 
@@ -25,7 +26,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::terminal_text::{sanitize_uncut, visible_line};
 
 /// The program: names and texts of its files.
-pub(crate) const PROGRAM: [(&str, &str); 9] = [
+pub(crate) const PROGRAM: [(&str, &str); 10] = [
     (START, include_str!("ask.py")),
     ("root.py", include_str!("root.py")),
     ("given.py", include_str!("given.py")),
@@ -33,6 +34,7 @@ pub(crate) const PROGRAM: [(&str, &str); 9] = [
     ("fulfilled.py", include_str!("fulfilled.py")),
     ("keys.py", include_str!("keys.py")),
     ("names.py", include_str!("names.py")),
+    ("toolset.py", include_str!("toolset.py")),
     ("versions.py", include_str!("versions.py")),
     ("why.py", include_str!("why.py")),
 ];
@@ -76,29 +78,67 @@ pub fn request<Q: Question>(questions: &[Q]) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(questions)
 }
 
+/// A request with questions of two kinds.
+pub(crate) fn request_of_two<A: Question, B: Question>(first: &A, then: &[B]) -> serde_json::Result<Vec<u8>> {
+    let mut questions = vec![serde_json::to_value(first)?];
+    for question in then {
+        questions.push(serde_json::to_value(question)?);
+    }
+    serde_json::to_vec(&questions)
+}
+
 /// Reads the program's output: an answer for each of `count` questions, in their order.
 pub fn answers<Q: Question>(output: &[u8], count: usize) -> Result<Vec<Q::Answer>, Error> {
+    let mut answers = Vec::new();
+    each_answer(output, count, &mut |line, json| {
+        answers.push(answer::<Q>(line, json)?);
+        Ok(())
+    })?;
+    Ok(answers)
+}
+
+/// As [`answers`], to a request of [`request_of_two`] with `count` questions of the second kind.
+pub(crate) fn answers_of_two<A: Question, B: Question>(output: &[u8], count: usize) -> Result<(A::Answer, Vec<B::Answer>), Error> {
+    let (mut first, mut then) = (None, Vec::new());
+    each_answer(output, 1 + count, &mut |line, json| {
+        if first.is_none() {
+            first = Some(answer::<A>(line, json)?);
+        } else {
+            then.push(answer::<B>(line, json)?);
+        }
+        Ok(())
+    })?;
+    Ok((first.ok_or(Error::Unfinished { answers: 0, count: 1 + count })?, then))
+}
+
+/// Calls `take` with each answer and the number of its line, from 1.
+fn each_answer(output: &[u8], count: usize, take: &mut dyn FnMut(usize, &str) -> Result<(), Error>) -> Result<(), Error> {
     if output.len() as u64 > OUTPUT_LIMIT_BYTES {
         return Err(Error::TooMuch);
     }
     // Other lines are what Portage itself prints, so they are skipped and not an error.
-    let (text, limit) = (sanitize_uncut(output), Q::ANSWER_LIMIT_BYTES);
-    let mut answers = Vec::new();
+    let (text, mut answers) = (sanitize_uncut(output), 0);
     for (line, text) in (1..).zip(text.lines()) {
         if let Some(json) = text.strip_prefix(ANSWER) {
-            if answers.len() == count {
+            if answers == count {
                 return Err(Error::Unasked { line, count });
             }
-            if json.len() > limit {
-                return Err(Error::Long { line, bytes: json.len(), limit });
-            }
-            answers.push(serde_json::from_str(json).map_err(|source| Error::Line { line, source })?);
+            take(line, json)?;
+            answers += 1;
         // The last line proves that the program came to its end, and was not cut off by an exception or a signal.
-        } else if text.strip_prefix(DONE).is_some_and(|done| answers.len() == count && done.trim() == count.to_string()) {
-            return Ok(answers);
+        } else if text.strip_prefix(DONE).is_some_and(|done| answers == count && done.trim() == count.to_string()) {
+            return Ok(());
         }
     }
-    Err(Error::Unfinished { answers: answers.len(), count })
+    Err(Error::Unfinished { answers, count })
+}
+
+fn answer<Q: Question>(line: usize, json: &str) -> Result<Q::Answer, Error> {
+    let limit = Q::ANSWER_LIMIT_BYTES;
+    if json.len() > limit {
+        return Err(Error::Long { line, bytes: json.len(), limit });
+    }
+    serde_json::from_str(json).map_err(|source| Error::Line { line, source })
 }
 
 /// Somebody else's words, for people. They come in JSON, whose escapes hide control characters from the check of the output, so they are

@@ -5,6 +5,7 @@ use crate::query::audit::{Affected, Audit, Status};
 use crate::query::fulfilled::{self, Fulfilled, Item, Unmet};
 use crate::query::keys::Keys;
 use crate::query::names::{Named, Problem, Unknown};
+use crate::query::toolset::Toolset;
 use crate::query::versions::{Ebuild, NotVisible, Rehearsal, Version};
 use crate::query::why::{Built, Why};
 
@@ -39,6 +40,43 @@ fn what_a_terminal_obeys_is_made_visible() {
     assert_eq!((answer.near, answer.details), (vec!["a\\u{1b}[2Jb\\nc".to_owned()], vec!["\\u{202e}x".to_owned()]));
     let long = one::<&Named>(&format!(r#"{{"problem": "masked", "near": ["{}"]}}"#, "x".repeat(5000))).unwrap();
     assert_eq!(long.near[0].len(), MAX_WORD_CHARS);
+}
+
+#[test]
+fn questions_of_two_kinds_share_one_start() {
+    let (first, then) = (Toolset { script: "/s", ccache: false }, [Named::Set { name: "a".to_owned() }]);
+    let then: Vec<&Named> = then.iter().collect();
+    let request = String::from_utf8(request_of_two(&first, &then).unwrap()).unwrap();
+    let asked: serde_json::Value = serde_json::from_str(&request).unwrap();
+    assert_eq!(asked, serde_json::json!([{"kind": "toolset", "script": "/s", "ccache": false}, {"kind": "set", "name": "a"}]));
+    let read = |text: &str, count| answers_of_two::<Toolset<'_>, &Named>(text.as_bytes(), count).map_err(|error| error.to_string());
+    let both = "noise\n@gentoomuch \"CHOST='x'\\n\"\n@gentoomuch null\n@gentoomuch-done 2\n";
+    assert_eq!(read(both, 1).unwrap(), ("CHOST='x'\n".to_owned(), vec![None]));
+    assert_eq!(read("@gentoomuch \"\"\n@gentoomuch-done 1\n", 0).unwrap(), (String::new(), Vec::new()));
+    for (text, count, message) in [
+        ("@gentoomuch null\n", 1, "line 1 of its output is not an answer"),
+        ("@gentoomuch \"\"\n@gentoomuch \"\"\n", 1, "line 2 of its output is not an answer"),
+        ("@gentoomuch \"\"\n@gentoomuch-done 1\n", 1, "its output ends after 1 answers to 2 questions"),
+        ("@gentoomuch-done 0\n", 0, "its output ends after 0 answers to 1 questions"),
+    ] {
+        assert_eq!(read(text, count).unwrap_err(), message, "{text}");
+    }
+}
+
+#[test]
+fn each_kind_has_a_file_that_answers() {
+    let (start, files) = (PROGRAM[0].1, &PROGRAM[1..]);
+    for (name, text) in files.iter().filter(|(_, text)| text.contains("\nANSWERS = {")) {
+        let answers = text.split_once("\nANSWERS = {").unwrap().1;
+        let kinds: Vec<&str> = answers.split('"').skip(1).step_by(2).collect();
+        let line = start.lines().find(|line| line.trim().starts_with(&format!("\"{}\": [", name.trim_end_matches(".py"))));
+        let mut listed: Vec<&str> =
+            line.unwrap_or_default().split_once('[').unwrap_or_default().1.split('"').skip(1).step_by(2).collect();
+        listed.sort_unstable();
+        let mut kinds = kinds;
+        kinds.sort_unstable();
+        assert_eq!(listed, kinds, "{name}");
+    }
 }
 
 #[test]

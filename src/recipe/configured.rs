@@ -5,7 +5,8 @@
 //! it is not, or was never built              the profile's upstream state, the configuration applied, prepare hooks run
 //! ```
 //!
-//! Binary package pools are attached as for builds. The session is always discarded, whatever happens in it.
+//! Binary packages are offered as for builds if somebody asks what emerge would do ([`Configured::offer_packages`]). The session is always
+//! discarded, whatever happens in it.
 
 use crate::config::hooks::Phase;
 use crate::config::{ConfigDir, PortageDir, Stage};
@@ -14,6 +15,7 @@ use crate::context::Context;
 use crate::names::profiles;
 use crate::recipe::definition::Stage3;
 use crate::recipe::{Result, definition};
+use crate::session::inspect::PoolOf;
 use crate::session::keys::pools;
 use crate::session::keys::pools::PoolUse;
 use crate::session::work::Subject;
@@ -32,6 +34,15 @@ pub(crate) struct Configured<'s> {
     pub(crate) base: State,
     /// `base` is the definition's state, so the packages of the definition are installed.
     pub(crate) is_built: bool,
+    pool_of: PoolOf,
+}
+
+impl Configured<'_> {
+    /// Attaches the binary package pools. emerge's answers depend on them; those about names and versions in trees do not.
+    pub(crate) fn offer_packages(&mut self, cx: &Context<'_>) -> Result<()> {
+        pools::choose_pool(cx, &mut self.work, self.pool_of.clone(), PoolUse::Look, &[])?;
+        Ok(())
+    }
 }
 
 /// What a configuration is put on.
@@ -109,14 +120,14 @@ fn ask_configured<R>(
     subject: &Subject,
     ask: impl FnOnce(&mut Configured<'_>) -> Result<R>,
 ) -> Result<R> {
-    let mut work = work::work(cx, session, &base, subject, recipe.given())?;
+    let work = work::work(cx, session, &base, subject, recipe.given())?;
     if !is_applied {
         definition::apply(cx, &work, &recipe)?;
         hooks::hooks(cx, &work, &recipe.hooks, Phase::Prepare)?;
     }
-    pools::choose_pool(cx, &mut work, recipe.pool_of(), PoolUse::Look)?;
+    let pool_of = recipe.pool_of();
     let Stage3 { portage, portage_profile, .. } = recipe;
-    let mut configured = Configured { work, portage, portage_profile, profile: subject.profile.clone(), base, is_built };
+    let mut configured = Configured { work, portage, portage_profile, profile: subject.profile.clone(), base, is_built, pool_of };
     tracing::debug!(
         profile = configured.profile,
         base = %configured.base.id,

@@ -252,7 +252,7 @@ fn fill(cx: &Context<'_>, session: &mut Session, on: &Stage3Recipe<'_>, subject:
     let resumed = steps.any();
     steps.once("apply", || apply(cx, &work, recipe))?;
     steps.once("hooks:prepare", || hooks(cx, &work, &recipe.hooks, Phase::Prepare))?;
-    let inputs = choose_pool(cx, &mut work, recipe.pool_of(), PoolUse::Publish)?;
+    let inputs = choose_pool(cx, &mut work, recipe.pool_of(), PoolUse::Publish, &recipe.packages)?;
     let network = recipe.definition.network.everything.is_some();
     let mut goals = vec![("world", Goal::RebuildWorld)];
     if !recipe.packages.is_empty() {
@@ -297,17 +297,12 @@ pub(crate) fn finish_definition(
 /// Copies the merged configuration into the root and sets the link to the Portage profile.
 pub(crate) fn apply(cx: &Context<'_>, work: &Work<'_>, recipe: &Stage3) -> Result<()> {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    let mut argv = words(&["/bin/sh", &format!("{HOOKS_DIR}/{APPLY_NAME}"), PORTAGE_DIR]);
+    let link = recipe.definition.portage_profile.as_ref().map(|profile| profile.value.link_target().display().to_string());
+    let mut argv = words(&["/bin/sh", &format!("{HOOKS_DIR}/{APPLY_NAME}"), PORTAGE_DIR, &link.unwrap_or_default()]);
     for (dir, name) in recipe.portage.directories() {
         argv.extend([dir.display().to_string(), name.to_owned()]);
     }
-    run::command(cx, work, argv, Network::None)?;
-    if let Some(profile) = &recipe.definition.portage_profile {
-        let target = profile.value.link_target();
-        // `-n`: the old link leads to a directory, and `ln` would make the new one in there.
-        run::command(cx, work, words(&["ln", "-sfn", &target.display().to_string(), "/etc/portage/make.profile"]), Network::None)?;
-    }
-    Ok(())
+    Ok(run::command(cx, work, argv, Network::None)?)
 }
 
 /// A definition on a profile, in words for users.

@@ -57,8 +57,9 @@ fn is_unusable(error: &Error) -> bool {
             context::Error::Sandbox(sandbox::Error::Held { .. } | sandbox::Error::Unsure { .. })
             | context::Error::Store(store::Error::StillRunning { .. } | store::Error::WriteBack { .. } | store::Error::Upper { .. }),
         )
-        // Portage would find the same package again.
-        | Error::Session(Failed::Untrusted { .. } | Failed::Refused { .. })
+        // Portage would find the same package again. A compiler is looked for before anything is built, and comes with another stage3 or
+        // another configuration.
+        | Error::Session(Failed::Untrusted { .. } | Failed::Refused { .. } | Failed::NoCompiler)
         // The patch is in the key. Once the user has corrected it, no build asks for this session.
         | Error::DoesNotApply(_) => true,
         _ => false,
@@ -117,6 +118,7 @@ mod tests {
         for (error, unusable, note) in [
             (misfit, true, "user.patches/fix/x.patch: does not apply to `app-misc/broken-1.0`"),
             (interrupted(), false, "interrupted"),
+            (Failed::NoCompiler.into(), true, "the root in which packages would be built has no working C compiler"),
             (full(), false, "cannot write `/logs/emerge.log`"),
             (sandbox::Error::Died { who: "PID 1".to_owned() }.into(), false, "PID 1 died unexpectedly"),
             (trees::Error::NoTree.into(), false, "no ebuild tree in the store"),

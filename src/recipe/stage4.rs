@@ -249,7 +249,7 @@ fn fill(cx: &Context<'_>, session: &mut Session, base: &State, on: &Stage4Recipe
         steps.once("kernel", || stage::mark_modules(cx, &work))?;
     }
     steps.once("hooks:stage", || hooks::hooks(cx, &work, hooks, Phase::Stage))?;
-    let pool = pools::choose_pool(cx, &mut work, PoolOf::recorded(&base.origin), PoolUse::Publish)?;
+    let pool = pools::choose_pool(cx, &mut work, PoolOf::recorded(&base.origin), PoolUse::Publish, packages)?;
     if !packages.is_empty() {
         let goal = Goal::Packages { atoms: packages.clone(), existing: Existing::Update, oneshot: false };
         merge::emerge_goal(cx, &work, &mut steps, "packages", goal, resumed, network)?;

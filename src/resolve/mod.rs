@@ -172,6 +172,7 @@ fn resolve_in(
 fn ask_portage(cx: &Context<'_>, dir: &Path, config: &ConfigDir, stage: &Stage, options: &ResolveOptions) -> Result<Told> {
     let copied = ConfigDir::open(dir)?;
     let asked = configured::with_configuration(cx, &copied, stage, options.profile.as_deref(), "resolve", |configured| {
+        configured.offer_packages(cx)?;
         let mut told = Told { profile: configured.profile.clone(), resolutions: Vec::new(), output: Vec::new(), failed: false };
         for (_, goal) in pretend::goals(stage, options, configured, true) {
             let opts = configured.work.emerge_opts.clone();

@@ -26,6 +26,7 @@ pub(crate) fn pretend_on(
     color: bool,
 ) -> Result<Pretended> {
     Ok(with_configuration_on(cx, config, stage, on, "pretend", |configured| {
+        configured.offer_packages(cx)?;
         // A build of a stage4 leaves a base that is there as it is.
         let with_base = !(configured.is_built && stage.stage4.is_some());
         let goals = goals(stage, options, configured, with_base);

@@ -480,7 +480,7 @@ impl Running {
             FromOuter::Failed(failure) => return Err(Error::from_failure(failure, Some(plan))),
             other => return Err(Error::Protocol { what: format!("{other:?} before its PID 1") }),
         };
-        tracing::debug!(pid1, helper = helper.child.id(), "session");
+        tracing::debug!(pid1, helper = helper.child.id(), command = ?plan.command.argv, "session");
         let failed = match control.receive::<FromPid1>() {
             Ok(Some((FromPid1::Started, mut fds))) => {
                 let terminal = fds.pop();

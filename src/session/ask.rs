@@ -26,16 +26,31 @@ pub(crate) fn ask<Q: Question>(
     if questions.is_empty() {
         return Ok(Vec::new());
     }
+    let output = output_for(cx, work, query::request(&questions))?;
+    Ok(query::answers::<Q>(&output, questions.len())?)
+}
+
+/// As [`ask`], with questions of two kinds, which Portage answers in one start.
+pub(crate) fn ask_both<A: Question, B: Question>(
+    cx: &Context<'_>,
+    work: &Work<'_>,
+    first: &A,
+    then: &[B],
+) -> Result<(A::Answer, Vec<B::Answer>)> {
+    let output = output_for(cx, work, query::request_of_two(first, then))?;
+    Ok(query::answers_of_two::<A, B>(&output, then.len())?)
+}
+
+fn output_for(cx: &Context<'_>, work: &Work<'_>, request: serde_json::Result<Vec<u8>>) -> Result<Vec<u8>> {
     let dir = work.root.hooks.join(DIR);
     create_open(&dir)?;
     for (name, text) in PROGRAM {
         write_public(&dir.join(name), text.as_bytes(), 0o644)?;
     }
     let path = dir.join(REQUEST);
-    let request = query::request(&questions).map_err(|source| Error::io("write", &path)(source.into()))?;
+    let request = request.map_err(|source| Error::io("write", &path)(source.into()))?;
     write_public(&path, &request, 0o644)?;
     // `-B`: Python writes no bytecode, which would end up in the layer.
     let argv = ["python3", "-B", &format!("{HOOKS_DIR}/{DIR}/{START}"), &format!("{HOOKS_DIR}/{DIR}/{REQUEST}")];
-    let output = run::checked_output(cx, work, argv.map(str::to_owned).into(), OUTPUT_LIMIT_BYTES + 1)?;
-    Ok(query::answers::<Q>(&output, questions.len())?)
+    run::output_and_put_back(cx, work, argv.map(str::to_owned).into(), OUTPUT_LIMIT_BYTES + 1)
 }

@@ -1,26 +1,27 @@
-//! Asks the root what decides which binary package pool fits.
+//! What the root says of that which decides which binary package pool fits.
 
 use std::collections::BTreeMap;
 
 use crate::context::Context;
 use crate::origin::Origin;
 use crate::portage::binpkgs::PoolInputs;
-use crate::session::root::HOOKS_DIR;
-use crate::session::{Result, Work, run};
+use crate::query::toolset::Toolset;
+use crate::terminal_text::sanitize_uncut;
 
-/// The script that asks. It is written beside the hooks of every session.
+/// The script that finds out what Portage does not know. It is written beside the hooks of every session.
 pub(crate) const SCRIPT: &str = include_str!("inspect.sh");
 pub(crate) const SCRIPT_NAME: &str = "inspect.sh";
+const SCRIPT_PATH: &str = "/run/gentoomuch/hooks/inspect.sh";
 
-const OUTPUT_LIMIT_BYTES: u64 = 64 * 1024;
-
-/// The script's answers.
+/// The answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Facts(BTreeMap<String, String>);
 
 impl Facts {
     /// Reads lines of `NAME=VALUE`. Values may have quotes, as Portage writes them.
-    pub(crate) fn parse(text: &str) -> Self {
+    pub(crate) fn parse(answer: &str) -> Self {
+        // It comes in JSON, whose escapes hide from the check of the output what a terminal obeys.
+        let text = sanitize_uncut(answer.as_bytes());
         let unquote = |value: &str| {
             let value = value.trim();
             let inner = value.strip_prefix(['"', '\'']).and_then(|value| value.strip_suffix(['"', '\'']));
@@ -97,12 +98,9 @@ pub(crate) fn numbers(version: &str) -> Vec<u32> {
     version.split(['.', '_', '-']).map_while(|part| part.parse().ok()).collect()
 }
 
-pub(crate) fn inspect(cx: &Context<'_>, work: &Work<'_>) -> Result<Facts> {
-    let mut argv = vec!["/bin/sh".to_owned(), format!("{HOOKS_DIR}/{SCRIPT_NAME}")];
-    if cx.settings.ccache.is_some() {
-        argv.push("ccache".to_owned());
-    }
-    Ok(Facts::parse(&run::output_of(cx, work, argv, OUTPUT_LIMIT_BYTES)?))
+/// The question for [`Facts`].
+pub(crate) fn question(cx: &Context<'_>) -> Toolset<'static> {
+    Toolset { script: SCRIPT_PATH, ccache: cx.settings.ccache.is_some() }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 # Purpose: makes a directory the same as another one: names, contents, links, owners, modes and times.
 # When:    around each run of emerge, whose packages may write to /etc/portage: to a copy before it, from the copy after it.
-# Inputs:  argv[1] the directory to copy, argv[2] the one that becomes the same, then paths in it that are left alone in both.
+# Inputs:  argv[1] the directory to copy, argv[2] the one that becomes the same, then paths in it that are left alone in both; after `--` a
+#          command to become.
 
 import filecmp
 import os
@@ -64,4 +65,7 @@ def mirror(source, target, spared):
     make_attributes_same(source, target)
 
 
-mirror(sys.argv[1], sys.argv[2], sys.argv[3:])
+end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+mirror(sys.argv[1], sys.argv[2], sys.argv[3:end])
+if sys.argv[end + 1 :]:
+    os.execvp(sys.argv[end + 1], sys.argv[end + 1 :])

@@ -30,6 +30,8 @@ use crate::store::Session;
 
 const SCRIPT: &str = include_str!("mirror.py");
 const SCRIPT_NAME: &str = "mirror.py";
+/// After it, the script takes a command to become.
+const THEN: &str = "--";
 /// Of the session's directory.
 const COPY: &str = "configuration";
 const MARK: &str = "configuration.kept";
@@ -66,20 +68,51 @@ pub(crate) fn keep_configuration(cx: &Context<'_>, work: &Work<'_>) -> Result<()
 
 /// Puts the configuration back if packages may have changed it.
 pub(crate) fn put_back_configuration(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
-    if !work.kept.is_due.replace(false) {
+    if !work.kept.is_due.get() {
         return Ok(());
     }
     mirror(cx, work, [CONFIGURATION_DIR, ETC_PORTAGE], true)?;
-    fs::remove_file(&work.kept.mark).map_err(Error::io("remove", &work.kept.mark))
+    is_done(work)
 }
 
-fn mirror(cx: &Context<'_>, work: &Work<'_>, [from, to]: [&str; 2], read_only: bool) -> Result<()> {
+/// What puts the configuration back in front of a command, in the same run.
+#[derive(Debug)]
+pub(crate) struct Before {
+    /// The command follows it.
+    pub(crate) argv: Vec<String>,
+    /// The copy, which that run sees.
+    pub(crate) shown: UserBind,
+}
+
+/// `None` if packages cannot have changed the configuration. Once the run has ended well, [`is_done`] notes it.
+pub(crate) fn before(work: &Work<'_>) -> Result<Option<Before>> {
+    if !work.kept.is_due.get() {
+        return Ok(None);
+    }
+    let mut before = mirroring(work, [CONFIGURATION_DIR, ETC_PORTAGE], true)?;
+    before.argv.push(THEN.to_owned());
+    Ok(Some(before))
+}
+
+/// The configuration was put back.
+pub(crate) fn is_done(work: &Work<'_>) -> Result<()> {
+    fs::remove_file(&work.kept.mark).map_err(Error::io("remove", &work.kept.mark))?;
+    work.kept.is_due.set(false);
+    Ok(())
+}
+
+fn mirror(cx: &Context<'_>, work: &Work<'_>, from_to: [&str; 2], read_only: bool) -> Result<()> {
+    let Before { argv, shown } = mirroring(work, from_to, read_only)?;
+    launch::logged(cx, work, argv, Network::None, Some(shown), &mut |_| {})
+}
+
+fn mirroring(work: &Work<'_>, [from, to]: [&str; 2], read_only: bool) -> Result<Before> {
     write_public(&work.root.hooks.join(SCRIPT_NAME), SCRIPT.as_bytes(), 0o644)?;
     // `-I`: Python ignores what packages could have put in its way, such as PYTHON* variables and modules beside the script.
     let argv = ["python3", "-I", "-B", &format!("{HOOKS_DIR}/{SCRIPT_NAME}"), from, to].map(str::to_owned);
     let spared = session_files().map(|path| path.trim_start_matches(ETC_PORTAGE).trim_start_matches('/').to_owned());
-    let copy = UserBind { source: work.kept.dir.clone(), target: CONFIGURATION_DIR.into(), read_only };
-    launch::logged(cx, work, argv.into_iter().chain(spared).collect(), Network::None, Some(copy), &mut |_| {})
+    let shown = UserBind { source: work.kept.dir.clone(), target: CONFIGURATION_DIR.into(), read_only };
+    Ok(Before { argv: argv.into_iter().chain(spared).collect(), shown })
 }
 
 #[cfg(test)]
@@ -173,6 +206,29 @@ mod tests {
             assert_eq!(listing(&etc), before, "{name}");
         }
         assert_eq!(fs::read_to_string(precious.join("file")).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_command_runs_once_the_configuration_is_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let (etc, copy, seen) = (dir.path().join("etc"), dir.path().join("copy"), dir.path().join("seen"));
+        example(&etc);
+        mirror(&etc, &copy);
+        write(&etc.join("package.use/a"), "changed");
+        let then = |from: &Path| {
+            let mut python = Command::new("python3");
+            python.args(["-I", "-B", "-c", SCRIPT]).args([from, &etc]).args(["own", THEN, "/bin/sh", "-c"]);
+            python
+                .arg(format!("cat '{}/package.use/a' >'{}'; echo \"$@\"; exit 7", etc.display(), seen.display()))
+                .args(["sh", "--", "x"]);
+            python.output().unwrap()
+        };
+        let ran = then(&copy);
+        assert_eq!((ran.status.code(), ran.stdout.as_slice()), (Some(7), b"-- x\n".as_slice()));
+        assert_eq!(fs::read_to_string(&seen).unwrap(), "package.use/a");
+        fs::remove_file(&seen).unwrap();
+        assert_eq!(then(&dir.path().join("nowhere")).status.code(), Some(1));
+        assert!(!seen.exists(), "it ran although nothing was put back");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use crate::context::{Context, not_interrupted};
 use crate::path_error::OfFile as _;
 use crate::sandbox::plan::Network;
-use crate::sandbox::{Exit, Running, SessionOptions, Stdio, terminal};
+use crate::sandbox::{Exit, SessionOptions, Stdio, terminal};
 use crate::session::launch::{LAST_LINES, READ, run_of, supervise};
 use crate::session::output::SessionOutput;
 use crate::session::root::Run;
@@ -13,12 +13,6 @@ use crate::session::{Error, Result, Work, launch, put_back, supply};
 use crate::terminal_text::{sanitize, sanitize_uncut};
 use crate::threads;
 use crate::threads::NoThread;
-
-/// Starts `run` and returns its output. First the configuration is put back to what it was before packages were installed.
-fn start(cx: &Context<'_>, work: &Work<'_>, run: &Run) -> Result<(Running, SessionOutput)> {
-    put_back::put_back_configuration(cx, work)?;
-    launch::launch(cx, work, run)
-}
 
 /// Runs a command with the caller's own standard streams, or on a terminal of its own. Returns how it ended.
 pub(crate) fn attend(cx: &Context<'_>, work: &Work<'_>, run: &Run) -> Result<Exit> {
@@ -68,7 +62,12 @@ pub(crate) fn command_counted(
 
 /// Runs a command without network. Returns how it ended and the beginning of its output, which may be hostile.
 pub(crate) fn exit_and_output(cx: &Context<'_>, work: &Work<'_>, argv: Vec<String>, limit_bytes: u64) -> Result<(Exit, Vec<u8>)> {
-    let (mut running, output) = start(cx, work, &run_of(work, argv, Network::None))?;
+    put_back::put_back_configuration(cx, work)?;
+    read_run(cx, work, &run_of(work, argv, Network::None), limit_bytes)
+}
+
+fn read_run(cx: &Context<'_>, work: &Work<'_>, run: &Run, limit_bytes: u64) -> Result<(Exit, Vec<u8>)> {
+    let (mut running, output) = launch::launch(cx, work, run)?;
     let (exit, text) = supply::answering(cx, &work.supply, || {
         std::thread::scope(|scope| {
             let reader = threads::scoped(scope, READ, || read_bounded(output, limit_bytes))?;
@@ -88,8 +87,22 @@ pub(crate) fn output_of(cx: &Context<'_>, work: &Work<'_>, argv: Vec<String>, li
 
 /// The same without cleaning.
 pub(crate) fn checked_output(cx: &Context<'_>, work: &Work<'_>, argv: Vec<String>, limit_bytes: u64) -> Result<Vec<u8>> {
-    let command = argv.join(" ");
-    let (exit, text) = exit_and_output(cx, work, argv, limit_bytes)?;
+    put_back::put_back_configuration(cx, work)?;
+    checked(cx, work, &run_of(work, argv, Network::None), limit_bytes)
+}
+
+/// As [`checked_output`], for a program of ours. If the configuration has to be put back, the same run does that before.
+pub(crate) fn output_and_put_back(cx: &Context<'_>, work: &Work<'_>, argv: Vec<String>, limit_bytes: u64) -> Result<Vec<u8>> {
+    let Some(before) = put_back::before(work)? else { return checked(cx, work, &run_of(work, argv, Network::None), limit_bytes) };
+    let argv = before.argv.into_iter().chain(argv).collect();
+    let run = Run { shown: Some(before.shown), ..run_of(work, argv, Network::None) };
+    let output = checked(cx, work, &run, limit_bytes)?;
+    put_back::is_done(work)?;
+    Ok(output)
+}
+
+fn checked(cx: &Context<'_>, work: &Work<'_>, run: &Run, limit_bytes: u64) -> Result<Vec<u8>> {
+    let (exit, text) = read_run(cx, work, run, limit_bytes)?;
     if exit == Exit::Code(0) {
         return Ok(text);
     }
@@ -97,7 +110,7 @@ pub(crate) fn checked_output(cx: &Context<'_>, work: &Work<'_>, argv: Vec<String
     let log = work.log_dir.join("commands.log");
     let lines: Vec<&str> = text.lines().collect();
     let last_lines = lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| (*line).to_owned()).collect();
-    Err(Error::Command { command, exit, log, last_lines })
+    Err(Error::Command { command: run.argv.join(" "), exit, log, last_lines })
 }
 
 /// Reads all of `output` but keeps only the first bytes.

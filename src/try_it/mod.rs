@@ -43,7 +43,8 @@ use crate::recipe::merge;
 use crate::recipe::patches::applied;
 use crate::sandbox::TaskOptions;
 use crate::sandbox::plan::Network;
-use crate::session::ask::ask;
+use crate::session::ask::ask_both;
+use crate::session::inspect::Facts;
 use crate::session::keys::throwaway;
 use crate::session::logs::package_log;
 use crate::session::readable_files::write_public;
@@ -210,13 +211,13 @@ fn ask_in(
     atoms: &[String],
 ) -> Result<(Vec<Taken>, bool)> {
     let work = try_work(cx, session, base, "")?;
-    let facts = inspect::inspect(cx, &work)?;
     let keywords =
         options.atoms.iter().filter_map(|atom| atom.parse::<Atom>().ok()).map(|atom| keyword_line(&atom.name(), options));
     apply_settings(cx, &work, &[("package.accept_keywords", keywords.collect())])?;
-    let taken = ask(cx, &work, atoms.iter().map(|atom| Version { atom, why: true, flags: true }))?;
+    let versions: Vec<Version<'_>> = atoms.iter().map(|atom| Version { atom, why: true, flags: true }).collect();
+    let (toolset, taken) = ask_both(cx, &work, &inspect::question(cx), &versions)?;
     work.forget_logs();
-    Ok((taken, facts.has_observability()))
+    Ok((taken, Facts::parse(&toolset).has_observability()))
 }
 
 /// A session prepared as all combinations need it.

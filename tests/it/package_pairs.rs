@@ -347,7 +347,7 @@ fn keys(place: &Place, side: Side, version: u32) -> BTreeMap<&'static str, Packa
     }
     let packages: Vec<(String, String)> =
         pairs().iter().map(|(name, _)| (format!("app-pairs/{name}-{version}"), "pairs".to_owned())).collect();
-    let request = String::from_utf8(query::request(&[Keys { packages: &packages, here: false }]).unwrap()).unwrap();
+    let request = String::from_utf8(query::request(&[Keys { packages: &packages, here: false, targets: &[] }]).unwrap()).unwrap();
     let binds = [
         format!("{}:/mnt/asked:ro", asked.display()),
         format!("{}/src/query:/mnt/query:ro", env!("CARGO_MANIFEST_DIR")),

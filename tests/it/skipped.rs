@@ -45,7 +45,9 @@ fn a_stage_that_lacks_something_says_so_and_is_never_taken_for_a_whole_one() {
     // The whole one is another.
     build(&place, &[]).fails(6).says("`app-misc/broken-1.0` failed in its compile phase");
     fs::write(dir.join("packages"), "app-misc/hello\n").unwrap();
-    let whole = build(&place, &[]).ok();
+    let whole = build(&place, &["-vv"]).ok();
+    // Each start of Portage is a quarter of a second: one before the build, one for all that its packages are made from, one after emerge.
+    assert_eq!(whole.stderr.lines().filter(|line| line.contains("/query/ask.py")).count(), 3, "{whole}");
     assert!(!whole.value("state").contains(&again.value("state")[..12]), "{whole} has the state of {again}");
     assert!(origin(&place, &whole)["skipped"].is_null() && !whole.text().contains("lacks"), "{whole}");
 }

@@ -178,7 +178,7 @@ fn fill_kernel(cx: &Context<'_>, session: &mut Session, task: &PayloadRecipe<'_>
     let dracut = recipe.config.dracut.as_ref().map(|lines| lines.join("\n"));
     give(&work, &[(KCONF, &recipe.config.text), (DRACUT, dracut.as_deref().unwrap_or_default())])?;
     let resumed = steps.any();
-    let pool = pools::choose_pool(cx, &mut work, PoolOf::recorded(&sources.origin), PoolUse::Publish)?;
+    let pool = pools::choose_pool(cx, &mut work, PoolOf::recorded(&sources.origin), PoolUse::Publish, &[])?;
     if recipe.config.dracut.is_some() {
         match in_kernel(cx, &work, &["need_dracut"]) {
             Err(session::Error::Command { exit: Exit::Code(NO_DRACUT), .. }) => {

@@ -190,7 +190,7 @@ fn install_sources(
     let mut work = work::work(cx, session, builder, subject, Given { trees: Some(wanted.trees), ..Given::default() })?;
     let resumed = steps.any();
     give(&work, &[])?;
-    let pool = pools::choose_pool(cx, &mut work, PoolOf::recorded(&builder.origin), PoolUse::Publish)?;
+    let pool = pools::choose_pool(cx, &mut work, PoolOf::recorded(&builder.origin), PoolUse::Publish, &[])?;
     let facts = resolve_sources(cx, &work, wanted)?;
     let facts = if facts.distribution {
         facts

@@ -185,7 +185,7 @@ fn fill_update(cx: &Context<'_>, session: &mut Session, update: &UpdateRecipe<'_
     steps.once("apply", || definition::apply(cx, &work, recipe))?;
     steps.once("portage profile", || select_profile(cx, &work, recipe, update))?;
     steps.once("hooks:prepare", || hooks::hooks(cx, &work, &recipe.hooks, Phase::Prepare))?;
-    let inputs = pools::choose_pool(cx, &mut work, recipe.pool_of(), PoolUse::Publish)?;
+    let inputs = pools::choose_pool(cx, &mut work, recipe.pool_of(), PoolUse::Publish, &recipe.packages)?;
     let network = recipe.definition.network.everything.is_some();
     if !update.dropped.is_empty() {
         steps.once("deselect", || deselect(cx, &work, &update.dropped))?;

@@ -33,7 +33,7 @@ fn lists_in(cx: &Context<'_>, session: &mut Session, update: &UpdateRecipe<'_>, 
     definition::apply(cx, &work, recipe)?;
     select_profile(cx, &work, recipe, update)?;
     hooks::hooks(cx, &work, &recipe.hooks, Phase::Prepare)?;
-    let inputs = pools::choose_pool(cx, &mut work, recipe.pool_of(), PoolUse::Look)?;
+    let inputs = pools::choose_pool(cx, &mut work, recipe.pool_of(), PoolUse::Look, &[])?;
     deselect(cx, &work, &update.dropped)?;
     let updated = |atoms| Goal::Packages { atoms, existing: Existing::Update, oneshot: false };
     let mut goals = Vec::new();

@@ -13,11 +13,12 @@ use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::Request;
 use crate::query;
 use crate::query::keys::Made;
-use crate::session::ask::ask;
+use crate::session::ask::{ask, ask_both};
 use crate::session::foreseen::Foreseen;
+use crate::session::inspect::Facts;
 use crate::session::keys::{Entry, Package, record, replace};
 use crate::session::work::{Given, Subject};
-use crate::session::{Error, Result, Work, emerge_argv, foreseen, work};
+use crate::session::{Error, Result, Work, emerge_argv, foreseen, inspect, work};
 use crate::store::{Purpose, State};
 /// Beside the pools: what was found out for sessions without a configuration of their own.
 const REMEMBERED: &str = ".keys";
@@ -37,9 +38,14 @@ pub(crate) fn learn(cx: &Context<'_>, work: &Work<'_>, packages: &[Package], ins
     if work.keys.is_closed.get() || (asked.is_empty() && !installed) {
         return Ok(());
     }
-    let made = ask(cx, work, [query::keys::Keys { packages: &asked, here: installed }])?;
+    let made = ask(cx, work, [query::keys::Keys { packages: &asked, here: installed, targets: &[] }])?;
     let described: Vec<Described> = made.into_iter().flat_map(Made::described).collect();
     tracing::debug!(asked = asked.len(), installed, found = described.len(), "package keys made");
+    note(work, asked, described)
+}
+
+/// Notes the keys of packages that Portage was `asked` about.
+fn note(work: &Work<'_>, asked: Vec<Package>, described: Vec<Described>) -> Result<()> {
     let described = work.keys.with_compiler(described)?;
     let of_root = described.iter().filter(|it| it.installed).map(|it| (it.cpv.clone(), it.repository.clone()));
     let of_root: Vec<Package> = of_root.collect();
@@ -50,6 +56,40 @@ pub(crate) fn learn(cx: &Context<'_>, work: &Work<'_>, packages: &[Package], ins
     work.keys.own.borrow_mut().extend(of_root);
     work.keys.add(asked, described);
     record::write_down(work)
+}
+
+/// What the root builds with, and answers about packages that are not noted yet.
+pub(crate) struct Inspected {
+    pub(crate) facts: Facts,
+    asked: Vec<Package>,
+    described: Vec<Described>,
+}
+
+/// Asks what the root builds with. If keys may be made, it asks about packages in the same start of Portage: those of the pool that
+/// probably fits, and, for a session that publishes, those that are installed and those that emerge would take for `targets`.
+pub(crate) fn inspect(cx: &Context<'_>, work: &Work<'_>, probably: &[Package], publishes: Option<&[String]>) -> Result<Inspected> {
+    record::recall(work);
+    let asked = if work.keys.is_closed.get() { Vec::new() } else { work.keys.unknown(probably) };
+    let here = publishes.is_some() && !work.keys.is_closed.get();
+    let questions = [query::keys::Keys { packages: &asked, here, targets: publishes.unwrap_or_default() }];
+    let questions = if here || !asked.is_empty() { &questions[..] } else { &[] };
+    let (toolset, made) = ask_both(cx, work, &inspect::question(cx), questions)?;
+    let described = made.into_iter().flat_map(Made::described).collect();
+    Ok(Inspected { facts: Facts::parse(&toolset), asked, described })
+}
+
+/// Makes the keys of `packages`, and notes those of [`inspect`]. What that asked about packages of another pool does not count.
+pub(crate) fn learn_inspected(cx: &Context<'_>, work: &Work<'_>, inspected: Inspected, packages: &[Package]) -> Result<()> {
+    let Inspected { asked, mut described, .. } = inspected;
+    let fits: BTreeSet<&Package> = packages.iter().collect();
+    let (asked, others): (Vec<Package>, Vec<Package>) = asked.into_iter().partition(|package| fits.contains(package));
+    let others: BTreeSet<Package> = others.into_iter().collect();
+    described.retain(|it| it.installed || !others.contains(&(it.cpv.clone(), it.repository.clone())));
+    tracing::debug!(asked = asked.len(), found = described.len(), "package keys made with the inspection");
+    if !(asked.is_empty() && described.is_empty()) {
+        note(work, asked, described)?;
+    }
+    learn(cx, work, packages, false)
 }
 
 /// As [`learn`], for a session with its base's configuration: what was found out for an earlier session on it is still true.

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::config::BUILDER;
 use crate::context::Context;
+use crate::names::refs::ref_name;
 use crate::path_error::OfFile as _;
 use crate::portage::binpkgs;
 use crate::portage::binpkgs::index::Stanza;
@@ -13,10 +15,11 @@ use crate::portage::binpkgs::{Index, PackageFile, PoolInputs, PoolKind, Transfer
 use crate::portage::cpv::Cpv;
 use crate::session::inspect::PoolOf;
 use crate::session::keys::learn::learn;
-use crate::session::keys::{Package, pools};
+use crate::session::keys::throwaway::pool_of;
+use crate::session::keys::{Package, learn, pools};
 use crate::session::readable_files::create_open;
 use crate::session::root::Packages;
-use crate::session::{Error, Result, Work, ccache, inspect, jobs, work};
+use crate::session::{Error, Result, Work, ccache, jobs, work};
 
 /// How a session uses the pools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,17 +149,41 @@ pub(super) fn now() -> i64 {
     crate::clock::now().as_second()
 }
 
-/// Finds the pool that fits the root, and attaches it.
-pub(crate) fn choose_pool(cx: &Context<'_>, work: &mut Work<'_>, of: PoolOf, used: PoolUse) -> Result<PoolInputs> {
-    let facts = inspect::inspect(cx, work)?;
-    let inputs = facts.pool_inputs(of);
+/// Finds the pool that fits the root, and attaches it. A session that publishes names the `targets` that it is going to build.
+pub(crate) fn choose_pool(
+    cx: &Context<'_>,
+    work: &mut Work<'_>,
+    of: PoolOf,
+    used: PoolUse,
+    targets: &[String],
+) -> Result<PoolInputs> {
+    let probably = probable_packages(cx, work, &of, &[PoolKind::Release])?;
+    let inspected = learn::inspect(cx, work, &probably, (used == PoolUse::Publish).then_some(targets))?;
+    let inputs = inspected.facts.pool_inputs(of);
     work.supply.set_host(&inputs.chost);
-    work.root.session_conf = work::session_conf(cx, facts.has_observability());
-    jobs::share_jobs(cx, work, &facts)?;
+    work.root.session_conf = work::session_conf(cx, inspected.facts.has_observability());
+    jobs::share_jobs(cx, work, &inspected.facts)?;
     if used == PoolUse::Publish {
-        ccache::attach(cx, work, &facts)?;
+        ccache::attach(cx, work, &inspected.facts)?;
     }
-    let pool = pools::pool(cx, PoolKind::Release, &inputs)?;
-    pools::show_pools(cx, work, &[pool], used)?;
+    let pool = [pools::pool(cx, PoolKind::Release, &inputs)?];
+    learn::learn_inspected(cx, work, inspected, &packages_of(&pool)?)?;
+    attach(cx, work, &pool, used)?;
     Ok(inputs)
+}
+
+/// The packages of the pools that fit, unless the root builds with something else than the state below did, or the profile's builder.
+pub(crate) fn probable_packages(cx: &Context<'_>, work: &Work<'_>, of: &PoolOf, kinds: &[PoolKind]) -> Result<Vec<Package>> {
+    let mut before = pool_of(&work.supply.base);
+    if before.is_none()
+        && let Some(builder) = cx.store.ref_get(&ref_name(&work.profile, BUILDER))?
+    {
+        before = cx.store.state(&builder).ok().as_ref().and_then(pool_of);
+    }
+    let Some(before) = before else { return Ok(Vec::new()) };
+    let PoolOf { portage_profile, own } = of.clone();
+    let key = binpkgs::pool_key(&PoolInputs { portage_profile, own, ..before });
+    let dirs: Vec<PathBuf> = kinds.iter().map(|kind| binpkgs::pool_dir(&cx.places.binpkgs(), *kind, &key)).collect();
+    // What is wrong with a pool is said when it is known that it fits.
+    Ok(packages_of(&dirs).unwrap_or_default())
 }
