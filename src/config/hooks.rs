@@ -181,6 +181,14 @@ impl Hooks {
         self.0.values().filter(|hook| !hook.contents.is_empty())
     }
 
+    /// The first hook of a stage4 if that does again what the hooks of a definition have done last: both are the shipped ones, which bring
+    /// `/etc/profile.env` and the linker's cache up to date.
+    pub(crate) fn done_by_base(&self) -> Option<&Hook> {
+        let is = |hook: &Hook, name: &str| hook.path.is_none() && hook.name == name;
+        let first = self.of(Phase::Stage).next().filter(|hook| is(hook, "10-env-update.sh"))?;
+        self.of(Phase::Finish).last().is_some_and(|hook| is(hook, "90-env-update.sh")).then_some(first)
+    }
+
     /// SHA-256 over names and contents for some phases, in hexadecimal: a change to a stage4's hook must not rebuild its base.
     pub(crate) fn digest_of(&self, phases: &[Phase]) -> String {
         let mut hash = Sha256::new();
@@ -277,6 +285,28 @@ mod tests {
                 assert!(opening.iter().any(|line| line.starts_with(part)), "{} lacks `{part}`", hook.name);
             }
         }
+    }
+
+    #[test]
+    fn only_the_shipped_hooks_at_their_places_repeat_each_other() {
+        let shipped = Hooks::shipped();
+        assert_eq!(shipped.done_by_base().map(|hook| (hook.phase, hook.name.as_str())), Some((Phase::Stage, "10-env-update.sh")));
+        for (file, contents) in [
+            ("stage.d/05-before.sh", "#!/bin/sh\n"),
+            ("stage.d/10-env-update.sh", "#!/bin/sh\n"),
+            ("stage.d/10-env-update.sh", ""),
+            ("finish.d/95-after.sh", "#!/bin/sh\n"),
+            ("finish.d/90-env-update.sh", "#!/bin/sh\n"),
+            ("finish.d/90-env-update.sh", ""),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            write(dir.path(), &format!("hooks/{file}"), contents);
+            assert_eq!(Hooks::with_config(dir.path()).unwrap().done_by_base(), None, "{file} {contents}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "hooks/stage.d/20-mine.sh", "#!/bin/sh\n");
+        write(dir.path(), "hooks/finish.d/50-mine.sh", "#!/bin/sh\n");
+        assert!(Hooks::with_config(dir.path()).unwrap().done_by_base().is_some());
     }
 
     #[test]

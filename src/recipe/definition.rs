@@ -78,6 +78,11 @@ impl Hosts {
 /// The input of a stage3 that says which hosts are asked.
 pub(crate) const HOSTS_INPUT: &str = "binary package hosts";
 
+/// The input of a stage3 that says which hooks ran.
+pub(crate) const HOOKS_INPUT: &str = "hooks";
+/// Those of a definition.
+pub(crate) const HOOK_PHASES: [Phase; 3] = [Phase::Prepare, Phase::AfterWorld, Phase::Finish];
+
 /// The definition `name` on a profile.
 pub(crate) fn recipe(cx: &Context<'_>, config: &ConfigDir, profile: &str, name: &str, upstream: &State) -> Result<Stage3> {
     recipe_with(cx, config, [profile, name], upstream, Hooks::with_config(config.root())?)
@@ -432,7 +437,7 @@ impl Stage3 {
             .with("portage profile", &self.portage_profile)
             .with_list("packages", &self.packages)
             .with_list("scripts", script_digests(&self.definition.scripts))
-            .with("hooks", self.hooks.digest_of(&[Phase::Prepare, Phase::AfterWorld, Phase::Finish]))
+            .with(HOOKS_INPUT, self.hooks.digest_of(&HOOK_PHASES))
             .with_list("trees", self.trees.iter().map(|tree| format!("{}={}", tree.name, tree.digest)))
             .with("network", network_record(&self.definition.network).to_string())
     }

@@ -9,7 +9,7 @@ use crate::config::{ConfigDir, Package, PathPattern, Stage4Definition};
 use crate::context::Context;
 use crate::names::refs::{stage4_lock, stage4_ref};
 use crate::portage::emerge::request::{Existing, Goal};
-use crate::recipe::definition::{Filled, Stage3, network_record, script_digests, subject_of};
+use crate::recipe::definition::{Filled, HOOK_PHASES, HOOKS_INPUT, Stage3, network_record, script_digests, subject_of};
 use crate::recipe::kernel::stage;
 use crate::recipe::kernel::stage::{keeps_sources, kernel_record};
 use crate::recipe::patches::applied;
@@ -222,6 +222,11 @@ impl InSession for Stage4Recipe<'_> {
     }
 }
 
+/// Whether a definition's state was made with the hooks of now.
+fn has_these_hooks(base: &State, hooks: &Hooks) -> bool {
+    base.origin.inputs().and_then(|inputs| inputs.get(HOOKS_INPUT)) == Some(&hooks.digest_of(&HOOK_PHASES))
+}
+
 /// `anew`: the base has another configuration. These are its files that the present one does not have. The present one replaces it.
 fn fill(cx: &Context<'_>, session: &mut Session, base: &State, on: &Stage4Recipe<'_>, anew: Option<&[PathBuf]>) -> Result<Filled> {
     let Stage4Recipe { stage4: recipe, profile, kernel, .. } = on;
@@ -248,7 +253,10 @@ fn fill(cx: &Context<'_>, session: &mut Session, base: &State, on: &Stage4Recipe
         }
         steps.once("kernel", || stage::mark_modules(cx, &work))?;
     }
-    steps.once("hooks:stage", || hooks::hooks(cx, &work, hooks, Phase::Stage))?;
+    // Where nothing came between, the base has ended with what the first hook would do.
+    let is_done = anew.is_none() && kernel.is_none() && has_these_hooks(base, hooks);
+    let done = if is_done { hooks.done_by_base() } else { None };
+    steps.once("hooks:stage", || hooks::hooks_but(cx, &work, hooks, Phase::Stage, done))?;
     let pool = pools::choose_pool(cx, &mut work, PoolOf::recorded(&base.origin), PoolUse::Publish, packages)?;
     if !packages.is_empty() {
         let goal = Goal::Packages { atoms: packages.clone(), existing: Existing::Update, oneshot: false };

@@ -45,9 +45,14 @@ fn a_stage_that_lacks_something_says_so_and_is_never_taken_for_a_whole_one() {
     // The whole one is another.
     build(&place, &[]).fails(6).says("`app-misc/broken-1.0` failed in its compile phase");
     fs::write(dir.join("packages"), "app-misc/hello\n").unwrap();
+    // In a place that is kept, too, it is built.
+    fs::write(place.config.join("user.scripts/lacking"), format!("#!/bin/sh\n# {}\n", std::process::id())).unwrap();
+    fs::write(dir.join("scripts"), "lacking\n").unwrap();
     let whole = build(&place, &["-vv"]).ok();
     // Each start of Portage is a quarter of a second: one before the build, one for all that its packages are made from, one after emerge.
     assert_eq!(whole.stderr.lines().filter(|line| line.contains("/query/ask.py")).count(), 3, "{whole}");
+    // The base has ended with what a stage4 begins with.
+    assert!(!whole.stderr.contains("stage.d/10-env-update") && whole.stderr.contains("finish.d/90-env-update"), "{whole}");
     assert!(!whole.value("state").contains(&again.value("state")[..12]), "{whole} has the state of {again}");
     assert!(origin(&place, &whole)["skipped"].is_null() && !whole.text().contains("lacks"), "{whole}");
 }
