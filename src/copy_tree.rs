@@ -310,7 +310,7 @@ impl Copier<'_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| self.failure("create", errno))?;
         let made = File::from(made);
-        self.contents(from, &made).map_err(|source| TreeError::Io { action: "copy", path: printable(&self.path), source })?;
+        self.contents(from, &made).map_err(|source| TreeError::Io { action: "copy", path: shown(&self.path), source })?;
         self.copied.files += 1;
         self.copied.bytes += from.size();
         self.copied.set_id += u64::from(stat.st_mode & 0o6000 != 0);
@@ -377,6 +377,16 @@ mod tests {
     fn copied(from: &Path, to: &Path) -> Result<Copied, TreeError> {
         let open = |path: &Path| OwnedFd::from(File::open(path).unwrap());
         copy(open(from), open(to).as_fd(), b"copy", Keep::All, &mut |_| {})
+    }
+
+    #[test]
+    fn a_single_file_that_cannot_be_copied_has_words() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "x").unwrap();
+        let unreadable = File::options().write(true).open(dir.path().join("file")).unwrap();
+        let to = File::open(dir.path()).unwrap();
+        let error = copy(unreadable.into(), to.as_fd(), b"copy", Keep::All, &mut |_| {}).unwrap_err();
+        assert_eq!(error.to_string(), "cannot copy `what was asked for`");
     }
 
     #[test]

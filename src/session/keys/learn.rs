@@ -78,7 +78,7 @@ pub(crate) fn inspect(cx: &Context<'_>, work: &Work<'_>, probably: &[Package], p
     Ok(Inspected { facts: Facts::parse(&toolset), asked, described })
 }
 
-/// Makes the keys of `packages`, and notes those of [`inspect`]. What that asked about packages of another pool does not count.
+/// Makes the keys of `packages`, and notes those of [`inspect()`]. What that asked about packages of another pool does not count.
 pub(crate) fn learn_inspected(cx: &Context<'_>, work: &Work<'_>, inspected: Inspected, packages: &[Package]) -> Result<()> {
     let Inspected { asked, mut described, .. } = inspected;
     let fits: BTreeSet<&Package> = packages.iter().collect();
