@@ -131,10 +131,12 @@ pub enum Step {
         /// Refuses writes, also in mounts below.
         read_only: bool,
     },
-    /// Shows a directory of the new root in another place, too. It is made if need be.
+    /// Shows a directory of the new root in another place, too. It is made if need be, in place of what is no directory.
     BindInside {
         /// In the new root. Links lead nowhere else.
-        source: PathBuf,
+        top: PathBuf,
+        /// Below it, where a session may have put anything. No link is followed.
+        inside: PathBuf,
         /// In the new root.
         target: PathBuf,
     },
@@ -317,7 +319,8 @@ impl Step {
                 lower.chain([upper, work, target]).map(PathBuf::as_path).collect()
             }
             Self::BindRoot { source, .. } => vec![source],
-            Self::Bind { source, target, .. } | Self::BindInside { source, target } => vec![source, target],
+            Self::Bind { source, target, .. } => vec![source, target],
+            Self::BindInside { top, inside: _, target } => vec![top, target],
             Self::Tmpfs { target, .. } | Self::Proc { target, .. } | Self::Sys { target } | Self::Dev { target } => vec![target],
             Self::ConfigurationDirectory { .. } | Self::PivotRoot => Vec::new(),
         }
@@ -348,7 +351,9 @@ impl fmt::Display for Step {
             Self::Bind { source, target, read_only } => {
                 write!(out, "bind {} on {}{}", source.display(), target.display(), access(*read_only))
             }
-            Self::BindInside { source, target } => write!(out, "bind {} of the root on {}", source.display(), target.display()),
+            Self::BindInside { top, inside, target } => {
+                write!(out, "bind {} of the root on {}", top.join(inside).display(), target.display())
+            }
             Self::Tmpfs { target, size, mode } => {
                 write!(out, "tmpfs on {} mode {mode:04o}", target.display())?;
                 size.map_or(Ok(()), |bytes| write!(out, " size {bytes}"))
@@ -417,7 +422,7 @@ mod tests {
             Step::Bind { source: path("/r/gentoo"), target: path("/var/db/repos/gentoo"), read_only: true },
             Step::Bind { source: path("/c/distfiles"), target: path("/var/cache/distfiles"), read_only: false },
             Step::Tmpfs { target: path("/var/tmp/portage"), size: Some(1 << 30), mode: 0o775 },
-            Step::BindInside { source: path("/run/scratch/a"), target: path("/var/tmp/portage/a") },
+            Step::BindInside { top: path("/run/scratch"), inside: path("a"), target: path("/var/tmp/portage/a") },
             Step::Directory { path: path("/mnt"), mode: 0o700 },
             Step::Remove { path: path("/etc/mtab") },
             Step::Symlink { path: path("/etc/mtab"), to: path("/proc/self/mounts") },

@@ -78,7 +78,7 @@ impl<'plan> Building<'plan> {
             }
             Step::BindRoot { source, read_only } => self.bind_root(source, *read_only),
             Step::Bind { source, target, read_only } => self.bind(source, target, *read_only),
-            Step::BindInside { source, target } => self.bind_inside(source, target),
+            Step::BindInside { top, inside, target } => self.bind_inside(top, inside, target),
             Step::Tmpfs { target, size, mode } => self.tmpfs(target, *size, *mode),
             Step::Proc { target, proc } => self.proc(target, *proc),
             Step::Sys { target } => self.sys(target),
@@ -134,9 +134,17 @@ impl<'plan> Building<'plan> {
     }
 
     /// The session may have made what is at `source`; both sides are looked up as in its root.
-    fn bind_inside(&self, source: &Path, target: &Path) -> Result<()> {
+    fn bind_inside(&self, top: &Path, inside: &Path, target: &Path) -> Result<()> {
         let root = self.root()?;
-        let tree = mount::clone_tree(root.directory(source, 0o755)?.as_fd(), source)?;
+        let mut source = TreeDir::from_fd(root.directory(top, 0o755)?, top).by(self.way());
+        for name in inside {
+            if source.kind(name)? != Some(FileType::Directory) {
+                source.remove(name)?;
+                source.make_dir(name, 0o755)?;
+            }
+            source = source.open_dir(name)?;
+        }
+        let tree = mount::clone_tree(source.as_fd(), &top.join(inside))?;
         mount::attach(tree.as_fd(), root.directory(target, 0o755)?.as_fd(), target.display())
     }
 

@@ -14,7 +14,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::beneath;
 use crate::beneath::TreeDir;
@@ -71,12 +71,13 @@ impl InMemory {
             Step::Bind { source: scratch.to_owned(), target: SCRATCH_DIR.into(), read_only: false },
             Step::Tmpfs { target: BUILD_DIR.into(), size: Some(self.size_bytes), mode: 0o755 },
         ];
-        let below = |top: &str, package: &str| PathBuf::from(format!("{top}/{package}"));
         for package in &self.on_disk {
-            let (source, target) = (below(SCRATCH_DIR, package), below(BUILD_DIR, package));
+            let target = Path::new(BUILD_DIR).join(package);
             // Portage removes the directory once it is empty, which would fail, since it is a mount.
-            steps.push(Step::File { path: source.join(STAYS), contents: String::new(), mode: 0o644 });
-            steps.push(Step::BindInside { source, target });
+            let stays = target.join(STAYS);
+            steps.push(Step::BindInside { top: SCRATCH_DIR.into(), inside: package.into(), target });
+            steps.push(Step::Remove { path: stays.clone() });
+            steps.push(Step::File { path: stays, contents: String::new(), mode: 0o644 });
         }
         steps
     }
@@ -134,6 +135,12 @@ fn on_disk(tmpfs: &Tmpfs, foreseen: &[Coming], size_bytes: impl Fn(&str) -> Opti
     on_disk.map(|coming| coming.cpv.clone()).collect()
 }
 
+/// The package that has failed, if this run was to compile it: its name comes from output that any package can write. So each package is the
+/// reason for one more run at most.
+fn compiled<'p>(package: Option<&'p str>, foreseen: &[Coming]) -> Option<&'p str> {
+    package.filter(|package| is_package(package) && foreseen.iter().any(|coming| !coming.binary && coming.cpv == *package))
+}
+
 /// Names come from emerge's output, and become paths.
 fn is_package(cpv: &str) -> bool {
     Atom::parse_target(&format!("={cpv}")).is_ok_and(|atom| format!("={cpv}") == atom.to_string())
@@ -145,7 +152,8 @@ pub(crate) fn is_to_be_repeated(cx: &Context<'_>, work: &Work<'_>, in_memory: &I
     let (what, why) = match error {
         Error::Emerge { failure, .. } if failure.kind == FailureKind::OutOfSpace => {
             let why = "the memory of `env/tmpfs` is full";
-            match failure.package.as_deref().filter(|package| is_package(package)) {
+            let foreseen = work.foreseen.borrow();
+            match compiled(failure.package.as_deref(), &foreseen) {
                 // It is the disk that is full.
                 Some(package) if in_memory.on_disk.contains(package) => return false,
                 Some(package) => {
@@ -262,6 +270,15 @@ mod tests {
         };
         let found = on_disk(&tmpfs("=b/named-1* disk\n1G\nc/* disk\n"), &foreseen, sizes);
         assert_eq!(found.into_iter().collect::<Vec<_>>(), ["a/large-1", "b/named-1"]);
+    }
+
+    #[test]
+    fn only_what_was_to_be_compiled_is_a_reason_to_repeat() {
+        let coming = |cpv: &str, binary| Coming { cpv: cpv.to_owned(), binary };
+        let foreseen = [coming("a/b-1", false), coming("a/c-1", true), coming("a/..-1", false)];
+        let found =
+            [Some("a/b-1"), Some("a/c-1"), Some("a/..-1"), Some("a/forged-7"), None].map(|package| compiled(package, &foreseen));
+        assert_eq!(found, [Some("a/b-1"), None, None, None, None]);
     }
 
     #[test]

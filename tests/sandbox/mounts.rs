@@ -78,7 +78,7 @@ fn files_links_and_directories_are_made_inside_the_root() {
         let (mut plan, place) = fixture.plan(&[
             "sh",
             "-c",
-            "cat /etc/new /etc/portage/make.conf/*; stat -c '%a %u' /d/e /etc/new; readlink /l; ls /etc/gone; cat /escape/inside; ls -d /var/tmp/t; touch /var/tmp/t/bound/seen; ls /tmp/bound",
+            "cat /etc/new /etc/portage/make.conf/*; stat -c '%a %u' /d/e /etc/new; readlink /l; ls /etc/gone; cat /escape/inside; ls -d /var/tmp/t; touch /var/tmp/t/bound/seen; ls /tmp/bound; [ -e /etc/deep ] || touch /var/tmp/t/linked/x; ls /tmp/linked/deep",
         ]);
         std::fs::create_dir_all(place.join("lower/etc/portage")).unwrap();
         std::fs::write(place.join("lower/etc/portage/make.conf"), "first\n").unwrap();
@@ -97,13 +97,16 @@ fn files_links_and_directories_are_made_inside_the_root() {
             Step::File { path: path("/escape/inside"), contents: "caught\n".to_owned(), mode: 0o644 },
             Step::Tmpfs { target: path("/var/tmp/t"), size: Some(1 << 20), mode: 0o755 },
             // Nor are the places of a bind.
-            Step::BindInside { source: path("/escape/bound"), target: path("/var/tmp/t/bound") },
+            Step::BindInside { top: path("/escape"), inside: path("bound"), target: path("/var/tmp/t/bound") },
+            // What a session has put in their way goes, and is not followed.
+            Step::Symlink { path: path("/escape/linked"), to: path("/etc") },
+            Step::BindInside { top: path("/escape"), inside: path("linked/deep"), target: path("/var/tmp/t/linked") },
         ];
         let last = plan.steps.len() - 1;
         plan.steps.splice(last..last, steps);
         let output = fixture.run_plan(&plan, &place, calls).unwrap_or_else(|error| panic!("{}", chain(&error)));
         assert!(output.text.starts_with("text\nfirst\nlast\n1770 0\n640 0\nanywhere\n"), "{calls:?} {output:?}");
-        assert!(output.text.contains("/etc/gone") && output.text.ends_with("caught\n/var/tmp/t\nseen\n"), "{output:?}");
+        assert!(output.text.contains("/etc/gone") && output.text.ends_with("caught\n/var/tmp/t\nseen\nx\n"), "{output:?}");
         assert!(!PathBuf::from("/tmp/inside").exists() && !PathBuf::from("/tmp/bound").exists() && !PathBuf::from(marker).exists());
     }
 }

@@ -78,7 +78,13 @@ impl Members {
             let full = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let odd = || Trouble::Problem(Problem::Member(sanitize_line(full.as_bytes(), 400)));
             let (directory, name) = full.split_once('/').filter(|(d, n)| !d.is_empty() && !n.is_empty()).ok_or_else(odd)?;
-            let plain = entry.header().entry_type() == EntryType::Regular && !name.contains('/') && !directory.starts_with('.');
+            // What a name begins with must not make another kind of file of it: Portage would unpack that first. And both forms of header say
+            // where the name is.
+            let of_words = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+_.-".contains(&byte));
+            let header = entry.header();
+            let known_form = header.as_ustar().is_some() || header.as_gnu().is_some();
+            let plain = header.entry_type() == EntryType::Regular && known_form && of_words(directory) && of_words(name);
+            let plain = plain && !directory.starts_with('.');
             let known = all.iter().any(|member| member.name == name);
             if !plain || known || prefix.as_deref().is_some_and(|prefix| prefix != directory) {
                 return Err(odd());

@@ -177,6 +177,16 @@ fn an_archive_that_means_harm() {
     refused(&with(piece("image.tar.zst", "image")), &odd("h-1-1/image.tar.zst"));
     refused(&with(("other/x".to_owned(), Vec::new(), EntryType::Regular)), &odd("other/x"));
     refused(&with(piece("a/b", "")), &odd("h-1-1/a/b"));
+    refused(&with(piece("a b", "")), &odd("h-1-1/a b"));
+    // Python takes a file that begins as gzip does for that.
+    let elsewhere: Vec<Piece> =
+        good.iter().cloned().map(|(name, data, kind)| (name.replace("h-1-1", "h\u{1f}"), data, kind)).collect();
+    assert!(judged(&container(&elsewhere), &keys).unwrap_err().ends_with(" in it is not a part of a package"));
+    let mut old = Header::new_old();
+    old.set_path("h-1-1/old").unwrap();
+    old.set_size(0);
+    old.set_cksum();
+    refused(&[&old.as_bytes()[..], &container(&good)].concat(), &odd("h-1-1/old"));
     let many: Vec<Piece> = (0..20).map(|number| piece(&format!("p{number}"), "")).collect();
     refused(&container(&many), "it has too many parts");
     refused(&container(&set(good.clone(), "/Manifest", vec![b'\n'; 70_000])), "`Manifest` in it is too large");
