@@ -68,7 +68,7 @@ impl Places {
         self.data.join("build-times")
     }
 
-    /// The last audits.
+    /// What the last audit of each state found: a file.
     pub fn audits(&self) -> PathBuf {
         self.data.join("audits")
     }

@@ -5,8 +5,8 @@
 //! {"kind":"compiled","name":"app-misc/hello","version":"2.10","secs":3.2,"cpu":"AMD …","jobs":8,"at":1700000000}
 //! ```
 //!
-//! It is for the display, and for where packages are compiled (`env/tmpfs`). Lines that are not like this are ignored and dropped by the next write, and no error of the file reaches a
-//! build. It is bounded: the newest builds of each thing on each machine, and of those the newest [`MOST_LINES`].
+//! It is for the display, and for where packages are compiled (`env/tmpfs`). Lines that are not like this are ignored and dropped by the next
+//! write, and no error of the file reaches a build. It is bounded: the newest builds of each thing on each machine, and of those the newest [`MOST_LINES`].
 
 mod estimate;
 pub(crate) mod schedule;

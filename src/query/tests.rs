@@ -44,12 +44,12 @@ fn what_a_terminal_obeys_is_made_visible() {
 
 #[test]
 fn questions_of_two_kinds_share_one_start() {
-    let (first, then) = (Toolset { script: "/s", ccache: false }, [Named::Set { name: "a".to_owned() }]);
+    let (first, then) = (Toolset { script: "/s".to_owned(), ccache: false }, [Named::Set { name: "a".to_owned() }]);
     let then: Vec<&Named> = then.iter().collect();
     let request = String::from_utf8(request_of_two(&first, &then).unwrap()).unwrap();
     let asked: serde_json::Value = serde_json::from_str(&request).unwrap();
     assert_eq!(asked, serde_json::json!([{"kind": "toolset", "script": "/s", "ccache": false}, {"kind": "set", "name": "a"}]));
-    let read = |text: &str, count| answers_of_two::<Toolset<'_>, &Named>(text.as_bytes(), count).map_err(|error| error.to_string());
+    let read = |text: &str, count| answers_of_two::<Toolset, &Named>(text.as_bytes(), count).map_err(|error| error.to_string());
     let both = "noise\n@gentoomuch \"CHOST='x'\\n\"\n@gentoomuch null\n@gentoomuch-done 2\n";
     assert_eq!(read(both, 1).unwrap(), ("CHOST='x'\n".to_owned(), vec![None]));
     assert_eq!(read("@gentoomuch \"\"\n@gentoomuch-done 1\n", 0).unwrap(), (String::new(), Vec::new()));

@@ -20,6 +20,8 @@ pub fn enter_if_asked(lookup: Lookup) {
     if name != OUTER {
         return;
     }
+    // It was executed by the number of a descriptor, which `ps` would show.
+    sys::process::rename(OUTER);
     let code = match sys::fd::close_others().and_then(|()| sys::fd::take_stdin()) {
         Ok(control) => outer::run(Channel::from_fd(control), lookup),
         Err(_) => 70,

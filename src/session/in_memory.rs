@@ -60,7 +60,7 @@ pub(crate) struct InMemory {
 #[derive(Debug, Default)]
 pub(crate) struct TooLarge {
     packages: BTreeSet<String>,
-    /// Everything.
+    /// All packages: nothing is compiled in memory any more.
     all: bool,
 }
 

@@ -6,14 +6,14 @@ use crate::context::Context;
 use crate::origin::Origin;
 use crate::portage::binpkgs::PoolInputs;
 use crate::query::toolset::Toolset;
+use crate::session::root::HOOKS_DIR;
 use crate::terminal_text::sanitize_uncut;
 
 /// The script that finds out what Portage does not know. It is written beside the hooks of every session.
 pub(crate) const SCRIPT: &str = include_str!("inspect.sh");
 pub(crate) const SCRIPT_NAME: &str = "inspect.sh";
-const SCRIPT_PATH: &str = "/run/gentoomuch/hooks/inspect.sh";
 
-/// The answers.
+/// What a root builds with, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Facts(BTreeMap<String, String>);
 
@@ -99,8 +99,8 @@ pub(crate) fn numbers(version: &str) -> Vec<u32> {
 }
 
 /// The question for [`Facts`].
-pub(crate) fn question(cx: &Context<'_>) -> Toolset<'static> {
-    Toolset { script: SCRIPT_PATH, ccache: cx.settings.ccache.is_some() }
+pub(crate) fn question(cx: &Context<'_>) -> Toolset {
+    Toolset { script: format!("{HOOKS_DIR}/{SCRIPT_NAME}"), ccache: cx.settings.ccache.is_some() }
 }
 
 #[cfg(test)]

@@ -129,9 +129,9 @@ pub(crate) fn fork(name: &str, child: impl FnOnce() -> i32) -> Result<i32> {
     }
 }
 
-/// Gives this process another name in `/proc/PID/cmdline` and `/proc/PID/comm`, cut to the length of the arguments it was started with. Nothing depends on it, so
-/// a failure is not told.
-fn rename(name: &str) {
+/// Gives this process another name in `/proc/PID/cmdline` and `/proc/PID/comm`, cut to the length of the arguments it was started with. Only
+/// with one thread. Nothing depends on it, so a failure is not told.
+pub(crate) fn rename(name: &str) {
     if let Ok(text) = CString::new(name) {
         let _ = nix::sys::prctl::set_name(&text);
     }

@@ -5,8 +5,8 @@ use std::fs;
 use std::io::{IoSlice, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,13 +14,11 @@ use std::time::Duration;
 use gentoomuch::TrustedKeys;
 use gentoomuch::internals::download::{Downloader, Settings};
 use gentoomuch::internals::fetch::{
-    AskMetadata, BinHost, Broker, Files, Metadata, Missing, Reason, SCRIPT, Shelves, Sources, Tree, Wanted, listen,
+    AskMetadata, BinHost, Broker, Files, Metadata, Missing, Reason, Shelves, Sources, Tree, Wanted, listen,
 };
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-use crate::binhosts::binhost;
-use crate::packages::Owner;
 use crate::server::{Answer, Asked, Server, Then};
 
 /// Trees, shelves and what is configured.
@@ -66,7 +64,7 @@ impl Desk {
     }
 
     /// A tree with packages `a/NAME-1` of one source archive each, `NAME.tar`, at these addresses.
-    fn tree(&mut self, tree: &str, packages: &[(&str, &[u8], &str)]) {
+    pub(crate) fn tree(&mut self, tree: &str, packages: &[(&str, &[u8], &str)]) {
         for (name, contents, rest) in packages {
             let manifest = format!(
                 "DIST {name}.tar {} BLAKE2B {} SHA512 {}\n",
@@ -124,7 +122,7 @@ impl Serving {
     }
 }
 
-fn digests(contents: &[u8]) -> String {
+pub(crate) fn digests(contents: &[u8]) -> String {
     format!("blake2b:{} sha512:{}", hash("b2sum", contents), hash("sha512sum", contents))
 }
 
@@ -149,7 +147,7 @@ fn wanted(names: &[&str]) -> Vec<Wanted> {
 }
 
 /// A mirror with these files, and no layout.conf.
-fn mirror(files: &[(&str, &'static [u8])]) -> Server {
+pub(crate) fn mirror(files: &[(&str, &'static [u8])]) -> Server {
     let files: BTreeMap<String, &'static [u8]> =
         files.iter().map(|(name, contents)| (format!("/distfiles/{name}"), *contents)).collect();
     Server::new(move |asked| {
@@ -211,6 +209,7 @@ fn mirrors_that_lie_cut_and_stall_are_passed_over() {
     let sleeper = Server::new(move |asked| layout(asked).unwrap_or_else(|| Answer::whole(contents).only(2000, Then::Stall)));
     let good = mirror(&[("one.tar", contents)]);
     let mut desk = Desk::new(&[&liar, &page, &small, &cutter, &sleeper, &good]);
+    // The good one may be as slow, on a busy machine: it comes last.
     desk.settings.stall_timeout = Duration::from_secs(2);
     desk.tree("gentoo", &[("one", contents, "SRC_URI=one.tar")]);
     let serving = desk.serve();
@@ -650,58 +649,4 @@ fn who_hangs_up_is_gone_whatever_was_not_read() {
         });
         assert!(gone, "still waited for after {more:?}");
     }
-}
-
-/// The script with paths of a test, run as Portage runs it.
-fn script(desk: &Desk, args: &[&str]) -> Output {
-    let at = |name: &str| desk.path(name).display().to_string();
-    let text = SCRIPT
-        .replace("/run/gentoomuch/fetch", &at("door"))
-        .replace("/run/gentoomuch/distfiles", &at("distfiles"))
-        .replace("/run/gentoomuch/packages", &at("packages"));
-    desk.write("fetch.py", text);
-    fs::create_dir_all(desk.path("distdir")).unwrap();
-    Command::new("python3").arg("-ISB").arg(desk.path("fetch.py")).args(args).output().unwrap()
-}
-
-#[test]
-fn what_the_script_leaves_for_portage() {
-    let Some(owner) = Owner::new() else { return };
-    let (server, mirror) = (binhost(owner.package(b"image")), mirror(&[("one.tar", b"contents")]));
-    let mut desk = Desk::new(&[&mirror]);
-    desk.tree("gentoo", &[("one", b"contents", "SRC_URI=one.tar")]);
-    desk.sources.hosts = vec![BinHost { name: "own".into(), sync_uri: server.url("/pool"), configured: true }];
-    desk.keys = owner.keys();
-    let serving = desk.serve();
-    let distdir = desk.path("distdir");
-    let run = |args: &[&str]| {
-        let output = script(&desk, args);
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
-    };
-    let dir = distdir.to_str().unwrap();
-    let file = |name: &str| Path::new(dir).join(name);
-    let digests = digests(b"contents");
-    assert_eq!(run(&["source", dir, "one.tar.__download__", "http://x/one.tar", &digests]), (Some(0), String::new()));
-    assert_eq!(fs::read_link(file("one.tar.__download__")).unwrap(), desk.path("distfiles/one.tar"));
-    assert_eq!(
-        run(&["source", dir, ".layout.conf.gentoomuch.invalid.__download__", "http://x/layout.conf", ""]),
-        (Some(0), String::new())
-    );
-    assert_eq!(fs::read(file(".layout.conf.gentoomuch.invalid.__download__")).unwrap(), b"[structure]\n0=flat\n");
-    let (code, words) = run(&["source", dir, "two.tar.__download__", "http://x/two.tar", "sha512:00"]);
-    assert_eq!(
-        (code, words.as_str()),
-        (Some(1), "`two.tar` was not fetched: no Manifest of this session's ebuild trees lists it with these digests\n")
-    );
-    assert!(!file("two.tar.__download__").exists());
-    // Portage makes the index's file beforehand.
-    fs::write(file("tmpindex"), "").unwrap();
-    assert_eq!(run(&["package", dir, "tmpindex", &server.url("/pool/Packages")]).0, Some(0));
-    assert!(fs::read(file("tmpindex")).unwrap().starts_with(b"PACKAGES: 2"));
-    assert_eq!(run(&["package", dir, "b-1-1.gpkg.tar.partial", &server.url("/pool/a/b/b-1-1.gpkg.tar")]).0, Some(0));
-    assert!(fs::symlink_metadata(file("b-1-1.gpkg.tar.partial")).unwrap().is_file());
-    drop(serving);
-    let (code, words) = run(&["source", dir, "one.tar.__download__", "http://x/one.tar", &digests]);
-    assert_eq!(code, Some(1));
-    assert!(words.starts_with("gentoomuch cannot be asked for this file: "), "{words}");
 }

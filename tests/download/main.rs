@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! server.rs     a server that answers as a test says
-//! broker.rs     what fetches for sessions, asked over its socket; binhosts.rs: packages of hosts; packages.rs: signed ones
+//! broker.rs     what fetches for sessions, asked over its socket; binhosts.rs: packages of hosts; packages.rs: signed ones;
+//!               script.rs: what Portage runs to ask it
 //! files.rs      the library: ranges, cuts, stalls, lies, redirects, mirrors, proxies
 //! release.rs    a signed release of a few megabytes; gpg makes key and signatures
 //! stage3s.rs    `stage3 ls` and `stage3 fetch`
@@ -20,5 +21,6 @@ mod packages;
 mod release;
 #[path = "../schema/mod.rs"]
 mod schema;
+mod script;
 mod server;
 mod stage3s;

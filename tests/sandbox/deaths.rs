@@ -115,6 +115,9 @@ fn killing_the_program_leaves_nothing() {
     let Some(fixture) = fixture() else { return };
     for number in 0..3 {
         let mut victim = victim(fixture.dir.path(), number);
+        // What `ps` and `top` show, cut by the kernel.
+        let names = [victim.outer, victim.pid1].map(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap());
+        assert_eq!(names, ["gentoomuch-help\n", "gentoomuch-init\n"]);
         victim.child.kill().unwrap();
         victim.child.wait().unwrap();
         nothing_is_left(&victim, "the program");
