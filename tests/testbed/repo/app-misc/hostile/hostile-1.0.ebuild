@@ -18,8 +18,8 @@ attempts() {
 }
 
 pkg_setup() {
-	# Not of another process: what the phases of a binary package find is found anew.
-	attempts setup "${T}/setup"
+	# A package from the pool has the list of when it was compiled, and no files beside its ebuild.
+	[[ ${MERGE_TYPE} == binary ]] || attempts setup "${T}/setup"
 }
 
 src_compile() {

@@ -92,8 +92,12 @@ def _():
 @attempt("CVE-2024-21626: found a descriptor of a directory")
 def _():
     def is_foreign(link):
-        status = os.stat(link)
-        return stat.S_ISDIR(status.st_mode) and not os.path.exists(os.path.realpath(link))
+        # Held while it is looked at: its owner may close or remove it meanwhile.
+        held = os.open(link, os.O_PATH | os.O_DIRECTORY)
+        try:
+            return os.fstat(held).st_nlink > 0 and not os.path.exists(os.path.realpath(f"/proc/self/fd/{held}"))
+        finally:
+            os.close(held)
 
     links = [f"/proc/{pid}/fd/{fd}" for pid in processes for fd in range(64)] + [f"/proc/{pid}/cwd" for pid in processes]
     return first(is_foreign, links)
