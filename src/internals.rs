@@ -131,6 +131,9 @@ pub mod query {
         pub use crate::query::why::Why;
     }
 }
+pub mod registry {
+    pub use crate::registry::{Access, Address, Blob, Error, ImageAddress, Repository, Sources, open};
+}
 pub mod sandbox {
     pub use crate::sandbox::idmap::IdRange;
     pub use crate::sandbox::plan::MountCalls;

@@ -77,6 +77,7 @@ mod progress;
 mod query;
 mod recipe;
 mod record;
+mod registry;
 mod release;
 mod report;
 mod resolve;

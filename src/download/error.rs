@@ -187,6 +187,23 @@ impl Error {
 }
 
 impl Cause {
+    /// As [`Self::hint`], where there are no mirrors.
+    pub(crate) fn hint_for_registry(&self) -> Option<String> {
+        let hint = match self {
+            Self::Status { code: 407, .. } | Self::Unknown | Self::Tls(_) | Self::Authorities { .. } | Self::NoAuthorities => {
+                return self.hint();
+            }
+            Self::Proxy { .. } => return self.hint(),
+            Self::ConnectTimeout { .. } | Self::Connection(_) => {
+                "check host, port and network; for a proxy, set `http_proxy` and `https_proxy`"
+            }
+            Self::Stalled { .. } | Self::Cut { .. } => "repeat the command to go on where it stopped",
+            Self::Interrupted | Self::Disk { .. } => return None,
+            _ => "try again later, or look into the registry's log",
+        };
+        Some(hint.to_owned())
+    }
+
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Status { code: 404 | 410, .. } => "it may have been removed, or may not be there yet; name another mirror",
