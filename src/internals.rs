@@ -132,7 +132,7 @@ pub mod query {
     }
 }
 pub mod registry {
-    pub use crate::registry::{Access, Address, Blob, Error, ImageAddress, Repository, Sources, open};
+    pub use crate::registry::{Access, Address, Blob, Error, Repository, Sources, open};
 }
 pub mod sandbox {
     pub use crate::sandbox::idmap::IdRange;

@@ -4,11 +4,12 @@ use std::io::Read as _;
 use std::time::Instant;
 
 use ureq::Body;
-use ureq::http::{HeaderMap, Response, header};
+use ureq::http::{HeaderMap, Method, Response, header};
 
 use super::Request;
 use super::error::Cause;
 use super::partial::Partial;
+use super::question::Question;
 use super::retry::Progress;
 use super::url::Url;
 use super::wire::Wires;
@@ -21,10 +22,11 @@ const MAX_REDIRECTS: usize = 10;
 const MIN_BYTES_PER_STALL: u64 = 1024;
 const CHUNK_BYTES: usize = 128 * 1024;
 
-/// Downloads what is missing in `partial`.
+/// Downloads what is missing in `partial`. Only the server of `url` gets `authorization`.
 pub(super) fn into_file(
     wires: &Wires,
     url: &Url,
+    authorization: Option<&str>,
     request: &Request<'_>,
     partial: &mut Partial,
     observer: &dyn Observer,
@@ -36,10 +38,11 @@ pub(super) fn into_file(
     let offset = partial.len();
     let mut headers = Vec::new();
     if offset > 0 {
-        headers.push((header::RANGE.as_str(), format!("bytes={offset}-")));
-        headers.extend(partial.validator(url).map(|validator| (header::IF_RANGE.as_str(), validator)));
+        headers.push(("Range", format!("bytes={offset}-")));
+        headers.extend(partial.validator(url).map(|validator| ("If-Range", validator)));
     }
-    let (from, response) = ask(wires, url, &headers)?;
+    let question = Question { headers: &headers, authorization, ..Question::new(Method::GET, url) };
+    let (from, response) = ask(wires, &question)?;
     let status = response.status().as_u16();
     let answer = response.headers();
     let total = match status {
@@ -110,7 +113,7 @@ pub(super) fn into_file(
 
 pub(super) fn into_memory(wires: &Wires, url: &Url, limit: u64, bytes: &mut Vec<u8>) -> Result<(), Cause> {
     bytes.clear();
-    let (from, response) = ask(wires, url, &[])?;
+    let (from, response) = ask(wires, &Question::new(Method::GET, url))?;
     let answer = response.headers();
     if response.status() != 200 {
         return Err(Cause::Status { code: response.status().as_u16(), retry_after: retry_after(answer) });
@@ -126,18 +129,21 @@ pub(super) fn into_memory(wires: &Wires, url: &Url, limit: u64, bytes: &mut Vec<
     })
 }
 
-/// Makes a request and follows redirects. Returns the server that answered in the end, and its answer.
-fn ask(wires: &Wires, url: &Url, headers: &[(&str, String)]) -> Result<(Url, Response<Body>), Cause> {
-    let mut url = url.clone();
+/// Puts a question. Redirects of one that only reads are followed. Returns the server that answered in the end, and its answer.
+pub(super) fn ask(wires: &Wires, question: &Question<'_>) -> Result<(Url, Response<Body>), Cause> {
+    let mut url = question.url.clone();
+    let reads = matches!(question.method, Method::GET | Method::HEAD);
+    // What a registry answers may hold keys to its storage.
+    let private = question.authorization.is_some();
     for _ in 0..=MAX_REDIRECTS {
-        let mut question = wires.agent(&url)?.get(url.uri().clone());
-        for (name, value) in headers {
-            question = question.header(*name, value);
+        tracing::debug!(%url, method = %question.method, headers = ?question.headers, body = ?question.body, "asking");
+        let response = question.put(wires, &url)?;
+        if private {
+            tracing::debug!(status = %response.status(), "answer");
+        } else {
+            tracing::debug!(status = %response.status(), headers = ?response.headers(), "answer");
         }
-        tracing::debug!(%url, ?headers, "GET");
-        let response = question.call().map_err(|error| wires.cause(&url, error, 0, None))?;
-        tracing::debug!(status = %response.status(), headers = ?response.headers(), "answer");
-        if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        if !reads || !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
             return Ok((url, response));
         }
         let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -151,7 +157,7 @@ fn ask(wires: &Wires, url: &Url, headers: &[(&str, String)]) -> Result<(Url, Res
 }
 
 /// Reads the body. `take` gets each piece with the size that the file has after it.
-fn receive(
+pub(super) fn receive(
     wires: &Wires,
     url: &Url,
     response: Response<Body>,
@@ -205,7 +211,7 @@ fn plausible(answer: &HeaderMap, url: &Url) -> Result<(), Cause> {
     Ok(())
 }
 
-fn length(answer: &HeaderMap) -> Option<u64> {
+pub(super) fn length(answer: &HeaderMap) -> Option<u64> {
     answer.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
@@ -215,7 +221,7 @@ fn content_range(answer: &HeaderMap) -> Option<(u64, Option<u64>)> {
     Some((range.split_once('-')?.0.trim().parse().ok()?, total.trim().parse().ok()))
 }
 
-fn retry_after(answer: &HeaderMap) -> Option<u64> {
+pub(super) fn retry_after(answer: &HeaderMap) -> Option<u64> {
     // It may also be a date (RFC 9110, 10.2.3). That is ignored, and our own pause is used.
     answer.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
 }

@@ -6,6 +6,7 @@
 //! proxies    who asks for us: http_proxy, https_proxy, no_proxy
 //! wire       connections: certificate authorities, proxies, silence noticed, Ctrl-C heard
 //! exchange   one question and its answer: redirects followed, answers that are no answer refused
+//! question   what is asked; other methods than GET, with bodies, for those who talk to a server (`registry`)
 //! partial    NAME.part and what is known of it, so that a later attempt, or process, goes on where this one ended
 //! retry      attempts and mirrors
 //! ```
@@ -28,6 +29,7 @@ mod error;
 mod exchange;
 mod partial;
 mod proxies;
+mod question;
 mod retry;
 mod url;
 mod wire;
@@ -41,6 +43,9 @@ pub(crate) use addresses::Addresses;
 pub(crate) use error::Cause;
 pub use error::Error;
 pub use proxies::Proxies;
+pub(crate) use question::{Answer, Question, Sent};
+pub(crate) use retry::Progress;
+pub(crate) use ureq::http::Method;
 pub(crate) use url::NotAUrl;
 pub use url::Url;
 
@@ -152,6 +157,16 @@ impl Downloader {
     }
 
     pub fn file(&self, request: &Request<'_>, observer: &dyn Observer) -> Result<Downloaded, Error> {
+        self.file_as(request, None, observer)
+    }
+
+    /// The same with an `Authorization`, which only the server of the address gets: none to whom it redirects.
+    pub(crate) fn file_as(
+        &self,
+        request: &Request<'_>,
+        authorization: Option<&str>,
+        observer: &dyn Observer,
+    ) -> Result<Downloaded, Error> {
         let name = url::name_of(request.target);
         self.online(&name, request.urls)?;
         let mut partial = Partial::open(request, &self.cancelled, observer)?;
@@ -160,7 +175,7 @@ impl Downloader {
         }
         let resumed = partial.len();
         let outcome = self.over_mirrors(&name, request.urls, observer, |url, progress| {
-            exchange::into_file(&self.wires, url, request, &mut partial, observer, progress)
+            exchange::into_file(&self.wires, url, authorization, request, &mut partial, observer, progress)
         });
         if outcome.is_err() && partial.len() == 0 {
             partial.discard();

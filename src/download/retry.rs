@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// How many bytes of the file there are after an attempt.
 #[derive(Debug, Default)]
-pub(super) struct Progress(pub(super) u64);
+pub(crate) struct Progress(pub(crate) u64);
 
 impl Downloader {
     /// Tries each address in turn until one succeeds. Returns that one.

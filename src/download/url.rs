@@ -66,12 +66,18 @@ impl Url {
         self.0.scheme_str() == Some("https")
     }
 
+    /// Whether both are on the same server: protocol, host and port.
+    pub(crate) fn is_same_server(&self, other: &Self) -> bool {
+        let of = |url: &Self| (url.is_https(), url.host().to_ascii_lowercase(), url.port());
+        of(self) == of(other)
+    }
+
     pub(super) fn uri(&self) -> &Uri {
         &self.0
     }
 
     /// The address that a redirect to `location` means (RFC 3986, section 5.2, without `..`, which servers resolve themselves).
-    pub(super) fn join(&self, location: &str) -> Result<Self, NotAUrl> {
+    pub(crate) fn join(&self, location: &str) -> Result<Self, NotAUrl> {
         let location = location.split('#').next().unwrap_or_default();
         let scheme = self.0.scheme_str().unwrap_or_default();
         let authority = self.0.authority().map(ToString::to_string).unwrap_or_default();
@@ -172,6 +178,20 @@ mod tests {
             assert_eq!(url.join(location).unwrap().to_string(), expected);
         }
         assert!(url.join("file:///etc/passwd").is_err());
+    }
+
+    #[test]
+    fn which_addresses_are_on_one_server() {
+        let url: Url = "https://host/a".parse().unwrap();
+        for (other, same) in [
+            ("https://HOST:443/b?c", true),
+            ("http://host/a", false),
+            ("https://host:444/a", false),
+            ("https://host.org/a", false),
+            ("http://host:443/a", false),
+        ] {
+            assert_eq!(url.is_same_server(&other.parse().unwrap()), same, "{other}");
+        }
     }
 
     #[test]

@@ -32,6 +32,8 @@ use super::error::Cause;
 use super::url::Url;
 use super::{Cancelled, Settings};
 
+/// So many connections to a server are kept.
+const MOST_CONNECTIONS: usize = 32;
 /// How long a single wait is.
 const SLICE: Duration = Duration::from_millis(100);
 /// The head of an answer must be complete after this many stall times.
@@ -79,6 +81,17 @@ impl Wires {
         (self.cancelled)()
     }
 
+    /// The same, to take along.
+    pub(super) fn cancelled_by(&self) -> &Cancelled {
+        &self.cancelled
+    }
+
+    /// Closes all connections, under whoever waits at one.
+    pub(super) fn shut_down(&self) {
+        let agents = std::mem::take(&mut *self.agents.lock().unwrap_or_else(PoisonError::into_inner));
+        agents.into_values().for_each(Agent::shutdown);
+    }
+
     /// The agent for `url`.
     pub(super) fn agent(&self, url: &Url) -> Result<Agent, Cause> {
         let proxy = self.settings.proxies.of(url);
@@ -113,6 +126,9 @@ impl Wires {
             .user_agent(concat!("gentoomuch/", env!("CARGO_PKG_VERSION")))
             // We want the file's bytes as they are, since digests are of those.
             .accept_encoding("identity")
+            // A registry is asked for a thousand tags by many threads. The default keeps three connections.
+            .max_idle_connections(2 * MOST_CONNECTIONS)
+            .max_idle_connections_per_host(MOST_CONNECTIONS)
             .timeout_resolve(Some(settings.connect_timeout))
             .timeout_connect(Some(settings.connect_timeout))
             .timeout_recv_response(Some(settings.stall_timeout * HEAD_STALLS))
@@ -286,17 +302,22 @@ impl<In: Transport> Connector<In> for Watch {
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Watched<In>>, Error> {
         let forward = self.forward.as_ref().map(|authorization| {
             let origin = details.uri.authority().map(|authority| format!("http://{authority}")).unwrap_or_default();
-            Forward { origin, authorization: authorization.clone() }
+            Forward { origin, authorization: authorization.clone(), head_is_due: true }
         });
         Ok(chained.map(|inner| Watched { inner, stall: self.stall, cancelled: Cancelled::clone(&self.cancelled), forward }))
     }
 }
+
+/// What requests begin with.
+const METHODS: [&[u8]; 6] = [b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE"];
 
 /// What a forwarding proxy needs in a request.
 #[derive(Debug)]
 struct Forward {
     origin: String,
     authorization: String,
+    /// What is sent next is the head of a request, and not its body.
+    head_is_due: bool,
 }
 
 /// A connection on which no wait is endless.
@@ -316,12 +337,17 @@ impl<T: fmt::Debug> fmt::Debug for Watched<T> {
 impl<T: Transport> Watched<T> {
     /// Rewrites the head of a request for a proxy. `ureq` writes the head in one piece, so it is complete here.
     fn for_proxy(&mut self, amount: usize) -> usize {
-        let Some(forward) = &self.forward else { return amount };
+        let Some(forward) = self.forward.as_mut().filter(|forward| forward.head_is_due) else { return amount };
+        forward.head_is_due = false;
         let output = self.inner.buffers().output();
-        let Some(rest) = output[..amount].strip_prefix(b"GET /") else { return amount };
+        let method =
+            METHODS.iter().find(|method| output[..amount].starts_with(method) && output[method.len()..].starts_with(b" /"));
+        let Some(method) = method else { return amount };
+        let rest = &output[method.len() + 2..amount];
         let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") else { return amount };
         let (line, headers) = rest.split_at(end + 2);
-        let head = [b"GET ", forward.origin.as_bytes(), b"/", line, forward.authorization.as_bytes(), headers].concat();
+        let head =
+            [method, b" ".as_slice(), forward.origin.as_bytes(), b"/", line, forward.authorization.as_bytes(), headers].concat();
         if head.len() > output.len() {
             return amount;
         }
@@ -343,6 +369,9 @@ impl<T: Transport> Transport for Watched<T> {
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         let since = Instant::now();
+        if let Some(forward) = &mut self.forward {
+            forward.head_is_due = true;
+        }
         loop {
             if (self.cancelled)() {
                 return Err(Error::Io(std::io::Error::other("interrupted")));

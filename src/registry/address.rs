@@ -201,7 +201,7 @@ fn is_repository(text: &str) -> bool {
 }
 
 /// The specification's grammar: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
-pub fn is_tag(text: &str) -> bool {
+pub(super) fn is_tag(text: &str) -> bool {
     text.len() <= MAX_TAG_BYTES
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
         && text.bytes().next().is_some_and(|first| !matches!(first, b'.' | b'-'))

@@ -5,7 +5,7 @@ use crate::download;
 use crate::download::Cause;
 use crate::path_error::PathError;
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

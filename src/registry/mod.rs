@@ -4,7 +4,7 @@
 //! address      oci://HOST[:PORT]/REPOSITORY[:TAG], dir:/PATH
 //! credentials  who we are to a registry, from the files that docker, podman and skopeo read
 //! challenge    what a registry wants to know (WWW-Authenticate)
-//! session      questions to one registry: who asks, tokens, redirects, patience
+//! client       questions to one registry: who asks, tokens, patience
 //! oci          the OCI distribution API as a Repository
 //! upload       a blob on its way there
 //! ```
@@ -12,23 +12,30 @@
 //! Nothing that comes is trusted: a blob counts if its digest is the one that was asked for, and what a manifest means is for the caller.
 
 mod address;
+mod challenge;
+mod client;
 mod credentials;
 mod error;
+mod oci;
+mod upload;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
 
-pub use address::{Address, ImageAddress, NotAnAddress, OciAddress};
-pub use credentials::{BadCredentials, Sources};
-pub use error::{Error, Result};
+pub use address::Address;
+pub(crate) use address::{ImageAddress, NotAnAddress, OciAddress};
+pub use credentials::Sources;
+pub(crate) use credentials::{BadCredentials, usual_files};
+pub use error::Error;
+pub(crate) use error::Result;
 
 use crate::download::Downloader;
 use crate::progress::Observer;
 
 /// A manifest is not larger. It is also what the specification asks registries to accept.
-pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+pub(crate) const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 
 /// Blobs by digest, and manifests by tag: an OCI repository or a folder of the same shape.
 pub trait Repository: fmt::Debug + Send + Sync {
@@ -78,9 +85,7 @@ impl fmt::Debug for Access<'_> {
 /// Opens a repository. No server is asked yet.
 pub fn open<'a>(address: &Address, access: &Access<'a>) -> Result<Box<dyn Repository + 'a>> {
     match address {
-        Address::Dir(_) | Address::Oci(_) => {
-            let _ = access;
-            Err(Error::Unsupported { address: address.to_string() })
-        }
+        Address::Oci(place) => Ok(Box::new(oci::Oci::new(place, access))),
+        Address::Dir(_) => Err(Error::Unsupported { address: address.to_string() }),
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::registry::certificates;
 use crate::release::{Home, Release, skip};
 use crate::server::{Answer, Server};
 
@@ -101,15 +102,8 @@ impl Tls {
     fn new(hosts: &[&str]) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let names = hosts.iter().map(|host| format!("DNS:{host}")).collect::<Vec<_>>().join(",");
-        fs::write(dir.path().join("names"), format!("subjectAltName={names}\n")).unwrap();
-        let script =
-            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca \
-                      -addext basicConstraints=critical,CA:TRUE &&
-             openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout tls.key -out tls.csr -subj /CN=tls &&
-             openssl x509 -req -in tls.csr -CA ca.pem -CAkey ca.key -days 2 -out tls.pem -extfile names";
-        let made = Command::new("sh").args(["-c", script]).current_dir(dir.path()).output().unwrap();
-        if !made.status.success() {
-            skip(&format!("openssl makes no certificates: {}", String::from_utf8_lossy(&made.stderr)));
+        if let Err(why) = certificates(dir.path(), &names) {
+            skip(&why);
             return None;
         }
         let root = dir.path().join("root");

@@ -6,6 +6,7 @@
 //!               script.rs: what Portage runs to ask it
 //! files.rs      the library: ranges, cuts, stalls, lies, redirects, mirrors, proxies
 //! release.rs    a signed release of a few megabytes; gpg makes key and signatures
+//! pushing.rs    a repository of a registry: Debian's docker-registry (tests/registry); pushing_badly.rs: one that does all wrong
 //! stage3s.rs    `stage3 ls` and `stage3 fetch`
 //! keys.rs       `keys fetch`, by WKD through TLS (tls.py) and by HKP
 //! ```
@@ -18,6 +19,10 @@ mod broker;
 mod files;
 mod keys;
 mod packages;
+mod pushing;
+mod pushing_badly;
+#[path = "../registry/mod.rs"]
+mod registry;
 mod release;
 #[path = "../schema/mod.rs"]
 mod schema;

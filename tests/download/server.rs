@@ -1,15 +1,19 @@
 //! A server that answers as a test says.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 /// A question.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
+    pub(crate) method: String,
     /// As in the request line.
     pub(crate) target: String,
     headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    /// Which of its connections it came over.
+    pub(crate) connection: usize,
     /// How many came before it.
     pub(crate) number: usize,
 }
@@ -75,6 +79,9 @@ impl Answer {
     }
 }
 
+/// Of a question's body, how much is read before the connection is cut, or silent.
+type Patience = dyn Fn(&Asked) -> Option<(usize, Then)> + Send + Sync;
+
 /// Serves until the process ends.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
@@ -84,13 +91,21 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        Self::impatient(|_| None, answer)
+    }
+
+    /// One that does not read all bodies to their end.
+    pub(crate) fn impatient(
+        patience: impl Fn(&Asked) -> Option<(usize, Then)> + Send + Sync + 'static,
+        answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = Self { port: listener.local_addr().unwrap().port(), asked: Arc::default() };
-        let (asked, answer) = (Arc::clone(&server.asked), Arc::new(answer));
+        let (asked, answer, patience) = (Arc::clone(&server.asked), Arc::new(answer), Arc::new(patience));
         std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (asked, answer) = (Arc::clone(&asked), Arc::clone(&answer));
-                std::thread::spawn(move || drop(converse(stream.unwrap(), &asked, &*answer)));
+            for (connection, stream) in listener.incoming().enumerate() {
+                let (asked, answer, patience) = (Arc::clone(&asked), Arc::clone(&answer), Arc::clone(&patience));
+                std::thread::spawn(move || drop(converse(stream.unwrap(), connection, &asked, &*patience, &*answer)));
             }
         });
         server
@@ -109,23 +124,54 @@ impl Server {
     }
 }
 
-fn converse(stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> Answer) -> std::io::Result<()> {
+/// A question but for its body; `None` at the end.
+fn question(reader: &mut BufReader<TcpStream>, connection: usize) -> std::io::Result<Option<Asked>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+        headers.push((name.to_owned(), value.to_owned()));
+    }
+    Ok(Some(Asked { method, target, headers, body: Vec::new(), connection, number: 0 }))
+}
+
+fn converse(
+    stream: TcpStream,
+    connection: usize,
+    log: &Mutex<Vec<Asked>>,
+    patience: &Patience,
+    answer: &dyn Fn(&Asked) -> Answer,
+) -> std::io::Result<()> {
     let mut writer = stream.try_clone()?;
-    let mut lines = BufReader::new(stream).lines();
-    while let Some(Ok(line)) = lines.next() {
-        let mut headers = Vec::new();
-        for line in lines.by_ref() {
-            let line = line?;
-            let Some((name, value)) = line.split_once(": ") else { break };
-            headers.push((name.to_owned(), value.to_owned()));
-        }
-        let target = line.split(' ').nth(1).unwrap_or_default().to_owned();
-        let asked = {
+    let mut reader = BufReader::new(stream);
+    while let Some(mut asked) = question(&mut reader, connection)? {
+        let length: usize = asked.header("content-length").map_or(0, |length| length.parse().unwrap());
+        let until = patience(&asked);
+        asked.body = vec![0; until.map_or(length, |(bytes, _)| bytes.min(length))];
+        reader.read_exact(&mut asked.body)?;
+        {
             let mut log = log.lock().unwrap();
-            let asked = Asked { target, headers, number: log.len() };
+            asked.number = log.len();
             log.push(asked.clone());
-            asked
-        };
+        }
+        if let Some((_, then)) = until {
+            // What came is kept, as a registry keeps it.
+            drop(answer(&asked));
+            if then == Then::Stall {
+                // Unread bytes fill the socket. The other side ends it.
+                while !matches!(writer.peek(&mut [0]), Ok(0) | Err(_)) {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+            }
+            return Ok(());
+        }
         let answer = answer(&asked);
         let length = answer.length.unwrap_or(answer.body.len());
         let mut head = format!("HTTP/1.1 {} x\r\nContent-Length: {length}\r\n", answer.status);
@@ -134,12 +180,13 @@ fn converse(stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) 
         }
         writer.write_all(format!("{head}\r\n").as_bytes())?;
         match answer.sent {
+            None if asked.method == "HEAD" => {}
             None => writer.write_all(&answer.body)?,
             Some((bytes, then)) => {
                 writer.write_all(&answer.body[..bytes])?;
                 if then == Then::Stall {
                     // Until the other side hangs up: nothing else ends it.
-                    while let Some(Ok(_)) = lines.next() {}
+                    drop(reader.read(&mut [0]));
                 }
                 return Ok(());
             }
