@@ -17,7 +17,7 @@ use crate::progress::Observer;
 use crate::sandbox::{Interrupt, Launcher};
 use crate::store::{Busy, Lock, Store, Wait};
 use crate::threads::NoThread;
-use crate::{beneath, ccache, download, sandbox, store};
+use crate::{beneath, ccache, download, registry, sandbox, store};
 
 pub use tools::{OpenError, Tools, User};
 
@@ -90,6 +90,8 @@ pub struct Settings {
     pub tmpfs: Option<Tmpfs>,
     /// How to download; emerge gets the same proxies and `offline`.
     pub download: download::Settings,
+    /// Who we are to registries.
+    pub registries: registry::Sources,
 }
 
 impl Settings {
@@ -112,6 +114,7 @@ impl Settings {
             ccache: None,
             tmpfs: None,
             download: download::Settings::default(),
+            registries: registry::Sources::default(),
         }
     }
 }

@@ -106,6 +106,7 @@ pub use pipeline::{Error as PipelineError, Node, NodeKind, Pipeline, PipelineOpt
 pub use places::Places;
 pub use progress::{EmergeStatus, EmergeTask, Event, Expected, Fetching, Left, Observer, PackageStep, Silent, Unit};
 pub use recipe::import::BootstrapOptions;
+pub use registry::{ImageAddress, NotAnAddress};
 pub use sandbox::{Exit, HelperSource, Limits, Network, Rung};
 pub use session::root::UserBind;
 pub use stage3::keys::{BuiltinKey, GENTOO, KeysError, KeysFor, Purpose, TrustedKeys};

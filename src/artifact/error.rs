@@ -6,7 +6,7 @@ use super::ArtifactFormat;
 use super::squashfs::SquashfsError;
 use crate::causes::{by_way_of, lifted};
 use crate::threads::NoThread;
-use crate::{beneath, config, context, names, sandbox, stage3, store};
+use crate::{beneath, config, context, names, registry, sandbox, stage3, store};
 
 /// An artifact that was not made.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,20 @@ pub enum Error {
     /// No secret key for signing.
     #[error("cannot sign artifacts")]
     Sign(#[source] stage3::sign::SignError),
+    /// A registry that the image goes to.
+    #[error(transparent)]
+    Registry(registry::Error),
+    /// Something else than an image is in the place of one.
+    #[error("`{address}` is no image, and nothing else is replaced")]
+    NotAnImage { address: String },
+    /// Only images are pushed.
+    #[error("`{asked}` cannot be pushed to a registry, only an OCI image")]
+    PushedForm { asked: ArtifactFormat },
+    #[error("`{}` is an image in one file, which cannot be pushed", path.display())]
+    PushedFile { path: PathBuf },
+    /// A file that we have written is not there any more, or another one.
+    #[error("the image `{}` is damaged", path.display())]
+    BrokenLayout { path: PathBuf },
     /// The file's ending is not that of any form.
     #[error("`{}` cannot be the name of an artifact: no format has the ending `.{ending}`", path.display())]
     Ending { path: PathBuf, ending: String },
@@ -56,6 +70,17 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error, NoThread);
 lifted!(Error::Names: names { Context });
+
+impl From<registry::Error> for Error {
+    fn from(error: registry::Error) -> Self {
+        match error {
+            // What has arrived is there already the next time.
+            registry::Error::Interrupted => context::Error::Interrupted { resumable: true }.into(),
+            registry::Error::Io(error) => error.into(),
+            error => Self::Registry(error),
+        }
+    }
+}
 
 impl Error {
     /// Wraps an error of writing `path`, unless it is an interruption.

@@ -24,6 +24,7 @@ pub(crate) mod native;
 pub(crate) mod oci;
 pub(crate) mod of_state;
 pub(crate) mod publish;
+pub(crate) mod push;
 pub(crate) mod recorded;
 pub(crate) mod seen;
 pub(crate) mod squashfs;

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::artifact::push;
+use crate::artifact::push::Pushed;
 use crate::artifact::{Artifact, Error, ExportOptions, Result, Target, short_id};
 use crate::config::{ArtifactFormat, ConfigDir, LayerCompression, Stage4Definition};
 use crate::context::Context;
@@ -11,6 +13,7 @@ use crate::names::named;
 use crate::names::named::Named;
 use crate::names::refs::stage4_lock;
 use crate::origin::Origin;
+use crate::registry::ImageAddress;
 use crate::stage3::sign::Gpg;
 use crate::store::StateId;
 use crate::{artifact, context};
@@ -25,6 +28,8 @@ pub struct ExportRequest {
     pub compression: Option<LayerCompression>,
     /// The user's place; `None`: the default one.
     pub to: Option<Destination>,
+    /// Also push the image there.
+    pub push: Option<ImageAddress>,
     /// The `gpg` to sign with; `None` leaves the artifact unsigned.
     pub gpg: Option<Gpg>,
 }
@@ -46,12 +51,20 @@ pub struct ExportedState {
     pub state: StateId,
     /// The files.
     pub artifact: Artifact,
+    /// What was pushed to a registry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pushed: Option<Pushed>,
 }
 
 /// Exports a state. A stage4's state is exported as its definition says, if that still exists.
 pub fn export_state(cx: &Context<'_>, config: Option<&ConfigDir>, request: &ExportRequest) -> Result<ExportedState> {
     crate::threads::pool()?;
-    let said = request.to.as_ref().map(|to| said_by(to, request.format)).transpose()?.flatten();
+    let asked = match (&request.push, request.format) {
+        (Some(_), Some(asked)) if asked != ArtifactFormat::Oci => return Err(Error::PushedForm { asked }),
+        (Some(_), _) => Some(ArtifactFormat::Oci),
+        (None, asked) => asked,
+    };
+    let said = request.to.as_ref().map(|to| said_by(to, asked)).transpose()?.flatten();
     let _shared = context::share_store(cx)?;
     let Named { at, state } = named::named(cx, &request.state)?;
     let definition = stage4_definition(cx, config, &state.origin)?;
@@ -59,7 +72,7 @@ pub fn export_state(cx: &Context<'_>, config: Option<&ConfigDir>, request: &Expo
     let (arch, sign_key) = env.map_or((cx.settings.arch.clone(), None), |env| (env.arch, env.sign_key));
     let signer = artifact::signer(cx, sign_key.map(|key| key.value), request.gpg.as_ref())?;
     let definition = definition.as_ref();
-    let mut options = ExportOptions { signer, ..ExportOptions::of(definition, said.or(request.format), &arch) };
+    let mut options = ExportOptions { signer, ..ExportOptions::of(definition, said.or(asked), &arch) };
     options.oci.compression = request.compression.or(options.oci.compression);
     // The default place belongs to the present value of a name; earlier values go to the place of their id.
     let present = at.as_ref().filter(|at| at.index == 0).map(|at| at.name.as_str());
@@ -74,8 +87,14 @@ pub fn export_state(cx: &Context<'_>, config: Option<&ConfigDir>, request: &Expo
     if let Some(to) = &request.to {
         target = chosen(to, target, options.format)?;
     }
+    let place = match &request.push {
+        Some(_) if target.one_file => return Err(Error::PushedFile { path: target.dir.join(&target.file_name) }),
+        Some(address) => Some(push::Destination::open(cx, address)?),
+        None => None,
+    };
     let artifact = artifact::export(cx, name.unwrap_or(&unnamed), target, &state, &options)?;
-    Ok(ExportedState { name: at.map(|at| at.to_string()), state: state.id, artifact })
+    let pushed = place.map(|place| place.push(cx, &artifact.path)).transpose()?;
+    Ok(ExportedState { name: at.map(|at| at.to_string()), state: state.id, artifact, pushed })
 }
 
 /// The present definition of a stage4's state.

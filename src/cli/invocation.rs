@@ -29,7 +29,7 @@ use crate::stage3::VerifyOptions;
 use crate::stage3::keys::{GENTOO, TrustedKeys};
 use crate::stage3::sign::Gpg;
 use crate::trees::Programs;
-use crate::{download, release};
+use crate::{download, registry, release};
 
 /// Where distributions keep the authorities whose certificates count: Debian and Gentoo, Fedora, openSUSE, Alpine.
 const AUTHORITIES: [&str; 4] =
@@ -132,6 +132,12 @@ impl Invocation {
             None => AUTHORITIES.iter().map(PathBuf::from).filter(|path| path.is_file()).take(1).collect(),
         };
         download::Settings { offline: self.global.offline, proxies, authorities, ..download::Settings::default() }
+    }
+
+    /// Who the user is to registries: by the files that podman, skopeo and docker read.
+    pub(crate) fn registries(&self) -> registry::Sources {
+        let files = registry::usual_files(&|name| env::var_os(name)).iter().map(|path| self.path(path)).collect();
+        registry::Sources { files, environment: env::vars_os().collect() }
     }
 
     /// Asks servers; ends when the user wants to stop, if an [`Interrupt`] counts.

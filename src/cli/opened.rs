@@ -102,6 +102,7 @@ impl<'a> Opened<'a> {
             source_date_epoch: std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.trim().parse().ok()),
             term: std::env::var("TERM").ok(),
             download: self.invocation.download_settings(),
+            registries: self.invocation.registries(),
         };
         self.tools.context(self.invocation.progress.as_ref(), settings)
     }

@@ -54,7 +54,7 @@ pub enum Error {
         #[source]
         cause: Box<Cause>,
     },
-    #[error("`{place}` is not here, and downloads are switched off")]
+    #[error("cannot ask `{place}`, since downloads are switched off")]
     Offline { place: String },
     #[error("cannot open `{address}` yet")]
     Unsupported { address: String },

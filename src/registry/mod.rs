@@ -24,8 +24,8 @@ use std::fmt;
 use std::fs::File;
 use std::path::Path;
 
-pub use address::Address;
-pub(crate) use address::{ImageAddress, NotAnAddress, OciAddress};
+pub(crate) use address::OciAddress;
+pub use address::{Address, ImageAddress, NotAnAddress};
 pub use credentials::Sources;
 pub(crate) use credentials::{BadCredentials, usual_files};
 pub use error::Error;

@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gentoomuch::internals::download::{Downloader, Settings};
@@ -185,7 +188,35 @@ fn who_may_not() {
     assert_eq!(desk.open(&address).tags().unwrap(), Vec::<String>::new());
     desk.settings.offline = true;
     let (text, _) = fails(&desk, &address);
-    assert_eq!(text, "`oci://127.0.0.1:PORT/states` is not here, and downloads are switched off");
+    assert_eq!(text, "cannot ask `oci://127.0.0.1:PORT/states`, since downloads are switched off");
+}
+
+/// Hands connections on to a registry. The first one that brings more than `bytes` is cut there.
+fn cutting(registry: &Registry, bytes: usize) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, target) = (listener.local_addr().unwrap().port(), registry.host());
+    std::thread::spawn(move || {
+        let done = Arc::new(AtomicBool::new(false));
+        for here in listener.incoming() {
+            let (mut here, mut there) = (here.unwrap(), TcpStream::connect(&target).unwrap());
+            let (mut back, mut front) = (there.try_clone().unwrap(), here.try_clone().unwrap());
+            std::thread::spawn(move || drop(std::io::copy(&mut back, &mut front)));
+            let done = Arc::clone(&done);
+            std::thread::spawn(move || {
+                let (mut piece, mut sum) = (vec![0; 64 << 10], 0);
+                while let Ok(count) = here.read(&mut piece) {
+                    sum += count;
+                    let cut = sum > bytes && !done.swap(true, Ordering::SeqCst);
+                    if count == 0 || cut || there.write_all(&piece[..count]).is_err() {
+                        break;
+                    }
+                }
+                drop(there.shutdown(Shutdown::Both));
+                drop(here.shutdown(Shutdown::Both));
+            });
+        }
+    });
+    port
 }
 
 #[test]
@@ -201,8 +232,17 @@ fn without_tls_on_this_machine() {
     // All of them come in one answer, whatever was asked for.
     let place = desk.open(&format!("oci://localhost:{}/states", registry.port));
     let tags: Vec<String> = (0..301).map(|number| format!("key-{number:03}")).collect();
-    for tag in &tags {
+    for tag in ["key-000", "key-007"] {
         place.put_manifest(tag, MANIFEST, &manifest(&blob(b"config"), &[], tag)).unwrap();
+    }
+    // It takes a tenth of a second for each: so the rest is put where it would put them.
+    let held = registry.path("root/docker/registry/v2/repositories/states/_manifests/tags");
+    let link = fs::read(held.join("key-000/current/link")).unwrap();
+    for tag in &tags {
+        fs::create_dir_all(held.join(tag).join("current")).unwrap();
+        if tag != "key-007" {
+            fs::write(held.join(tag).join("current/link"), &link).unwrap();
+        }
     }
     assert_eq!(place.tags().unwrap(), tags);
     let asked: Vec<String> = (200..500).map(|number| format!("key-{number:03}")).collect();
@@ -210,4 +250,11 @@ fn without_tls_on_this_machine() {
     // The others stay.
     assert!(place.remove("key-007").unwrap());
     assert_eq!(place.tags().unwrap().len(), 300);
+    // An upload that is cut.
+    let bytes = content(20_000_000);
+    let (blob, file) = desk.blob(&bytes);
+    let cut = desk.open(&format!("oci://127.0.0.1:{}/states", cutting(&registry, 5_000_000)));
+    cut.put_blob(&blob, &file).unwrap();
+    place.get_blob(&blob, &desk.path("back")).unwrap();
+    assert!(fs::read(desk.path("back")).unwrap() == bytes);
 }

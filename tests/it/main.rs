@@ -7,6 +7,7 @@
 //! shared.rs    one bootstrapped place for all tests that need Portage
 //! serve.rs     servers on loopback: git, files, rsync
 //! strace.rs    what a command has brought to the disk before it tells of success
+//! registry/    Debian's docker-registry on loopback
 //! gpg.rs       keys; tiny.rs: signed stage3s of a few kilobytes
 //! ```
 //!
@@ -20,6 +21,8 @@ mod gpg;
 mod hooks;
 mod host;
 mod place;
+#[path = "../registry/mod.rs"]
+mod registry;
 mod resources;
 #[path = "../schema/mod.rs"]
 mod schema;
@@ -73,6 +76,7 @@ mod pipeline;
 mod portage;
 mod pretend;
 mod profiles;
+mod pushed;
 mod refusals;
 mod removal;
 mod report;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use crate::artifact::of_state;
 use crate::artifact::of_state::{Destination, ExportRequest};
 use crate::config::{ConfigDir, LayerCompression};
+use crate::registry::ImageAddress;
 use clap::ValueEnum;
 
 use super::Outcome;
@@ -15,7 +16,7 @@ use super::stage::{FormatArg, extent};
 use crate::cli::invocation::Invocation;
 use crate::cli::opened::Opened;
 use crate::cli::screen::Shown as _;
-use crate::cli::table::{print, print_json, short_id};
+use crate::cli::table::{human_bytes, print, print_json, short_id};
 
 /// Export any build state as tarball, OCI image or squashfs
 ///
@@ -27,7 +28,8 @@ use crate::cli::table::{print, print_json, short_id};
   gentoomuch export stage4/web
   gentoomuch export stage4/web -o oci-archive:web.img
   gentoomuch export kept/with-hello --format tar.zst --no-sign -o /tmp
-  gentoomuch export 'stage4/web@{1}' -o before.squashfs")]
+  gentoomuch export 'stage4/web@{1}' -o before.squashfs
+  gentoomuch export stage4/web --to oci://ghcr.io/team/web:1.0")]
 pub(crate) struct Args {
     /// A name, `NAME@{N}`, a tag, or the beginning of an id
     state: String,
@@ -41,6 +43,9 @@ pub(crate) struct Args {
     /// in the data directory]
     #[arg(short, long, value_name = "PLACE")]
     output: Option<PathBuf>,
+    /// Also push the image to a registry [default of TAG: latest]; with `oci+http://` by http
+    #[arg(long, value_name = "oci://HOST/REPOSITORY[:TAG]")]
+    to: Option<ImageAddress>,
     /// Do not sign the artifact
     #[arg(long)]
     no_sign: bool,
@@ -77,6 +82,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
             CompressionArg::Gzip => LayerCompression::Gzip,
             CompressionArg::Zstd => LayerCompression::Zstd,
         }),
+        push: args.to.clone(),
         to: args.output.as_deref().map(|path| destination(path, invocation)),
         gpg: if args.no_sign { None } else { Some(Invocation::gpg()) },
     };
@@ -97,5 +103,17 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         extent(artifact),
         artifact.signed_by.as_deref().unwrap_or("no"),
     ))?;
+    if let Some(pushed) = &done.pushed {
+        print(format!(
+            "pushed    {}{}\ndigest    {}\nruns on   {}\nsent      {} of {} blobs, {}\n",
+            pushed.address,
+            if pushed.unchanged { "  (unchanged)" } else { "" },
+            pushed.digest,
+            pushed.platforms.join(", "),
+            pushed.blobs_sent,
+            pushed.blobs_sent + pushed.blobs_there,
+            human_bytes(pushed.bytes_sent),
+        ))?;
+    }
     Ok(ExitCode::SUCCESS)
 }

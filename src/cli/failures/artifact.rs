@@ -37,6 +37,11 @@ impl From<artifact::Error> for Failure {
                 lines.into_iter().fold(Self::new(Kind::Signing, error), Self::detail).hints(hint.map(str::to_owned))
             }
             E::Oci(_) => Self::new(Kind::Other, error),
+            E::Registry(error) => error.into(),
+            E::NotAnImage { .. } => Self::new(Kind::Usage, error).hint("choose another tag: `--to oci://HOST/REPOSITORY:TAG`"),
+            E::PushedForm { .. } => Self::new(Kind::Usage, error).hint("leave out `--format`, or leave out `--to`"),
+            E::PushedFile { .. } => Self::new(Kind::Usage, error).hint("leave out `-o`, or name a directory that ends in `.oci`"),
+            E::BrokenLayout { .. } => Self::new(Kind::Other, error).hint("remove it and export it again"),
         }
     }
 }

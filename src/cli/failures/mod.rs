@@ -14,6 +14,7 @@ mod pipeline;
 mod places;
 mod profile;
 mod recipe;
+mod registry;
 mod release;
 mod report;
 mod resolve;
