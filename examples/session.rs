@@ -59,6 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         format: Some(ArtifactFormat::TarZst),
         compression: None,
         to: Some(Destination::Path(std::path::absolute(output)?)),
+        push: None,
         gpg: None,
     };
     let exported = export_state(&cx, None, &request)?;

@@ -81,9 +81,9 @@ fn is_token(c: char) -> bool {
 mod tests {
     use super::*;
 
-    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Option<Challenge> {
+    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Challenge {
         let own = |text: Option<&str>| text.map(str::to_owned);
-        Some(Challenge::Bearer { realm: realm.to_owned(), service: own(service), scope: own(scope) })
+        Challenge::Bearer { realm: realm.to_owned(), service: own(service), scope: own(scope) }
     }
 
     #[test]
@@ -93,13 +93,13 @@ mod tests {
             (vec!["basic"], Some(Challenge::Basic)),
             (
                 vec![r#"Bearer realm="https://a/token",service="s",scope="repository:a/b:pull,push""#],
-                bearer("https://a/token", Some("s"), Some("repository:a/b:pull,push")),
+                Some(bearer("https://a/token", Some("s"), Some("repository:a/b:pull,push"))),
             ),
             (
                 vec![r#"Basic realm="a, b=c", Bearer Realm = "https://a\"b" , error=invalid_token"#],
-                bearer("https://a\"b", None, None),
+                Some(bearer("https://a\"b", None, None)),
             ),
-            (vec!["Negotiate", r#"Bearer realm="r""#, "Basic realm=x"], bearer("r", None, None)),
+            (vec!["Negotiate", r#"Bearer realm="r""#, "Basic realm=x"], Some(bearer("r", None, None))),
             (vec!["Negotiate, Basic realm=x"], Some(Challenge::Basic)),
             (vec![r#"Bearer service="s""#], None),
             (vec![r#"Bearer realm="open"#], None),
