@@ -25,7 +25,9 @@ use registry::{Kind, PASSWORD, Registry};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// What a compressed layer begins with. skopeo compresses others, which is not what this is about.
+const GZIP: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
 /// As many as `export --to` sends at the same time.
 const PARALLEL: usize = 4;
 
@@ -57,7 +59,8 @@ impl Layout {
             };
             (0..bytes.div_ceil(4)).flat_map(|_| next()[..4].to_vec()).collect()
         };
-        let layers: Vec<Blob> = [mib / 2, mib / 3, mib - mib / 2 - mib / 3].map(|part| add(&noise(part << 20))).into();
+        let layers: Vec<Blob> =
+            [mib / 2, mib / 3, mib - mib / 2 - mib / 3].map(|part| add(&[GZIP, &noise(part << 20)].concat())).into();
         let ids: Vec<&str> = layers.iter().map(|layer| layer.digest.as_str()).collect();
         let config = serde_json::json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": ids}});
         let config = add(config.to_string().as_bytes());

@@ -109,6 +109,7 @@ impl<'a> Question<'a> {
                 let mut part = Part { file, at: from, end: from + length, cancelled: wires.cancelled_by(), told };
                 let body = SendBody::from_reader(&mut part);
                 let request = request.header("Content-Length", length.to_string()).body(body).map_err(protocol)?;
+                let request = agent.configure_request(request).timeout_recv_response(Some(wires.head_timeout(length))).build();
                 while_watched(wires, || agent.run(request))?
             }
         };

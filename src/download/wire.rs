@@ -34,6 +34,8 @@ use super::{Cancelled, Settings};
 
 /// So many connections to a server are kept.
 const MOST_CONNECTIONS: usize = 32;
+/// What a server with slow storage does with an upload in a second.
+const DIGESTED_PER_SEC: u64 = 4 << 20;
 /// How long a single wait is.
 const SLICE: Duration = Duration::from_millis(100);
 /// The head of an answer must be complete after this many stall times.
@@ -69,6 +71,11 @@ impl Wires {
             agents: Mutex::default(),
             roots: OnceLock::new(),
         }
+    }
+
+    /// In what time the head of an answer must be complete, after a question with so many bytes.
+    pub(super) fn head_timeout(&self, sent: u64) -> Duration {
+        self.settings.stall_timeout * HEAD_STALLS + digesting(sent)
     }
 
     /// How long a server may be silent.
@@ -131,7 +138,7 @@ impl Wires {
             .max_idle_connections_per_host(MOST_CONNECTIONS)
             .timeout_resolve(Some(settings.connect_timeout))
             .timeout_connect(Some(settings.connect_timeout))
-            .timeout_recv_response(Some(settings.stall_timeout * HEAD_STALLS))
+            .timeout_recv_response(Some(self.head_timeout(0)))
             .proxy(None);
         if tls {
             config = config.tls_config(TlsConfig::builder().root_certs(self.roots()?).build());
@@ -224,6 +231,11 @@ impl Wires {
     }
 }
 
+/// A registry reads all of a large blob once more, or copies it to where it stays, before it says that it has it.
+fn digesting(bytes: u64) -> Duration {
+    Duration::from_secs(bytes / DIGESTED_PER_SEC)
+}
+
 fn proxy(text: &str) -> Result<Proxy, Cause> {
     // The part before `@` may be a password, which must not be shown.
     let without = text.rsplit_once('@').map_or(text, |(_, host)| host).to_owned();
@@ -304,7 +316,13 @@ impl<In: Transport> Connector<In> for Watch {
             let origin = details.uri.authority().map(|authority| format!("http://{authority}")).unwrap_or_default();
             Forward { origin, authorization: authorization.clone(), head_is_due: true }
         });
-        Ok(chained.map(|inner| Watched { inner, stall: self.stall, cancelled: Cancelled::clone(&self.cancelled), forward }))
+        Ok(chained.map(|inner| Watched {
+            inner,
+            sent: 0,
+            stall: self.stall,
+            cancelled: Cancelled::clone(&self.cancelled),
+            forward,
+        }))
     }
 }
 
@@ -323,6 +341,8 @@ struct Forward {
 /// A connection on which no wait is endless.
 struct Watched<T> {
     inner: T,
+    /// Since something came.
+    sent: u64,
     stall: Duration,
     cancelled: Cancelled,
     forward: Option<Forward>,
@@ -363,12 +383,13 @@ impl<T: Transport> Transport for Watched<T> {
 
     fn transmit_output(&mut self, amount: usize, mut timeout: NextTimeout) -> Result<(), Error> {
         let amount = self.for_proxy(amount);
+        self.sent += amount as u64;
         timeout.per_write = Some(self.stall.into());
         self.inner.transmit_output(amount, timeout)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let since = Instant::now();
+        let (since, silence) = (Instant::now(), self.stall + digesting(self.sent));
         if let Some(forward) = &mut self.forward {
             forward.head_is_due = true;
         }
@@ -380,9 +401,12 @@ impl<T: Transport> Transport for Watched<T> {
             slice.after = (*timeout.after).min(SLICE).into();
             match self.inner.await_input(slice) {
                 Err(Error::Timeout(_)) if since.elapsed() >= *timeout.after => return Err(Error::Timeout(timeout.reason)),
-                Err(Error::Timeout(_)) if since.elapsed() >= self.stall => return Err(Error::Timeout(Timeout::PerRead)),
+                Err(Error::Timeout(_)) if since.elapsed() >= silence => return Err(Error::Timeout(Timeout::PerRead)),
                 Err(Error::Timeout(_)) => {}
-                other => return other,
+                other => {
+                    self.sent = 0;
+                    return other;
+                }
             }
         }
     }

@@ -116,6 +116,22 @@ impl<'a> Oci<'a> {
         }
     }
 
+    /// Fetches into `scratch`, verifies, and gives it its name.
+    fn bring(&self, blob: &Blob, scratch: &Path, target: &Path) -> Result<()> {
+        let resumed = self.fetch(blob, scratch, false)?;
+        if !is_blob(scratch, blob)? {
+            // A part may be of another file. Once more, all of it.
+            if resumed > 0 {
+                self.fetch(blob, scratch, true)?;
+            }
+            if resumed == 0 || !is_blob(scratch, blob)? {
+                durable::remove_if_there(scratch)?;
+                return Err(self.wrong(blob));
+            }
+        }
+        Ok(durable::publish(scratch, target)?)
+    }
+
     fn wrong(&self, blob: &Blob) -> Error {
         Error::WrongDigest { place: self.shown(), digest: blob.digest.clone() }
     }
@@ -246,19 +262,14 @@ impl Repository for Oci<'_> {
     fn get_blob(&self, blob: &Blob, target: &Path) -> Result<()> {
         let mut name = target.as_os_str().to_owned();
         name.push(".fetched");
-        let scratch = PathBuf::from(name);
-        let resumed = self.fetch(blob, &scratch, false)?;
-        if !is_blob(&scratch, blob)? {
-            // A part may be of another file. Once more, all of it.
-            if resumed > 0 {
-                self.fetch(blob, &scratch, true)?;
-            }
-            if resumed == 0 || !is_blob(&scratch, blob)? {
-                durable::remove_if_there(&scratch)?;
-                return Err(self.wrong(blob));
-            }
+        let brought = self.bring(blob, &PathBuf::from(name), target);
+        // Another process may have waited for the same file, and then given it its name before us.
+        if matches!(&brought, Err(Error::Io(error)) if error.source.kind() == io::ErrorKind::NotFound)
+            && is_blob(target, blob).is_ok_and(|is| is)
+        {
+            return Ok(());
         }
-        Ok(durable::publish(&scratch, target)?)
+        brought
     }
 
     fn put_blob(&self, blob: &Blob, file: &File) -> Result<()> {

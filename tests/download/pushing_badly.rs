@@ -226,6 +226,26 @@ fn a_blob_that_is_cut_on_its_way_here_goes_on() {
 }
 
 #[test]
+fn a_blob_that_several_want_at_the_same_place() {
+    let bytes = content(900_000);
+    let server = Fake::with(&[&bytes]).serve(|asked| {
+        if asked.method == "GET" && asked.target.contains("/blobs/") {
+            // The others are there by now, and wait.
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        None
+    });
+    let desk = Desk::new();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| desk.open(&address(&server)).get_blob(&blob(&bytes), &desk.path("got")).unwrap());
+        }
+    });
+    assert!(fs::read(desk.path("got")).unwrap() == bytes);
+    assert_eq!(fs::read_dir(desk.path("")).unwrap().count(), 1);
+}
+
+#[test]
 fn a_blob_that_is_cut_on_its_way_there_goes_on() {
     let (bytes, desk) = (content(3_000_000), Desk::new());
     let (blob, file) = desk.blob(&bytes);
@@ -296,6 +316,16 @@ fn silence_is_noticed_and_so_is_whoever_wants_to_stop() {
     desk.settings.attempts = 1;
     let error = desk.open(&address(&server)).put_blob(&blob, &file).unwrap_err();
     assert!(words(&error).contains("the server sent almost nothing for"), "{error:?}");
+    // One that takes its time over what it has got is not silent: a second for each 4 MiB.
+    let (slow, kept) = (Fake::default(), content(8_000_000));
+    let server = slow.serve(|asked| {
+        if asked.method == "PUT" {
+            std::thread::sleep(Duration::from_millis(900));
+        }
+        None
+    });
+    desk.open(&address(&server)).put_blob(&blob, &file).unwrap();
+    assert!(slow.has(&kept));
     // While it sends.
     let small = content(10);
     let server = fake.serve(move |asked| {
