@@ -121,6 +121,7 @@ fn main() {
         priority: gentoomuch::internals::priority::Priority::default(),
         package_jobs: Vec::new(),
         download: gentoomuch::internals::download::Settings::default(),
+        remote: None,
         registries: gentoomuch::internals::registry::Sources::default(),
     };
     let (places, store) = (&places, &store);

@@ -1,10 +1,11 @@
 //! What every workflow gets: places, the open store, the launcher of sandboxes, an observer, the interrupt, and settings.
 
+mod remote;
 mod tools;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::resources::Tmpfs;
 use crate::download::Downloader;
@@ -19,6 +20,7 @@ use crate::store::{Busy, Lock, Store, Wait};
 use crate::threads::NoThread;
 use crate::{beneath, ccache, download, registry, sandbox, store};
 
+pub(crate) use remote::RemoteSettings;
 pub use tools::{OpenError, Tools, User};
 
 /// Errors of the functions on a context.
@@ -90,6 +92,8 @@ pub struct Settings {
     pub tmpfs: Option<Tmpfs>,
     /// How to download; emerge gets the same proxies and `offline`.
     pub download: download::Settings,
+    /// Where states are asked for before they are built; `None`: nowhere.
+    pub remote: Option<Arc<RemoteSettings>>,
     /// Who we are to registries.
     pub registries: registry::Sources,
 }
@@ -114,6 +118,7 @@ impl Settings {
             ccache: None,
             tmpfs: None,
             download: download::Settings::default(),
+            remote: None,
             registries: registry::Sources::default(),
         }
     }
@@ -165,7 +170,7 @@ impl fmt::Debug for Context<'_> {
 
 /// A downloader that stops when the user wants to.
 pub(crate) fn downloader(cx: &Context<'_>) -> Downloader {
-    Downloader::new(cx.settings.download.clone(), std::sync::Arc::new(Interrupt::asked))
+    Downloader::new(cx.settings.download.clone(), Arc::new(Interrupt::asked))
 }
 
 /// An exclusive lock. If it is taken, waits with a message, or fails with `no_wait`.

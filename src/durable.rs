@@ -112,6 +112,11 @@ impl Unfinished {
         }
     }
 
+    /// The same file, to be read.
+    pub(crate) fn open_again(&self) -> Result<File> {
+        File::open(&self.path).map_err(PathError::of("open", &self.path))
+    }
+
     /// Gives the file its name, over one that is there.
     pub(crate) fn finish(mut self, target: &Path) -> Result<()> {
         rename_over(&self.path, target)?;

@@ -79,6 +79,7 @@ mod recipe;
 mod record;
 mod registry;
 mod release;
+mod remote;
 mod report;
 mod resolve;
 mod rsync;

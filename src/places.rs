@@ -17,6 +17,7 @@
 //! cache/repos/downloads/           data of trees that are downloaded as tarballs
 //! cache/stage3/                    fetched stage3s with the files beside them
 //! cache/oci-layers/                packed layers of OCI images
+//! cache/remote/                    blobs on their way from and to a remote
 //! ```
 
 mod walls;
@@ -103,6 +104,11 @@ impl Places {
         self.cache.join("oci-layers")
     }
 
+    /// Blobs on their way from and to a remote, and which blob each layer is.
+    pub fn remote(&self) -> PathBuf {
+        self.cache.join("remote")
+    }
+
     /// Records of artifacts that were compared with their digests.
     pub fn seen_artifacts(&self) -> PathBuf {
         self.cache.join("artifacts")
@@ -115,7 +121,7 @@ impl Places {
 
     /// Removes what killed processes have left in the directories where small files are written.
     pub(crate) fn sweep(&self) {
-        let caches = [self.stage3(), self.oci_layers(), self.seen_artifacts(), self.standing(), self.repos()];
+        let caches = [self.stage3(), self.oci_layers(), self.remote(), self.seen_artifacts(), self.standing(), self.repos()];
         [&self.data, &self.cache].into_iter().chain(&caches).for_each(|dir| durable::sweep(dir));
     }
 

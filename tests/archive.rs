@@ -55,6 +55,7 @@ fn import(launcher: &Launcher, archive: &Path, into: &Path) -> sandbox::Result<g
         sha512: digests.get(Algorithm::Sha512).to_owned(),
         blake2b: digests.get(Algorithm::Blake2b).to_owned(),
         threads: 2,
+        layer_sha256: None,
     };
     tasks::import(launcher, &input, OwnedFd::from(File::open(archive).unwrap()), Vec::new(), None, &Silent)
 }
@@ -62,6 +63,7 @@ fn import(launcher: &Launcher, archive: &Path, into: &Path) -> sandbox::Result<g
 fn export(launcher: &Launcher, layers: &[PathBuf], out: &Path, format: Format) -> sandbox::Result<tasks::Exported> {
     let input = ExportInput {
         as_layer: false,
+        exact: false,
         layers: layers.to_vec(),
         format,
         level: Some(1),
@@ -222,6 +224,7 @@ fn a_file_exchanged_after_its_verification_is_named() {
             sha512: digests.get(Algorithm::Sha512).to_owned(),
             blake2b: digests.get(Algorithm::Blake2b).to_owned(),
             threads: 1,
+            layer_sha256: None,
         };
         let fd = OwnedFd::from(File::open(&archive).unwrap());
         let error = tasks::import(&launcher, &input, fd, Vec::new(), None, &Silent).unwrap_err();

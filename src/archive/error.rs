@@ -266,6 +266,9 @@ pub enum Refusal {
     /// The target of a symbolic link is empty, too long or has a NUL byte.
     #[error("it is a symbolic link with an empty, overlong or NUL-carrying target")]
     SymlinkTarget,
+    /// Overlayfs would show something else than the layer has.
+    #[error("its attribute `{0}` would speak to overlayfs")]
+    Overlay(EntryName),
     /// A device outside `./dev`.
     #[error("it is a device node outside `./dev`")]
     Device,
@@ -327,6 +330,8 @@ pub enum Oddity {
     /// A whiteout. The tree is a bare layer, not a merged view.
     #[error("it is a whiteout of an overlay; pack the merged view instead")]
     Whiteout,
+    #[error("it is a socket")]
+    Socket,
     /// The file changed while it was read.
     #[error("it changed while it was read")]
     Changed,

@@ -10,6 +10,8 @@
 //!   large files and holes may be.
 //! * In a bare layer ([`View::Layer`]) a whiteout becomes an empty file `.wh.NAME`, and an opaque directory gets a file `.wh..wh..opq`
 //!   (OCI image specification, `layer.md`). A name that looks like one of these is an error.
+//! * In an exact layer ([`View::Exact`]) a whiteout is the device 0:0 that it is, and an opaque directory has its attribute: unpacked as a
+//!   layer, it is the same layer again. What no archive can hold is an error.
 //! * Sockets and device nodes below `dev/` are left out. A device node elsewhere is an error, and so is a whiteout in a merged tree.
 //!
 //! ```text
@@ -218,7 +220,7 @@ impl<'a> Writer<'a> {
         if self.options.view == View::Layer && path.rsplit(|b| *b == b'/').next().is_some_and(|name| name.starts_with(HIDDEN)) {
             return Err(Error::Unpackable { entry: EntryName::new(path), what: Oddity::RemovalMark });
         }
-        if matches!(what, What::Whiteout | What::Opaque) {
+        if matches!(what, What::Whiteout | What::Opaque) && self.options.view != View::Exact {
             return self.hidden(path, &what, &stat);
         }
         let mut xattrs = xattrs;
@@ -232,6 +234,8 @@ impl<'a> Writer<'a> {
                 }
                 Kind::Directory
             }
+            // The kernel links all whiteouts to one inode.
+            What::Whiteout => Kind::CharDevice(0, 0),
             _ if stat.st_nlink > 1 && self.first.contains_key(&inode) => {
                 xattrs.clear();
                 Kind::Hardlink(self.first[&inode].clone())
@@ -244,10 +248,10 @@ impl<'a> Writer<'a> {
             }
             What::Symlink(target) => Kind::Symlink(target),
             What::Fifo => Kind::Fifo,
-            // `hidden` has written these.
-            What::Whiteout | What::Opaque => return Ok(()),
+            // An exact layer has it as an attribute, and `hidden` has written it for another one.
+            What::Opaque => return Ok(()),
         };
-        if stat.st_nlink > 1 && !matches!(kind, Kind::Directory | Kind::Hardlink(_)) {
+        if stat.st_nlink > 1 && !matches!(kind, Kind::Directory | Kind::Hardlink(_) | Kind::CharDevice(..)) {
             self.first.insert(inode, name.clone());
         }
         let (user, group) = (self.options.names.user(stat.st_uid), self.options.names.group(stat.st_gid));

@@ -51,6 +51,20 @@ pub struct ImportInput {
     pub blake2b: String,
     /// Threads for decompression.
     pub threads: u32,
+    /// It is an exact layer ([`ExportInput::exact`]), of which this SHA-256 was verified, in lower-case hex. The other digests are not asked
+    /// for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_sha256: Option<String>,
+}
+
+impl ImportInput {
+    /// What was verified, and must come again.
+    fn wanted(&self) -> Vec<(Algorithm, &String)> {
+        match &self.layer_sha256 {
+            Some(sha256) => vec![(Algorithm::Sha256, sha256)],
+            None => vec![(Algorithm::Sha512, &self.sha512), (Algorithm::Blake2b, &self.blake2b)],
+        }
+    }
 }
 
 /// Input of [`EXPORT`].
@@ -61,6 +75,9 @@ pub struct ExportInput {
     /// Packs a single layer as a layer of an OCI image, with what it hides.
     #[serde(default)]
     pub as_layer: bool,
+    /// Packs a single layer so that it can become the same layer again.
+    #[serde(default)]
+    pub exact: bool,
     pub format: Format,
     /// The compressor's level; `None` means its default.
     pub level: Option<u32>,
@@ -205,13 +222,14 @@ fn do_import(context: &mut TaskContext) -> Result<Unpacked> {
     // The verifier has read the same open file to its end.
     archive.rewind().map_err(open)?;
     let into = TreeDir::open(&input.into)?;
-    let mut options = UnpackOptions::default();
+    let mut options = UnpackOptions { layer: input.layer_sha256.is_some(), ..UnpackOptions::default() };
     options.limits.stream_bytes = stream_limit(input.size, options.limits.stream_bytes);
     fits::check(&archive, input.threads, &options.limits).map_err(|error| match error {
         Error::Read { offset: 0, source } => open(source),
         error => error,
     })?;
-    let mut decoder = decode::open_file(archive, input.threads, &[Algorithm::Sha512, Algorithm::Blake2b])?;
+    let algorithms: Vec<Algorithm> = input.wanted().into_iter().map(|(algorithm, _)| algorithm).collect();
+    let mut decoder = decode::open_file(archive, input.threads, &algorithms)?;
     let mut progress = Progress { events: context.events.clone(), position: decoder.position(), told: 0 };
     let unpacked = unpack(&mut decoder, into.as_fd(), &options, &mut |_| progress.tell(1 << 20));
     let unpacked = unpacked.map_err(|error| without_names(error, into.as_fd()));
@@ -239,7 +257,7 @@ fn check(input: &ImportInput, digests: &Digests) -> Result<()> {
     if digests.size != input.size {
         return Err(Error::Resized { path: input.source.clone(), found: digests.size, expected: input.size });
     }
-    for (algorithm, expected) in [(Algorithm::Sha512, &input.sha512), (Algorithm::Blake2b, &input.blake2b)] {
+    for (algorithm, expected) in input.wanted() {
         let found = digests.get(algorithm);
         let waived = algorithm == Algorithm::Blake2b && expected.is_empty();
         if found != expected && !waived {
@@ -278,14 +296,19 @@ fn do_export(context: &mut TaskContext) -> Result<Exported> {
     let [out] = descriptors(EXPORT, context)?;
     // Nobody else is in this mount namespace, so the view may be mounted over the topmost layer.
     let top = input.layers.first().cloned().unwrap_or_default();
-    let root = if input.as_layer {
+    let is_layer = input.as_layer || input.exact;
+    let root = if is_layer {
         TreeDir::open(&top)?.into()
     } else {
         overlay::mount_read_only(&input.layers, &top).map_err(|source| Error::Merge { layers: input.layers.len(), source })?
     };
     let digests = vec![Algorithm::Sha512, Algorithm::Blake2b, Algorithm::Sha256];
     let options = PackOptions {
-        view: if input.as_layer { View::Layer } else { View::Merged },
+        view: match (input.exact, input.as_layer) {
+            (true, _) => View::Exact,
+            (false, true) => View::Layer,
+            (false, false) => View::Merged,
+        },
         format: input.format,
         level: input.level,
         threads: input.threads,
@@ -294,7 +317,7 @@ fn do_export(context: &mut TaskContext) -> Result<Exported> {
         mtime_floor: input.mtime_floor,
         // A layer is packed without names: they come from the user database of another layer, and this layer's digest must not depend on
         // that.
-        names: if input.as_layer { OwnerNames::default() } else { OwnerNames::read(root.as_fd()) },
+        names: if is_layer { OwnerNames::default() } else { OwnerNames::read(root.as_fd()) },
         digests: digests.clone(),
     };
     let (events, measured) = (context.events.clone(), context.events.clone());
@@ -356,6 +379,7 @@ mod tests {
             sha512: "aa".into(),
             blake2b: "bb".into(),
             threads: 1,
+            layer_sha256: None,
         };
         let digests = |size, sha512: &str, blake2b: &str| Digests {
             size,
@@ -363,6 +387,11 @@ mod tests {
         };
         assert!(check(&input, &digests(3, "aa", "bb")).is_ok());
         assert!(check(&ImportInput { blake2b: String::new(), ..input.clone() }, &digests(3, "aa", "xx")).is_ok());
+        // Of a layer nothing but its SHA-256 counts.
+        let layer = ImportInput { layer_sha256: Some("cc".into()), ..input.clone() };
+        assert!(check(&layer, &digests(3, "aa", "bb")).is_err());
+        let sha256 = |hex: &str| Digests { size: 3, hex: [(Algorithm::Sha256, hex.to_owned())].into() };
+        assert!(check(&layer, &sha256("cc")).is_ok() && check(&layer, &sha256("dd")).is_err());
         for (found, words) in [
             (digests(4, "aa", "bb"), "`/s/stage3.tar.xz` changed after it was verified: it has 4 bytes, not 3"),
             (digests(3, "ab", "bb"), "`/s/stage3.tar.xz` changed after it was verified: its SHA512 is ab, not aa"),

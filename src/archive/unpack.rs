@@ -50,6 +50,8 @@ pub enum Owners {
 pub struct UnpackOptions {
     pub limits: Limits,
     pub owners: Owners,
+    /// It is an exact layer of ours: what it says to overlayfs is taken, as far as overlayfs itself would have written it.
+    pub layer: bool,
     /// How directories are opened; tests force the older way.
     pub way: Way,
 }
@@ -66,6 +68,9 @@ pub struct Unpacked {
     pub hardlinks: u64,
     /// Named pipes.
     pub fifos: u64,
+    /// Whiteouts of a layer.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub whiteouts: u64,
     /// Device nodes below `./dev` that were skipped, and links to them.
     pub devices_skipped: u64,
     /// Extended attributes that were dropped.
@@ -76,6 +81,11 @@ pub struct Unpacked {
     pub stream_bytes: u64,
     /// The newest modification time of all entries, in seconds since 1970.
     pub newest_mtime: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Unpacks the tar stream `input` into the empty directory `into`. `on_progress` gets how many bytes of the stream were read since its
@@ -166,6 +176,7 @@ impl<'a> Tree<'a> {
         let refused = |cause| Error::Refused { entry: EntryName::new(&member.path), cause };
         let limits = &self.options.limits;
         let path = name::normalise(&member.path, limits.path_bytes, limits.depth).map_err(refused)?;
+        self.hear_no_lies(member).map_err(refused)?;
         self.done.newest_mtime = self.done.newest_mtime.max(member.mtime.secs);
         if self.pending.is_empty() {
             // If the archive has an entry for the root, it replaces this one.
@@ -180,8 +191,9 @@ impl<'a> Tree<'a> {
             return Err(refused(Refusal::Duplicate));
         }
         let skip = match &member.kind {
+            Kind::CharDevice(0, 0) if self.options.layer => false,
             Kind::CharDevice(0, 0) => return Err(refused(Refusal::Whiteout)),
-            Kind::CharDevice(..) | Kind::BlockDevice(..) if path.starts_with(b"dev/") => true,
+            Kind::CharDevice(..) | Kind::BlockDevice(..) if path.starts_with(b"dev/") && !self.options.layer => true,
             Kind::CharDevice(..) | Kind::BlockDevice(..) => return Err(refused(Refusal::Device)),
             _ => false,
         };
@@ -202,9 +214,21 @@ impl<'a> Tree<'a> {
             Kind::Symlink(target) => self.symlink(member, target, parent, base)?,
             Kind::Hardlink(target) => return self.hardlink(member, target, parent, base),
             Kind::Fifo => self.fifo(member, parent, base)?,
-            Kind::Directory | Kind::CharDevice(..) | Kind::BlockDevice(..) => {}
+            Kind::CharDevice(..) => self.whiteout(member, parent, base)?,
+            Kind::Directory | Kind::BlockDevice(..) => {}
         }
         Ok(Known::Other)
+    }
+
+    /// Refuses what a layer says to overlayfs and overlayfs has not written.
+    fn hear_no_lies(&self, member: &Member) -> std::result::Result<(), Refusal> {
+        let is_mark =
+            |name: &[u8], value: &[u8]| member.kind == Kind::Directory && name == xattr::OPAQUE && value == xattr::IS_OPAQUE;
+        let lie = |(name, value): &&(Vec<u8>, Vec<u8>)| xattr::speaks_to_overlayfs(name) && !is_mark(name, value);
+        match member.xattrs.iter().find(lie) {
+            Some((name, _)) if self.options.layer => Err(Refusal::Overlay(EntryName::new(name))),
+            _ => Ok(()),
+        }
     }
 
     /// Makes sure that `path` and all above it are directories of this archive.
@@ -305,7 +329,7 @@ impl<'a> Tree<'a> {
         self.done.file_bytes += written;
         let meta = Meta { path: &member.path, mode: member.mode, uid: member.uid, gid: member.gid, mtime: member.mtime };
         let chown = self.must_chown(meta.uid, meta.gid);
-        self.done.xattrs_dropped += meta.apply(&file, chown, &member.xattrs, self.options.owners)?;
+        self.done.xattrs_dropped += meta.apply(&file, chown, &member.xattrs, self.options)?;
         Ok(())
     }
 
@@ -338,6 +362,17 @@ impl<'a> Tree<'a> {
         rustix::fs::mknodat(directory, base, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
             .map_err(|errno| entry_error("create", &member.path, errno))?;
         self.done.fifos += 1;
+        self.done.xattrs_dropped += member.xattrs.len() as u64;
+        self.finish_by_name(member, parent, base, true)
+    }
+
+    /// What a layer hides of those below.
+    fn whiteout(&mut self, member: &Member, parent: &[u8], base: &[u8]) -> Result<()> {
+        let directory = self.directories.open(parent).map_err(|e| entry_error_io("open the directory of", &member.path, e))?;
+        // Since Linux 5.8 this one device needs no capability (`mknod(2)`).
+        rustix::fs::mknodat(directory, base, rustix::fs::FileType::CharacterDevice, Mode::empty(), 0)
+            .map_err(|errno| entry_error("create", &member.path, errno))?;
+        self.done.whiteouts += 1;
         self.done.xattrs_dropped += member.xattrs.len() as u64;
         self.finish_by_name(member, parent, base, true)
     }
@@ -401,7 +436,7 @@ impl<'a> Tree<'a> {
             let fd = self.directories.open(&directory.path).map_err(|e| entry_error_io("open", shown, e))?;
             let meta = Meta { path: shown, mode: directory.mode, uid: directory.uid, gid: directory.gid, mtime: directory.mtime };
             let chown = chown && self.options.owners == Owners::Restore;
-            self.done.xattrs_dropped += meta.apply(fd, chown, &directory.xattrs, self.options.owners)?;
+            self.done.xattrs_dropped += meta.apply(fd, chown, &directory.xattrs, self.options)?;
         }
         if self.done.newest_mtime == i64::MIN {
             self.done.newest_mtime = 0;
@@ -445,7 +480,13 @@ struct Meta<'a> {
 
 impl Meta<'_> {
     /// Sets owner, mode, attributes and time, in this order. Returns how many attributes were dropped.
-    fn apply(&self, fd: impl std::os::fd::AsFd, chown: bool, xattrs: &[(Vec<u8>, Vec<u8>)], owners: Owners) -> Result<u64> {
+    fn apply(
+        &self,
+        fd: impl std::os::fd::AsFd,
+        chown: bool,
+        xattrs: &[(Vec<u8>, Vec<u8>)],
+        options: &UnpackOptions,
+    ) -> Result<u64> {
         let fd = fd.as_fd();
         if chown {
             rustix::fs::fchown(fd, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))
@@ -454,7 +495,9 @@ impl Meta<'_> {
         rustix::fs::fchmod(fd, Mode::from_raw_mode(self.mode)).map_err(|errno| entry_error("set the mode of", self.path, errno))?;
         let mut dropped = 0;
         for (name, value) in xattrs {
-            if !xattr::travels(name) || (owners == Owners::Ignore && !name.starts_with(b"user.")) {
+            let is_mark = options.layer && name == xattr::OPAQUE;
+            let is_dropped = options.owners == Owners::Ignore && !name.starts_with(b"user.");
+            if (!xattr::travels(name) && !is_mark) || is_dropped {
                 tracing::debug!(entry = %EntryName::new(self.path), attribute = %EntryName::new(name), "dropped");
                 dropped += 1;
                 continue;

@@ -48,8 +48,10 @@ pub(super) enum What {
 pub enum View {
     /// A merged tree. A whiteout in it is an error.
     Merged,
-    /// A layer in overlayfs upper format.
+    /// A layer in overlayfs upper format, for an OCI image.
     Layer,
+    /// The same as it is, to become the same layer again.
+    Exact,
 }
 
 /// Calls `visit` for the root and everything below, parents first.
@@ -60,7 +62,7 @@ pub(super) fn walk(
     visit: &mut dyn FnMut(Found<'_>) -> Result<()>,
 ) -> Result<()> {
     let order: Order = match view {
-        View::Merged => as_written,
+        View::Merged | View::Exact => as_written,
         View::Layer => hidden_first,
     };
     let mut at = Walk::in_order(&TreeDir::borrowed(root, "")?, order)?;
@@ -129,8 +131,14 @@ fn hidden_first(a: &Entry, b: &Entry) -> Ordering {
 /// Gives the directory that the walk has just entered to `visit`.
 fn directory(at: &Walk, path: &[u8], view: View, visit: &mut dyn FnMut(Found<'_>) -> Result<()>) -> Result<()> {
     let stat = at.stat_here()?;
-    visit(Found { path, stat, what: What::Directory, xattrs: attributes(at.here(), path)? })?;
-    if view == View::Layer && is_opaque(at.here(), path)? {
+    let mut xattrs = attributes(at.here(), path)?;
+    let opaque = view != View::Merged && is_opaque(at.here(), path)?;
+    if opaque && view == View::Exact {
+        xattrs.push((xattr::OPAQUE.to_vec(), xattr::IS_OPAQUE.to_vec()));
+        xattrs.sort_unstable();
+    }
+    visit(Found { path, stat, what: What::Directory, xattrs })?;
+    if opaque && view == View::Layer {
         visit(Found { path, stat, what: What::Opaque, xattrs: Vec::new() })?;
     }
     Ok(())
@@ -153,14 +161,16 @@ fn leaf(at: &Walk, entry: &Entry, path: &[u8], view: View, visit: &mut dyn FnMut
             visit(Found { path, stat, what: What::Symlink(target), xattrs: Vec::new() })
         }
         FileType::Fifo => visit(Found { path, stat, what: What::Fifo, xattrs: Vec::new() }),
+        // No archive holds one, and without it the layer is another one.
+        FileType::Socket if view == View::Exact => odd(Oddity::Socket),
         // A socket exists only while its program runs. There is nothing to restore.
         FileType::Socket => Ok(()),
-        FileType::CharacterDevice if stat.st_rdev == 0 && view == View::Layer => {
+        FileType::CharacterDevice if stat.st_rdev == 0 && view != View::Merged => {
             visit(Found { path, stat, what: What::Whiteout, xattrs: Vec::new() })
         }
         FileType::CharacterDevice if stat.st_rdev == 0 => odd(Oddity::Whiteout),
         // Only real root can have made one, and each boot makes those in `/dev` again.
-        FileType::CharacterDevice | FileType::BlockDevice if path.starts_with(b"dev/") => Ok(()),
+        FileType::CharacterDevice | FileType::BlockDevice if path.starts_with(b"dev/") && view != View::Exact => Ok(()),
         FileType::CharacterDevice | FileType::BlockDevice => odd(Oddity::Device),
         // It changed after the listing.
         FileType::Directory | FileType::Unknown => odd(Oddity::Changed),
@@ -172,7 +182,7 @@ fn leaf(at: &Walk, entry: &Entry, path: &[u8], view: View, visit: &mut dyn FnMut
 fn is_opaque(fd: BorrowedFd<'_>, path: &[u8]) -> Result<bool> {
     let mut value = [0; 1];
     match rustix::fs::fgetxattr(fd, xattr::OPAQUE, value.as_mut_slice()) {
-        Ok(len) => Ok(len == 1 && value == *b"y"),
+        Ok(len) => Ok(len == 1 && value == *xattr::IS_OPAQUE),
         // `ERANGE`: the value is longer than one byte, so it is not `y`.
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
         Err(errno) => Err(entry_error("inspect", path, errno)),

@@ -7,6 +7,7 @@
 //! | `system.posix_acl_access`, `system.posix_acl_default` | set | written |
 //! | `SCHILY.acl.*` (an ACL as text) | converted and set | – |
 //! | `user.overlay.*`, `trusted.overlay.*` | dropped: they would speak to our overlay | never written |
+//! | the same in an exact layer | refused, but for `user.overlay.opaque` of a directory, which is set | that one written |
 //! | `security.selinux` and all else | dropped and counted: they belong to the host's policy | never written |
 //!
 //! Version 2 of a capability has 20 bytes. Version 3 adds the root id of the namespace that may use it (linux/capability.h).
@@ -19,6 +20,7 @@ pub(super) const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 pub(super) const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
 /// Set to `y` on a directory of a layer, it hides the contents that lower layers have there (fs/overlayfs, `userxattr`).
 pub(super) const OPAQUE: &[u8] = b"user.overlay.opaque";
+pub(super) const IS_OPAQUE: &[u8; 1] = b"y";
 
 /// `XATTR_NAME_MAX` and `XATTR_SIZE_MAX` of linux/limits.h.
 const NAME_BYTES_MAX: usize = 255;
@@ -32,6 +34,13 @@ const REVISION_3: u32 = 0x0300_0000;
 pub(super) fn travels(name: &[u8]) -> bool {
     (name.starts_with(b"user.") && name != b"user.overlay" && !name.starts_with(b"user.overlay."))
         || [CAPABILITY, ACL_ACCESS, ACL_DEFAULT].contains(&name)
+}
+
+/// Whether an attribute tells overlayfs something about a layer.
+pub(super) fn speaks_to_overlayfs(name: &[u8]) -> bool {
+    [&b"user.overlay"[..], b"trusted.overlay"]
+        .iter()
+        .any(|prefix| name.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(b".")))
 }
 
 /// The attributes that the records ask for, with ACLs converted from text. Refused beyond the kernel's limits and ours.
@@ -141,6 +150,14 @@ mod tests {
         ] {
             assert!(!travels(name.as_bytes()), "{name}");
         }
+    }
+
+    #[test]
+    fn what_overlayfs_listens_to() {
+        for name in ["user.overlay", "user.overlay.opaque", "user.overlay.redirect", "trusted.overlay.metacopy"] {
+            assert!(speaks_to_overlayfs(name.as_bytes()) && !travels(name.as_bytes()), "{name}");
+        }
+        assert!(!speaks_to_overlayfs(b"user.overlayish") && !speaks_to_overlayfs(b"user.note"));
     }
 
     #[test]

@@ -410,6 +410,7 @@ fn pack(
     let input = ExportInput {
         layers: cx.store.lower_dirs(state),
         as_layer: false,
+        exact: false,
         format,
         level: None,
         threads: format.threads_within(cx.settings.processors, cx.settings.memory_bytes),

@@ -223,6 +223,7 @@ fn pack_layer(
     let input = ExportInput {
         layers: vec![cx.store.layer(layer)?.path],
         as_layer: true,
+        exact: false,
         format: match compression {
             LayerCompression::Gzip => Format::TarGz,
             LayerCompression::Zstd => Format::TarZst,

@@ -86,7 +86,7 @@ impl<'a> Destination<'a> {
     /// Opens it and looks at the tag, so that what does not work is known before an image is made.
     pub(crate) fn open(cx: &'a Context<'_>, address: &ImageAddress) -> Result<Self> {
         let access = Access { downloader: context::downloader(cx), credentials: &cx.settings.registries, observer: cx.observer };
-        let place = registry::open(&Address::Oci(address.place.clone()), &access)?;
+        let place = registry::open(&Address::Oci(address.place.clone()), &access);
         let tag = address.tag.clone().unwrap_or_else(|| LATEST.to_owned());
         let destination = Self { place, address: ImageAddress { tag: Some(tag.clone()), ..address.clone() }, tag };
         destination.entries(cx)?;

@@ -1,14 +1,17 @@
 //! The command line's grammar. Shell completions and man pages are made from it.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{ArgAction, Args, ValueEnum};
 
+use crate::registry::{Address, NotAnAddress};
 use crate::sandbox::Rung;
 
 /// Options that every command takes.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line, each on its own")]
 pub(crate) struct Global {
     /// Configuration directory [default: `$XDG_CONFIG_HOME/gentoomuch`]
     #[arg(long, global = true, value_name = "DIR", env = "GENTOOMUCH_CONFIG", hide_env = true)]
@@ -37,9 +40,30 @@ pub(crate) struct Global {
     /// Accept this isolation of sessions only: `subordinate-ids`, `own-ids` or `shared-proc`
     #[arg(long, global = true, value_name = "RUNG", env = "GENTOOMUCH_ISOLATION", hide_env = true)]
     pub(crate) isolation: Option<Rung>,
+    /// Ask here for what would be built: `oci://HOST/REPOSITORY`, `dir:/PATH`, or `none` [default: `env/remote`]
+    #[arg(long, global = true, value_name = "ADDRESS", env = "GENTOOMUCH_REMOTE", hide_env = true)]
+    pub(crate) remote: Option<Wanted>,
+    /// Publish there what was built
+    #[arg(long, global = true)]
+    pub(crate) push: bool,
     /// Do not use the network, also not for emerge: a file that is missing is an error
     #[arg(long, global = true)]
     pub(crate) offline: bool,
+}
+
+/// The remote that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    None,
+    At(Address),
+}
+
+impl FromStr for Wanted {
+    type Err = NotAnAddress;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAddress> {
+        if text == "none" { Ok(Self::None) } else { text.parse().map(Self::At) }
+    }
 }
 
 /// Form of the diagnostics on standard error. (Comments on the values would make clap spread every help text.)

@@ -1,17 +1,21 @@
 //! Opens what commands that build or look at the store need: the id map, the store, the sandbox's launcher, Ctrl-C.
 
 use std::fs;
+use std::sync::Arc;
 
+use crate::cli::args::Wanted;
 use crate::cli::invocation::{Invocation, host_arch, processors};
 use crate::cli::limits;
 use crate::cli::limits::LimitArgs;
 use crate::cli::report::Failure;
 use crate::config::ConfigDir;
 use crate::config::resources::Resources;
-use crate::context::{Context, Settings, Tools};
+use crate::context::{Context, RemoteSettings, Settings, Tools};
 use crate::limits::{Asked, Limits};
 use crate::progress::{Event, Observer as _};
+use crate::remote;
 use crate::sandbox::HelperSource;
+use crate::stage3::sign::Gpg;
 
 /// The tools of one command, and what it has configured.
 #[derive(Debug)]
@@ -21,6 +25,7 @@ pub(crate) struct Opened<'a> {
     limits: Limits,
     ccache: Option<u64>,
     resources: Resources,
+    remote: Option<Arc<RemoteSettings>>,
 }
 
 impl<'a> Opened<'a> {
@@ -35,7 +40,7 @@ impl<'a> Opened<'a> {
         let configured = configured_limits(invocation).unwrap_or_default();
         let ccache = configured_ccache(invocation).unwrap_or_default();
         let resources = configured_resources(invocation).unwrap_or_default();
-        Ok(Self { invocation, tools, limits: configured.over(limits::usual()), ccache, resources })
+        Ok(Self { invocation, tools, limits: configured.over(limits::usual()), ccache, resources, remote: None })
     }
 
     /// Opens what a command needs that works in sessions, with what the user wants them to be limited to.
@@ -81,7 +86,14 @@ impl<'a> Opened<'a> {
         tracing::debug!(?limits, "sessions");
         let ccache = configured_ccache(self.invocation)?;
         let resources = configured_resources(self.invocation)?;
-        Ok(Self { limits, ccache, resources, ..self })
+        let remote = remote(self.invocation)?;
+        Ok(Self { limits, ccache, resources, remote, ..self })
+    }
+
+    /// Opens what a command about the remote needs; that there is none is an error.
+    pub(crate) fn for_remote(invocation: &'a Invocation) -> Result<Self, Failure> {
+        let Some(remote) = remote(invocation)? else { return Err(remote::Error::None.into()) };
+        Ok(Self { remote: Some(remote), ..Self::open(invocation)? })
     }
 
     /// What workflows are called with. Without `jobs` the configuration says how many there are, then the number of processors.
@@ -102,10 +114,36 @@ impl<'a> Opened<'a> {
             source_date_epoch: std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.trim().parse().ok()),
             term: std::env::var("TERM").ok(),
             download: self.invocation.download_settings(),
+            remote: self.remote.clone(),
             registries: self.invocation.registries(),
         };
         self.tools.context(self.invocation.progress.as_ref(), settings)
     }
+}
+
+/// The remote that the user wants: `--remote`, else what `env/remote` says; a configuration is not needed.
+fn remote(invocation: &Invocation) -> Result<Option<Arc<RemoteSettings>>, Failure> {
+    let (configured, key) = match ConfigDir::open(&invocation.places.config) {
+        Ok(config) => config.remote()?,
+        Err(_) => (None, None),
+    };
+    let pushes = configured.as_ref().is_some_and(|configured| configured.push);
+    let (address, push) = match &invocation.global.remote {
+        Some(Wanted::None) => return Ok(None),
+        // What is published by itself is published there only.
+        Some(Wanted::At(address)) => {
+            let is_same = configured.as_ref().is_some_and(|configured| configured.address == *address);
+            (address.clone(), invocation.global.push || (is_same && pushes))
+        }
+        None => match configured {
+            Some(configured) => (configured.address, invocation.global.push || pushes),
+            None if invocation.global.push => return Err(remote::Error::None.into()),
+            None => return Ok(None),
+        },
+    };
+    let gpg = Gpg { key: key.map(|key| key.value), ..Invocation::gpg() };
+    let keys = invocation.trusted_keys()?;
+    Ok(Some(Arc::new(RemoteSettings::new(address, push, gpg, keys))))
 }
 
 /// What `env/ccache` says; a configuration is not needed.

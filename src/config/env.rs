@@ -13,12 +13,13 @@ use crate::limits;
 use crate::limits::{Asked, Bound};
 use crate::path_error::PathError;
 use crate::portage::package_files::split_comment;
+use crate::registry::Address;
 
 /// Architectures by the keyword that Gentoo uses (`profiles/arch.list`).
 pub(crate) const ARCHITECTURES: [&str; 14] =
     ["alpha", "amd64", "arm", "arm64", "hppa", "loong", "m68k", "mips", "ppc", "ppc64", "riscv", "s390", "sparc", "x86"];
 
-const FILES: [&str; 14] = [
+const FILES: [&str; 16] = [
     "arch",
     binary_packages::FILES[0],
     binary_packages::FILES[1],
@@ -27,6 +28,8 @@ const FILES: [&str; 14] = [
     "jobs",
     "limits",
     "nice",
+    "remote",
+    "remote_key",
     "sign_key",
     "stage_key",
     "tmpfs",
@@ -51,10 +54,22 @@ pub struct Env {
     pub limits: Asked,
     /// Key that signs artifacts, as `gpg --local-user` takes it.
     pub sign_key: Option<Located<String>>,
+    /// Where states are asked for before they are built.
+    pub remote: Option<RemoteAt>,
+    /// Key that signs what is published there.
+    pub remote_key: Option<Located<String>>,
     /// The pin of each pinned ebuild repository.
     pub tree: BTreeMap<String, Located<TreePin>>,
     /// Warnings and notes.
     pub notes: Vec<Diagnostic>,
+}
+
+/// A remote, as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteAt {
+    pub address: Address,
+    /// What was built is published there without being told.
+    pub push: bool,
 }
 
 /// The pinned state of an ebuild repository.
@@ -89,6 +104,8 @@ pub(crate) fn read(findings: &mut Findings<'_>, default_arch: &str) -> Env {
         ccache: read_ccache(findings, &dir.join("ccache")),
         limits,
         sign_key: read_sign_key(findings, dir),
+        remote: read_remote(findings, dir),
+        remote_key: read_remote_key(findings, dir),
         tree: read_tree(findings, dir),
         notes: Vec::new(),
     }
@@ -104,7 +121,8 @@ fn check_files(findings: &mut Findings<'_>, dir: &Path) {
                 let hint = match nearest(name, FILES) {
                     Some(near) => question(near),
                     None => {
-                        "there are arch, binhost, binpkgs, ccache, ionice, jobs, limits, nice, sign_key, tmpfs and tree".to_owned()
+                        "there are arch, binhost, binpkgs, ccache, ionice, jobs, limits, nice, remote, remote_key, sign_key, tmpfs and tree"
+                            .to_owned()
                     }
                 };
                 findings.warning(&place, "this setting is not known", hint);
@@ -173,12 +191,42 @@ fn read_sign_key(findings: &mut Findings<'_>, dir: &Path) -> Option<Located<Stri
             findings.note(&old.place(), "`stage_key` is the old name of `sign_key`; it is still read");
         }
     }
-    let key = new.or(old)?;
+    a_key(findings, new.or(old)?)
+}
+
+/// The key that signs for remotes.
+pub(super) fn read_remote_key(findings: &mut Findings<'_>, dir: &Path) -> Option<Located<String>> {
+    let key = reading::single(findings, &dir.join("remote_key"))?;
+    a_key(findings, key)
+}
+
+fn a_key(findings: &mut Findings<'_>, key: Located<String>) -> Option<Located<String>> {
     if key.value.starts_with('-') || key.value.chars().any(char::is_control) {
         findings.error(&key.place(), format!("`{}` is no key", key.value.escape_debug()));
         return None;
     }
     Some(key)
+}
+
+/// `ADDRESS`, or `ADDRESS push`.
+pub(super) fn read_remote(findings: &mut Findings<'_>, dir: &Path) -> Option<RemoteAt> {
+    let entry = reading::single(findings, &dir.join("remote"))?;
+    let (address, push) = match entry.value.rsplit_once(char::is_whitespace) {
+        Some((address, "push")) => (address.trim_end(), true),
+        Some((_, word)) => {
+            let words = format!("`{}` is not `push`, the only word that may follow the address", word.escape_debug());
+            findings.error(&entry.place(), words);
+            return None;
+        }
+        None => (entry.value.as_str(), false),
+    };
+    match address.parse::<Address>() {
+        Ok(address) => Some(RemoteAt { address, push }),
+        Err(error) => {
+            findings.error_with_hint(&entry.place(), error.to_string(), error.hint());
+            None
+        }
+    }
 }
 
 /// `REPOSITORY METHOD URI REV`; `REPOSITORY REV` if `repos.conf` says where it comes from; `REV` alone for `gentoo`.

@@ -68,7 +68,7 @@ pub(crate) use definition::{NetworkUse, Stage3Definition, Stage4Definition, User
 pub(crate) use diagnostic::{Diagnostic, Diagnostics, Located, Place, Severity};
 pub(crate) use effective::{Effective, EffectiveFile};
 pub use env::write_pin;
-pub(crate) use env::{Env, TreePin};
+pub(crate) use env::{Env, RemoteAt, TreePin};
 pub(crate) use graph::{Graph, Node, NodeKind, Unused};
 pub use kernel::with_header as with_kernel_header;
 pub(crate) use kernel::{DEFAULT_SOURCES, KernelConfig, parse_kernel_sources};
@@ -178,6 +178,14 @@ impl ConfigDir {
         let mut findings = Findings::new(&self.root);
         let limits = env::read_limits(&mut findings, Path::new("env/limits"));
         findings.finish(limits).map(|(limits, _)| limits)
+    }
+
+    /// What `env/remote` and `env/remote_key` say, whatever errors the rest of `env/` has.
+    pub(crate) fn remote(&self) -> Result<(Option<RemoteAt>, Option<Located<String>>)> {
+        let mut findings = Findings::new(&self.root);
+        let dir = Path::new("env");
+        let remote = (env::read_remote(&mut findings, dir), env::read_remote_key(&mut findings, dir));
+        findings.finish(remote).map(|(remote, _)| remote)
     }
 
     /// Names of all stage3 definitions, sorted.

@@ -146,6 +146,7 @@ fn unpack(cx: &Context<'_>, session: &Session, verified: &Verified, path: &Path)
         sha512: verified.sha512.clone(),
         blake2b: verified.blake2b.clone(),
         threads: cx.settings.processors,
+        layer_sha256: None,
     };
     let file = verified.file.try_clone().map_err(Error::io("open", path))?;
     let result =

@@ -3,8 +3,10 @@
 //! ```text
 //! build key -> a state has it? ------------------------------------------------.
 //!           -> another state stands, since no change concerns it? -------------|
+//!           -> a remote has one, signed by who counts? fetched ----------------|
 //!           -> checked, before an hour is spent                                |
 //!           -> made: session, new or suspended -> filled -> settled, committed-'-> its name leads there
+//!                                                                                -> published, if it was made and the user wants that
 //! ```
 
 use crate::build_key::Inputs;
@@ -13,6 +15,7 @@ use crate::context::Context;
 use crate::recipe::settle::settle;
 use crate::recipe::standing::Standing;
 use crate::recipe::{Result, failed, said};
+use crate::remote;
 use crate::session::binhost::note_packages;
 use crate::session::messages;
 use crate::session::open::open_session;
@@ -21,7 +24,7 @@ use crate::store::{NewState, Purpose, Session, State};
 #[derive(Debug, Clone)]
 pub(crate) struct Built {
     pub state: State,
-    /// The state existed already.
+    /// The state existed already, here or in a remote.
     pub reused: bool,
 }
 
@@ -115,13 +118,20 @@ pub(crate) fn realise(cx: &Context<'_>, recipe: &impl Recipe) -> Result<Built> {
         let words = recipe.is_configured().then(|| recipe.words());
         name_state(cx, &name, words.as_deref(), &built)?;
     }
+    if !built.reused {
+        remote::publish(cx, &built.state, recipe.name().as_deref())?;
+    }
     Ok(built)
 }
 
 /// The same without a name that leads there.
 pub(crate) fn realise_unnamed(cx: &Context<'_>, recipe: &impl Recipe) -> Result<Built> {
     let _lock = context::lock(cx, &recipe.lock())?;
-    found_or_made(cx, recipe)
+    let built = found_or_made(cx, recipe)?;
+    if !built.reused {
+        remote::publish(cx, &built.state, None)?;
+    }
+    Ok(built)
 }
 
 fn found_or_made(cx: &Context<'_>, recipe: &impl Recipe) -> Result<Built> {
@@ -131,6 +141,10 @@ fn found_or_made(cx: &Context<'_>, recipe: &impl Recipe) -> Result<Built> {
     }
     if let Standing::Same(state) = recipe.standing(cx, &inputs)? {
         cx.observer.note(&format!("the changes do not affect {}", recipe.words()));
+        return Ok(Built { state, reused: true });
+    }
+    let fetched = remote::bring(cx, &inputs.key(), &recipe.words())?;
+    if let Some(state) = fetched.filter(|state| recipe.accepts(state)) {
         return Ok(Built { state, reused: true });
     }
     recipe.check(cx)?;

@@ -1,6 +1,7 @@
 //! What can go wrong with a repository.
 
 use super::{BadCredentials, NotAnAddress};
+use crate::beneath;
 use crate::download;
 use crate::download::Cause;
 use crate::path_error::PathError;
@@ -56,8 +57,15 @@ pub enum Error {
     },
     #[error("cannot ask `{place}`, since downloads are switched off")]
     Offline { place: String },
-    #[error("cannot open `{address}` yet")]
-    Unsupported { address: String },
+    /// Perhaps it is not mounted.
+    #[error("the folder of `{place}` is not there")]
+    NoFolder { place: String },
+    /// What lies in a shared folder is not what we put there.
+    #[error(transparent)]
+    Beneath(#[from] beneath::Error),
+    /// Nobody knows which blobs it names.
+    #[error("`{tag}` in `{place}` is not a manifest")]
+    NotAManifest { place: String, tag: String },
     #[error(transparent)]
     Io(#[from] PathError),
     #[error("interrupted")]
@@ -67,7 +75,7 @@ pub enum Error {
 impl Error {
     /// Whether the remote side cannot be reached at all: its host, its name, its certificate or the network.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Offline { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Offline { .. } | Self::NoFolder { .. })
     }
 
     pub fn hint(&self) -> Option<String> {
@@ -88,7 +96,10 @@ impl Error {
             Self::Changed { .. } => "something writes to it, or the disk fails; run the command again",
             Self::Offline { .. } => "repeat the command without `--offline`",
             Self::Unreachable { cause, .. } => return cause.hint_for_registry(),
-            Self::Io(_) | Self::Unsupported { .. } | Self::Interrupted => return None,
+            Self::NoFolder { .. } => "mount it, or make it with `mkdir`",
+            Self::Beneath(_) => "look who may write to the folder",
+            Self::NotAManifest { .. } => "remove it with `gentoomuch remote rm`, or from the folder",
+            Self::Io(_) | Self::Interrupted => return None,
         };
         Some(hint.to_owned())
     }

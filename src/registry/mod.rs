@@ -7,6 +7,7 @@
 //! client       questions to one registry: who asks, tokens, patience
 //! oci          the OCI distribution API as a Repository
 //! upload       a blob on its way there
+//! dir          a folder as a Repository
 //! ```
 //!
 //! Nothing that comes is trusted: a blob counts if its digest is the one that was asked for, and what a manifest means is for the caller.
@@ -15,6 +16,7 @@ mod address;
 mod challenge;
 mod client;
 mod credentials;
+mod dir;
 mod error;
 mod oci;
 mod upload;
@@ -23,6 +25,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 pub(crate) use address::OciAddress;
 pub use address::{Address, ImageAddress, NotAnAddress};
@@ -56,6 +59,17 @@ pub trait Repository: fmt::Debug + Send + Sync {
     fn get_blob(&self, blob: &Blob, target: &Path) -> Result<()>;
     /// Puts a blob, from the beginning of `file`. There is nothing to do if it is there.
     fn put_blob(&self, blob: &Blob, file: &File) -> Result<()>;
+    /// Removes the blobs that no manifest names and that are so old, or only counts them. `None`: the repository sees to that itself.
+    fn collect(&self, _least_age: Duration, _remove: bool) -> Result<Option<Collected>> {
+        Ok(None)
+    }
+}
+
+/// What a collection removes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    pub blobs: u64,
+    pub bytes: u64,
 }
 
 /// Bytes by their digest.
@@ -83,9 +97,9 @@ impl fmt::Debug for Access<'_> {
 }
 
 /// Opens a repository. No server is asked yet.
-pub fn open<'a>(address: &Address, access: &Access<'a>) -> Result<Box<dyn Repository + 'a>> {
+pub fn open<'a>(address: &Address, access: &Access<'a>) -> Box<dyn Repository + 'a> {
     match address {
-        Address::Oci(place) => Ok(Box::new(oci::Oci::new(place, access))),
-        Address::Dir(_) => Err(Error::Unsupported { address: address.to_string() }),
+        Address::Oci(place) => Box::new(oci::Oci::new(place, access)),
+        Address::Dir(path) => Box::new(dir::Folder::new(path, access)),
     }
 }

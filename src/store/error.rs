@@ -116,6 +116,12 @@ pub enum Error {
     /// A programming error: what was done by hand is nobody's result.
     #[error("session `{session}` was changed by hand and cannot become a build state")]
     ByHand { session: SessionId },
+    /// A layer is not what it is said to be.
+    #[error("layer `{layer}` has the digest {found}, not {expected}")]
+    OtherDigest { layer: LayerId, found: String, expected: String },
+    /// A state of another store was changed.
+    #[error("build state `{0}` does not have the contents that its id says")]
+    NotItself(StateId),
     /// The whole store was to be removed, but somebody works in it.
     #[error("a process still works in session `{0}`")]
     SessionBusy(SessionId),

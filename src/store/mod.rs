@@ -48,6 +48,7 @@
 //!
 //! **Architecture invariant:** a committed layer's `fs` is never written again, and no lock of 4 or 5 is held while waiting for a lock of 1 to 3.
 
+mod adopt;
 mod ballast;
 mod by_hand;
 mod clean;
@@ -79,6 +80,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::adopt::Incoming;
 pub(crate) use self::clean::{Reached, Unused};
 pub(crate) use self::error::{Error, NameProblem, Result, UpperProblem};
 pub use self::id::StateId;

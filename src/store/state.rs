@@ -95,6 +95,14 @@ impl State {
         Ok(self.id == *id && Self::derive_id(&self.layers, self.parent.as_ref(), &self.key, &self.origin)? == *id)
     }
 
+    /// Refuses a state with more layers than the kernel stacks.
+    pub(super) fn check_stackable(&self) -> Result<()> {
+        if self.layers.len() <= MOST_LAYERS {
+            return Ok(());
+        }
+        Err(Error::TooManyLayers { state: self.id.clone(), count: self.layers.len(), most: MOST_LAYERS })
+    }
+
     /// Refuses a state on which no other can be made: with one more layer it could never be opened.
     pub fn check_room(&self) -> Result<()> {
         if self.layers.len() < MOST_LAYERS {

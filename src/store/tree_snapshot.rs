@@ -107,9 +107,28 @@ impl TempArea {
         let path = target.join(id.as_str());
         std::fs::rename(&unfinished, &path).map_err(|e| Error::io("create", &path, e))?;
         durable::sync_dir(&target)?;
+        self.finish();
+        Ok(id)
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Keeps the area locked in another process.
+    pub(super) fn lock_fd(&self) -> Result<OwnedFd> {
+        self.lock.duplicate()
+    }
+
+    /// Brings everything that was written since the area was made to the disk.
+    pub(super) fn sync(&self) -> Result<()> {
+        self.store.sync(&self.fs)
+    }
+
+    /// Removes what is left of an area whose contents have moved on.
+    pub(super) fn finish(self) {
         let Self { store, path, lock, fs: _ } = self;
         store.sweep(&path, lock);
-        Ok(id)
     }
 
     /// Removes the area and its contents.

@@ -54,7 +54,7 @@ impl Desk {
     ) -> Box<dyn Repository + '_> {
         let address: Address = address.parse().unwrap();
         let downloader = Downloader::new(self.settings.clone(), Arc::new(cancelled));
-        open(&address, &Access { downloader, credentials: &self.sources, observer: &Silent }).unwrap()
+        open(&address, &Access { downloader, credentials: &self.sources, observer: &Silent })
     }
 
     /// A file and what names it.

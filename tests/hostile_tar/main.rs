@@ -40,7 +40,7 @@ impl Arena {
         symlink("secret", place.path().join("outside/link")).unwrap();
         fs::set_permissions(place.path().join("outside/secret"), fs::Permissions::from_mode(0o640)).unwrap();
         let limits = Limits { stream_bytes: 64 << 20, ..Limits::default() };
-        let options = UnpackOptions { owners: Owners::Ignore, limits, way: Way::Kernel };
+        let options = UnpackOptions { owners: Owners::Ignore, limits, layer: false, way: Way::Kernel };
         let mut arena = Self { place, before: String::new(), options };
         arena.before = arena.outside();
         arena

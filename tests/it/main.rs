@@ -78,6 +78,7 @@ mod pretend;
 mod profiles;
 mod pushed;
 mod refusals;
+mod remotes;
 mod removal;
 mod report;
 mod requests;

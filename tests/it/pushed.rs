@@ -38,7 +38,7 @@ fn looking<T>(registry: &Registry, repository: &str, look: impl FnOnce(&dyn Repo
         Downloader::new(Settings { authorities: vec![registry.authority()], ..Settings::default() }, Arc::new(|| false));
     let credentials = Sources { files: vec![registry.login(PASSWORD)], ..Sources::default() };
     let address = format!("oci://{}/{repository}", registry.host()).parse().unwrap();
-    look(&*open(&address, &Access { downloader, credentials: &credentials, observer: &Silent }).unwrap())
+    look(&*open(&address, &Access { downloader, credentials: &credentials, observer: &Silent }))
 }
 
 fn index(registry: &Registry, tag: &str) -> Value {

@@ -94,7 +94,7 @@ struct ImportArgs {
     /// Also trust them (Gentoo's own keys do not need this)
     #[arg(long)]
     trust: bool,
-    /// Trust them for these purposes only: `stage3` (and stage4s), `tree`, `binpkg`
+    /// Trust them for these purposes only: `stage3` (and stage4s), `tree`, `binpkg`, `remote`
     #[arg(long = "for", value_name = "PURPOSE", value_delimiter = ',')]
     purposes: Vec<Purpose>,
     /// Whose keys they are
@@ -125,7 +125,7 @@ struct RmArgs {
 struct TrustArgs {
     /// Fingerprint of the primary key
     fingerprint: Fingerprint,
-    /// What its signatures count for: `stage3` (and stage4s), `tree`, `binpkg` [default: all of them]
+    /// What its signatures count for: `stage3` (and stage4s), `tree`, `binpkg`, `remote` [default: all but remote]
     #[arg(long = "for", value_name = "PURPOSE", value_delimiter = ',')]
     purposes: Vec<Purpose>,
     /// Whose key it is
@@ -314,7 +314,7 @@ fn render_changes(changes: &[Change]) -> String {
         Change::Stored { fingerprint, path, refreshed: false } => format!("stored {fingerprint} in `{}`\n", path.shown()),
         Change::Stored { fingerprint, path, refreshed: true } => format!("refreshed {fingerprint} in `{}`\n", path.shown()),
         Change::Trusted { fingerprint, purposes, path } => {
-            let only = if purposes.is_all() { String::new() } else { format!(" for {purposes}") };
+            let only = if purposes.is_usual() { String::new() } else { format!(" for {purposes}") };
             format!("trusted {fingerprint}{only} in `{}`\n", path.shown())
         }
         Change::Distrusted { fingerprint, path } => format!("removed {fingerprint} from `{}`\n", path.shown()),

@@ -24,6 +24,7 @@ mod patch;
 mod pipeline;
 mod pretended;
 mod profile;
+mod remote;
 mod report;
 mod resolve;
 mod rm;
@@ -83,6 +84,7 @@ pub(crate) enum Command {
     Tag(tag::Args),
     Rm(rm::Args),
     Store(store::Args),
+    Remote(remote::Args),
     Binhost(binhost::Args),
     Clean(clean::Args),
     Completions(completions::Args),
@@ -143,6 +145,7 @@ pub(crate) fn run(command: Command, invocation: &Invocation) -> Outcome {
         Command::Tag(args) => tag::run(&args, invocation),
         Command::Rm(args) => rm::run(&args, invocation),
         Command::Store(args) => store::run(&args, invocation),
+        Command::Remote(args) => remote::run(&args, invocation),
         Command::Binhost(args) => binhost::run(&args, invocation),
         Command::Clean(args) => clean::run(&args, invocation),
         Command::Completions(args) => completions::run(&args),

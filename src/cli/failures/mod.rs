@@ -16,6 +16,7 @@ mod profile;
 mod recipe;
 mod registry;
 mod release;
+mod remote;
 mod report;
 mod resolve;
 pub(crate) mod sandbox;

@@ -9,7 +9,7 @@ impl From<registry::Error> for Failure {
         use registry::Error as E;
         let kind = match &error {
             E::Address(_) => Kind::Usage,
-            E::WrongDigest { .. } | E::TooLarge { .. } => Kind::Verification,
+            E::WrongDigest { .. } | E::TooLarge { .. } | E::NotAManifest { .. } => Kind::Verification,
             E::Interrupted => Kind::Interrupted,
             E::Credentials(_)
             | E::Refused { .. }
@@ -19,7 +19,8 @@ impl From<registry::Error> for Failure {
             | E::Changed { .. }
             | E::Unreachable { .. }
             | E::Offline { .. }
-            | E::Unsupported { .. }
+            | E::NoFolder { .. }
+            | E::Beneath(_)
             | E::Io(_) => Kind::Other,
         };
         let hint = error.hint();

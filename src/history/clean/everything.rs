@@ -38,11 +38,12 @@ pub(crate) fn clean_everything(cx: &Context<'_>) -> Result<CleanPlan> {
 }
 
 /// What there may be besides the store. Only our names, since others may use the cache directory, too.
-fn outside(cx: &Context<'_>) -> [(CleanKind, &'static str, PathBuf); 11] {
+fn outside(cx: &Context<'_>) -> [(CleanKind, &'static str, PathBuf); 12] {
     [
         (CleanKind::Distfiles, "all fetched stage3s", cx.places.stage3()),
         (CleanKind::Artifacts, "packed layers of images", cx.places.oci_layers()),
         (CleanKind::Artifacts, "notes on complete artifacts", cx.places.seen_artifacts()),
+        (CleanKind::States, "blobs of remotes, and notes on them", cx.places.remote()),
         (CleanKind::States, "notes on states that fit other configurations", cx.places.standing()),
         (CleanKind::Trees, "copies of the repositories of trees", cx.places.repos()),
         (CleanKind::Binpkgs, "all exported binary packages", cx.places.binhosts()),

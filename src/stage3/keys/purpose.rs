@@ -19,10 +19,14 @@ pub enum Purpose {
     Tree,
     /// Binary packages of the hosts in `binrepos.conf`.
     Binpkg,
+    /// Build states in a remote, which are taken instead of being built. Only a line that says so trusts a key for them.
+    Remote,
 }
 
 impl Purpose {
-    pub const ALL: [Self; 3] = [Self::Stage3, Self::Tree, Self::Binpkg];
+    pub const ALL: [Self; 4] = [Self::Stage3, Self::Tree, Self::Binpkg, Self::Remote];
+    /// Those of a line that names none. A line from before there were remotes gives nobody more than it did.
+    pub const USUAL: [Self; 3] = [Self::Stage3, Self::Tree, Self::Binpkg];
 
     /// The word in `keys/trusted` and on the command line.
     pub fn word(self) -> &'static str {
@@ -30,6 +34,7 @@ impl Purpose {
             Self::Stage3 => "stage3",
             Self::Tree => "tree",
             Self::Binpkg => "binpkg",
+            Self::Remote => "remote",
         }
     }
 }
@@ -41,12 +46,13 @@ impl fmt::Display for Purpose {
             Self::Stage3 => "stage3s",
             Self::Tree => "trees",
             Self::Binpkg => "binary packages",
+            Self::Remote => "remotes",
         })
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a purpose of a key; there are stage3, tree and binpkg")]
+#[error("`{0}` is not a purpose of a key; there are stage3, tree, binpkg and remote")]
 pub struct NotAPurpose(pub String);
 
 impl FromStr for Purpose {
@@ -64,18 +70,18 @@ impl FromStr for Purpose {
 pub struct Purposes(Vec<Purpose>);
 
 impl Purposes {
-    /// From a list. An empty list means every purpose, as in a line of `trusted` that names none.
+    /// From a list. An empty list means the usual ones, as in a line of `trusted` that names none.
     pub fn of(given: &[Purpose]) -> Self {
-        if given.is_empty() { Self(Purpose::ALL.to_vec()) } else { Self::in_order(given) }
+        if given.is_empty() { Self(Purpose::USUAL.to_vec()) } else { Self::in_order(given) }
     }
 
     pub fn has(&self, purpose: Purpose) -> bool {
         self.0.contains(&purpose)
     }
 
-    /// Whether every purpose is among them.
-    pub fn is_all(&self) -> bool {
-        self.0.len() == Purpose::ALL.len()
+    /// Whether they are what a line of `trusted` means that names none.
+    pub fn is_usual(&self) -> bool {
+        self.0 == Purpose::USUAL
     }
 
     /// The union of both.
@@ -85,9 +91,9 @@ impl Purposes {
         Self::in_order(&both)
     }
 
-    /// As in a line of `trusted`: no word if they are all.
+    /// As in a line of `trusted`: no word if they are the usual ones.
     pub(super) fn words(&self) -> String {
-        let words: Vec<&str> = if self.is_all() { Vec::new() } else { self.0.iter().map(|purpose| purpose.word()).collect() };
+        let words: Vec<&str> = if self.is_usual() { Vec::new() } else { self.0.iter().map(|purpose| purpose.word()).collect() };
         words.join(" ")
     }
 

@@ -104,7 +104,7 @@ pub(crate) fn trust(dir: &Path, fingerprint: &Fingerprint, how: Trust<'_>) -> Re
         text.lines().zip(1..).flat_map(|(line, number)| [if number == first.line { new.as_str() } else { line }, "\n"]).collect()
     } else {
         let heading = "# Trusted keys: one fingerprint of a primary key a line, then what it is trusted for: stage3, tree, \
-            binpkg. Without that, for all.\n";
+            binpkg, remote. Without that, for all but remote.\n";
         let begin = if text.is_empty() { heading } else { &text };
         let end = if begin.ends_with('\n') { "" } else { "\n" };
         format!("{begin}{end}{}\n", trusted_line(fingerprint, &purposes, how.comment))

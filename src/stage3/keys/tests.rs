@@ -23,16 +23,19 @@ fn gentoos_keys_count_for_what_gentoo_uses_them_for() {
     };
     let (releng, snapshots, mirror) = (GENTOO[0].fingerprint, GENTOO[1].fingerprint, GENTOO[2].fingerprint);
     let keys = TrustedKeys::load(dir.path(), GENTOO).unwrap();
-    assert_eq!(counts(&keys, releng), [true, false, true]);
-    assert_eq!(counts(&keys, snapshots), [false, true, false]);
-    assert_eq!(counts(&keys, mirror), [false, true, false]);
-    assert_eq!(counts(&keys, KEY), [false; 3]);
+    assert_eq!(counts(&keys, releng), [true, false, true, false]);
+    assert_eq!(counts(&keys, snapshots), [false, true, false, false]);
+    assert_eq!(counts(&keys, mirror), [false, true, false, false]);
+    assert_eq!(counts(&keys, KEY), [false; 4]);
     // A line of an older `trusted` said nothing new of them, and says nothing new now. A purpose is new.
     fs::write(dir.path().join("trusted"), format!("{releng}\n{mirror}  binpkg\n{KEY}  # ours\n")).unwrap();
     let keys = TrustedKeys::load(dir.path(), GENTOO).unwrap();
-    assert_eq!(counts(&keys, releng), [true, false, true]);
-    assert_eq!(counts(&keys, mirror), [false, true, true]);
-    assert_eq!(counts(&keys, KEY), [true; 3]);
+    assert_eq!(counts(&keys, releng), [true, false, true, false]);
+    assert_eq!(counts(&keys, mirror), [false, true, true, false]);
+    // Nor does it say that somebody may give us whole states: that is newer than such lines.
+    assert_eq!(counts(&keys, KEY), [true, true, true, false]);
+    fs::write(dir.path().join("trusted"), format!("{KEY}  remote  # a runner\n")).unwrap();
+    assert_eq!(counts(&TrustedKeys::load(dir.path(), GENTOO).unwrap(), KEY), [false, false, false, true]);
 }
 
 #[test]
@@ -57,12 +60,15 @@ fn what_a_key_counts_for_is_written_and_read() {
     assert_eq!(text(), "# ours\n89ABCDEF0123456789ABCDEF0123456789ABCDEF  # lab\n\n");
     // What counts for everything is not made to count for less.
     assert_eq!(trust(dir, &other, how(&[Purpose::Tree])).unwrap(), None);
+    let all = "stage3s and trees and binary packages and remotes";
+    assert_eq!(said(trust(dir, &other, how(&[Purpose::Remote])).unwrap()), all);
+    assert_eq!(text(), "# ours\n89ABCDEF0123456789ABCDEF0123456789ABCDEF  stage3 tree binpkg remote  # lab\n\n");
     trust(dir, &key, Trust { purposes: &[Purpose::Stage3, Purpose::Stage3], comment: "c" }).unwrap();
     assert!(text().ends_with(&format!("\n{KEY}  stage3  # c\n")), "{}", text());
 
     for (line, words) in [
-        (format!("{KEY} stage4"), "`stage4` is not a purpose of a key; there are stage3, tree and binpkg"),
-        (format!("{KEY} tree, binpkg"), "`tree,` is not a purpose of a key; there are stage3, tree and binpkg"),
+        (format!("{KEY} stage4"), "`stage4` is not a purpose of a key; there are stage3, tree, binpkg and remote"),
+        (format!("{KEY} tree, binpkg"), "`tree,` is not a purpose of a key; there are stage3, tree, binpkg and remote"),
         ("BB572E0E2D182910 tree".to_owned(), "`BB572E0E2D182910` is not a fingerprint of 40 or 64 hexadecimal digits"),
         (
             format!("tree {KEY}"),
@@ -116,7 +122,7 @@ fn import_trust_and_removal_change_what_they_say() {
     assert_eq!(
         fs::read_to_string(dir.join("trusted")).unwrap(),
         format!(
-            "# Trusted keys: one fingerprint of a primary key a line, then what it is trusted for: stage3, tree, binpkg. Without that, for all.\n\
+            "# Trusted keys: one fingerprint of a primary key a line, then what it is trusted for: stage3, tree, binpkg, remote. Without that, for all but remote.\n\
              {one}  # first\n{two}  # both\n"
         )
     );

@@ -1,0 +1,37 @@
+//! Kinds and hints of remotes.
+
+use crate::cli::report::{Failure, Kind};
+use crate::remote;
+
+impl From<remote::Error> for Failure {
+    fn from(error: remote::Error) -> Self {
+        use remote::Error as E;
+        match error {
+            E::Registry(error) => error.into(),
+            E::Store(error) => error.into(),
+            E::Context(error) => error.into(),
+            E::None => {
+                Self::new(Kind::Usage, error).hint("name it with `--remote ADDRESS`, or write its address into `env/remote`")
+            }
+            E::NotTrusted { ref source, .. } => {
+                let trust = || "trust who signs there: `gentoomuch keys trust FINGERPRINT --for remote`".to_owned();
+                let hint = source.hint().unwrap_or_else(trust);
+                Self::new(Kind::Verification, error).hint(hint)
+            }
+            E::Flaw(_) | E::Layer { .. } => {
+                Self::new(Kind::Verification, error).hint("remove it there with `gentoomuch remote rm`, and push it again")
+            }
+            E::NotThere { .. } => Self::new(Kind::Usage, error).hint("`gentoomuch remote ls` lists what is there"),
+            E::Sign { ref source, .. } => {
+                let lines = source.last_lines().to_vec();
+                lines
+                    .into_iter()
+                    .fold(Self::new(Kind::Signing, error), Self::detail)
+                    .hint("write the fingerprint of a key that can sign into `env/remote_key`; it may lack a passphrase")
+            }
+            E::Collected { .. } => Self::new(Kind::Other, error).hint("repeat the command"),
+            E::NoKey { .. } => Self::new(Kind::Usage, error).hint("push a state that was built or kept"),
+            E::Pack { .. } | E::Io(_) => Self::new(Kind::Other, error),
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Where states are asked for before they are built, and published afterwards: what the program has found out about it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::registry::Address;
+use crate::stage3::keys::TrustedKeys;
+use crate::stage3::sign::Gpg;
+
+/// The remote of one invocation.
+#[derive(Debug)]
+pub struct RemoteSettings {
+    pub(crate) address: Address,
+    /// Publish what was built.
+    pub(crate) push: bool,
+    /// Signs what is published.
+    pub(crate) gpg: Gpg,
+    /// Whose signatures count.
+    pub(crate) keys: TrustedKeys,
+    /// It could not be reached: it is not asked again.
+    down: AtomicBool,
+}
+
+impl RemoteSettings {
+    pub(crate) fn new(address: Address, push: bool, gpg: Gpg, keys: TrustedKeys) -> Self {
+        Self { address, push, gpg, keys, down: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_down(&self) {
+        self.down.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,97 @@
+//! Brings a state.
+
+use super::document::{Manifest, Origins, SignedState, Statement, tag_of};
+use super::{Error, Remote, Result};
+use crate::context;
+use crate::registry::Blob;
+use crate::stage3::keys::Purpose;
+use crate::stage3::{Signer, verify_clear_signed};
+use crate::store;
+use crate::store::{Incoming, State, Wait};
+
+/// Who holds it fetches layers.
+const LOCK: &str = "transfer/pull";
+
+/// A state that a remote has, signed by who counts for remotes.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) signed: SignedState,
+    pub(super) signer: Signer,
+    origin: Blob,
+}
+
+/// A state that was brought.
+#[derive(Debug)]
+pub(crate) struct Pulled {
+    pub(crate) state: State,
+    pub(crate) signer: Signer,
+    /// Layers that were fetched.
+    pub(crate) layers: usize,
+    /// Bytes of them on the way.
+    pub(crate) bytes: u64,
+}
+
+impl Remote<'_> {
+    /// What the remote has under a key, once its signature counts. Nothing else is read before.
+    pub(super) fn look(&self, key: &str) -> Result<Option<Found>> {
+        let Some(bytes) = self.repository.manifest(&tag_of(key))? else { return Ok(None) };
+        let (statement, origin) = Manifest::parse(&bytes)?.documents(key)?;
+        let document = self.document(&statement)?;
+        let trusted = self.settings.keys.counting_for(Purpose::Remote);
+        let (text, signer) = verify_clear_signed("the statement", &document, trusted, &Self::verify_options())
+            .map_err(|source| Error::NotTrusted { place: self.shown(), source: Box::new(source) })?;
+        let signed = Statement::of_key(&text, key)?;
+        if signed.origin != origin.digest {
+            return Err(super::Flaw::Other("origin").into());
+        }
+        Ok(Some(Found { signed, signer, origin }))
+    }
+}
+
+/// Brings the state with this key, if the remote has one. It gets no name.
+pub(crate) fn pull(remote: &Remote<'_>, key: &str) -> Result<Option<Pulled>> {
+    let Some(Found { signed, signer, origin }) = remote.look(key)? else { return Ok(None) };
+    let cancelled = || remote.cx.interrupt.count() > 0;
+    // Of several nodes that need the same layers one fetches them, and the others find them here.
+    let wait = Wait::BlockUnless { notify: &mut |_| {}, cancelled: &cancelled };
+    let _lock = match remote.cx.store.lock_named(LOCK, wait) {
+        Err(store::Error::Cancelled { .. }) => return Err(context::Error::Interrupted { resumable: false }.into()),
+        lock => lock?,
+    };
+    let origins = Origins::parse(&remote.document(&origin)?, &signed)?;
+    let mut incoming = remote.cx.store.incoming()?;
+    let brought = bring_layers(remote, &signed, &origins, &mut incoming);
+    let (layers, bytes) = match brought {
+        Ok(brought) => brought,
+        Err(error) => {
+            if let Err(error) = incoming.discard(remote.cx.launcher) {
+                tracing::debug!(%error, "left for the next recovery");
+            }
+            return Err(error);
+        }
+    };
+    incoming.commit(&origins.states)?;
+    // The last one is that of the key: `Origins::parse` has seen it.
+    let state = remote.cx.store.state(&signed.state)?;
+    Ok(Some(Pulled { state, signer, layers, bytes }))
+}
+
+fn bring_layers(remote: &Remote<'_>, signed: &SignedState, origins: &Origins, incoming: &mut Incoming) -> Result<(usize, u64)> {
+    let mut missing = Vec::new();
+    for layer in &signed.layers {
+        if !remote.cx.store.has_layer(&layer.id, &layer.contents, remote.cx.launcher)? {
+            missing.push(layer);
+        }
+    }
+    remote.fetch(&missing)?;
+    let (layers, bytes) = (missing.len(), missing.iter().map(|layer| layer.size).sum());
+    for layer in missing {
+        context::not_interrupted(remote.cx)?;
+        let Some(meta) = origins.layers.iter().find(|meta| meta.id == layer.id) else {
+            return Err(super::Flaw::Incomplete.into());
+        };
+        remote.unpack(layer, incoming)?;
+        incoming.seal(meta.clone(), remote.cx.launcher)?;
+    }
+    Ok((layers, bytes))
+}

@@ -1,0 +1,114 @@
+//! What a remote has, and what goes.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::document::{Manifest, is_key, key_of, tag_of};
+use super::{Error, Remote, Result};
+use crate::registry::Collected;
+
+/// A state in a remote. But for the key nobody has signed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Row {
+    /// Its build key.
+    pub(crate) key: String,
+    /// What it was called where it was pushed.
+    pub(crate) name: Option<String>,
+    pub(crate) state: String,
+    /// When it was built, RFC 3339.
+    pub(crate) made: String,
+    pub(crate) layers: usize,
+    /// Of all its blobs, also of those that it shares with others.
+    pub(crate) size_bytes: u64,
+    /// Whether this store has a state with this key.
+    pub(crate) here: bool,
+    /// Why what is there cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) flaw: Option<String>,
+}
+
+/// How many questions a list asks at once.
+const AT_ONCE: usize = 8;
+
+/// All states that a remote has, by name and key.
+pub(crate) fn rows(remote: &Remote<'_>) -> Result<Vec<Row>> {
+    let keys: Vec<String> = remote.repository.tags()?.iter().filter_map(|tag| key_of(tag)).collect();
+    let wanted: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let here = remote.cx.store.states_by_key(&wanted)?;
+    let (next, found) = (Mutex::new(keys.iter()), Mutex::new(Vec::new()));
+    crate::threads::crew(AT_ONCE.min(keys.len()), || {
+        loop {
+            let key = next.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(key) = key else { break };
+            let row =
+                remote.repository.manifest(&tag_of(key)).map(|bytes| bytes.map(|bytes| row(key, &bytes, here.contains_key(key))));
+            found.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+        }
+    });
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut rows: Vec<Row> = found.into_iter().filter_map(std::result::Result::transpose).collect::<std::result::Result<_, _>>()?;
+    rows.sort_by(|a, b| (&a.name, &a.made, &a.key).cmp(&(&b.name, &b.made, &b.key)));
+    Ok(rows)
+}
+
+fn row(key: &str, bytes: &[u8], here: bool) -> Row {
+    match Manifest::parse(bytes) {
+        Ok(manifest) => {
+            let shown = manifest.shown();
+            Row {
+                key: key.to_owned(),
+                name: shown.name,
+                state: shown.state,
+                made: shown.made,
+                layers: shown.layers,
+                size_bytes: shown.bytes,
+                here,
+                flaw: None,
+            }
+        }
+        Err(flaw) => Row {
+            key: key.to_owned(),
+            name: None,
+            state: String::new(),
+            made: String::new(),
+            layers: 0,
+            size_bytes: 0,
+            here,
+            flaw: Some(flaw.to_string()),
+        },
+    }
+}
+
+/// The key of what a user calls so: a key or its beginning, an id of a state or its beginning, or a name, whose newest state is meant.
+pub(crate) fn find(remote: &Remote<'_>, wanted: &str) -> Result<String> {
+    if is_key(wanted) {
+        return Ok(wanted.to_owned());
+    }
+    let rows = rows(remote)?;
+    let begins = |row: &&Row| wanted.len() >= 6 && (row.key.starts_with(wanted) || row.state.starts_with(wanted));
+    let named = rows.iter().filter(|row| row.name.as_deref() == Some(wanted)).max_by(|a, b| a.made.cmp(&b.made));
+    let found = named.or_else(|| {
+        let mut found = rows.iter().filter(begins);
+        found.next().filter(|_| found.next().is_none())
+    });
+    found.map(|row| row.key.clone()).ok_or_else(|| Error::NotThere { place: remote.shown(), wanted: wanted.to_owned() })
+}
+
+/// Removes what is there under these keys, and says which were there. Blobs stay until they are collected.
+pub(crate) fn remove(remote: &Remote<'_>, keys: &[String]) -> Result<Vec<String>> {
+    let mut removed = Vec::new();
+    for key in keys {
+        if remote.repository.remove(&tag_of(key))? {
+            removed.push(key.clone());
+        }
+    }
+    Ok(removed)
+}
+
+/// Removes blobs that nothing names, or only counts them. `None`: a registry does that itself.
+pub(crate) fn collect(remote: &Remote<'_>, least_age: Duration, remove: bool) -> Result<Option<Collected>> {
+    Ok(remote.repository.collect(least_age, remove)?)
+}
