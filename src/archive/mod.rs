@@ -9,7 +9,7 @@
 //!
 //! * [`decode`] finds the compression by magic and decodes in threads of its own;
 //! * [`member`] reads a tar stream entry by entry with bounded memory and checks everything;
-//! * [`mod@unpack`] creates files and never leaves its directory;
+//! * [`mod@unpack`] creates files and never leaves its directory, by several threads (`writers`);
 //! * [`mod@pack`] writes a directory tree as a tar whose bytes depend only on the tree;
 //! * [`tasks`] holds the functions that run inside the id map.
 
@@ -34,6 +34,7 @@ mod round_trip;
 mod shown;
 mod sparse;
 mod walk;
+mod writers;
 mod xattr;
 
 pub use error::Error;

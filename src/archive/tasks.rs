@@ -224,6 +224,8 @@ fn do_import(context: &mut TaskContext) -> Result<Unpacked> {
     let into = TreeDir::open(&input.into)?;
     let mut options = UnpackOptions { layer: input.layer_sha256.is_some(), ..UnpackOptions::default() };
     options.limits.stream_bytes = stream_limit(input.size, options.limits.stream_bytes);
+    // What is decompressed keeps the other half busy.
+    options.writers = input.threads / 2;
     fits::check(&archive, input.threads, &options.limits).map_err(|error| match error {
         Error::Read { offset: 0, source } => open(source),
         error => error,

@@ -2,8 +2,11 @@
 //!
 //! Every path is normalised (see [`super::name`]). Every directory on the way is one that this archive made, opened beneath the target's
 //! descriptor without following links. A file is created exclusively and written; then it gets owner, mode, extended attributes and time,
-//! in this order, since each step can undo a later one (`chown` clears set-id bits and capabilities). Directories get theirs at the end,
-//! the deepest first.
+//! in this order, since each step can undo a later one (`chown` clears set-id bits and capabilities). Hard links are made when all files
+//! are there. Directories get their metadata at the end, the deepest first.
+//!
+//! This thread reads, checks everything and makes directories; others create what is in them (see [`super::writers`]). What is reported
+//! and what is refused does not depend on that.
 //!
 //! If a path comes twice:
 //!
@@ -22,7 +25,7 @@ use std::collections::HashMap;
 use std::io::BufRead;
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +34,7 @@ use super::error::{Error, Refusal, Result};
 use super::member::{Kind, Member, Members};
 use super::pax::Time;
 use super::shown::EntryName;
+use super::writers::{Entry, What, Writers};
 use super::{name, xattr};
 use crate::beneath::Way;
 
@@ -54,6 +58,8 @@ pub struct UnpackOptions {
     pub layer: bool,
     /// How directories are opened; tests force the older way.
     pub way: Way,
+    /// How many threads create files: one at least, and a few at most.
+    pub writers: u32,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,8 +104,17 @@ pub fn unpack(
     options: &UnpackOptions,
     on_progress: &mut dyn FnMut(u64),
 ) -> Result<Unpacked> {
-    let mut members = Members::new(input, options.limits.clone());
-    let mut tree = Tree::new(into, options)?;
+    std::thread::scope(|scope| {
+        let writers = Writers::start(scope, into, options)?;
+        let mut tree = Tree::new(into, options, writers)?;
+        let read = read(input, &mut tree, on_progress);
+        tree.finish(read)
+    })
+}
+
+/// Gives all entries to `tree`. Returns the length of the stream.
+fn read(input: impl BufRead, tree: &mut Tree<'_>, on_progress: &mut dyn FnMut(u64)) -> Result<u64> {
+    let mut members = Members::new(input, tree.options.limits.clone());
     let mut told = 0;
     let mut tell = |offset: u64, least: u64| {
         if offset - told >= least.max(1) {
@@ -107,14 +122,17 @@ pub fn unpack(
             told = offset;
         }
     };
-    while let Some(member) = members.next_member()? {
-        tree.add(&member, &mut members)?;
+    while !tree.writers.has_failed()
+        && let Some(member) = members.next_member()?
+    {
+        tree.add(member, &mut members)?;
         tell(members.offset(), 1 << 20);
     }
-    members.drain()?;
+    if !tree.writers.has_failed() {
+        members.drain()?;
+    }
     tell(members.offset(), 0);
-    tree.done.stream_bytes = members.offset();
-    tree.finish()
+    Ok(members.offset())
 }
 
 /// What is known about a path that this archive created.
@@ -136,14 +154,29 @@ struct Pending {
     gid: u32,
     mtime: Time,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Which thread makes what is in it, once there is something.
+    writer: Option<usize>,
+}
+
+/// A hard link that is made at the end.
+#[derive(Debug)]
+struct Link {
+    number: u64,
+    shown: Vec<u8>,
+    target: Vec<u8>,
+    path: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct Tree<'a> {
     options: &'a UnpackOptions,
+    writers: Writers<'a>,
     directories: Directories,
     /// A second chain, so that looking up a hard link's target does not close the directory that we write in.
     link_directories: Directories,
+    /// Entries so far.
+    number: u64,
+    links: Vec<Link>,
     known: HashMap<Vec<u8>, Known>,
     pending: Vec<Pending>,
     /// Owner and group that a new file has by itself, if we know them. A file of this owner needs no `chown`.
@@ -153,7 +186,7 @@ struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    fn new(into: BorrowedFd<'_>, options: &'a UnpackOptions) -> Result<Self> {
+    fn new(into: BorrowedFd<'_>, options: &'a UnpackOptions, writers: Writers<'a>) -> Result<Self> {
         tracing::debug!(way = ?options.way, owners = ?options.owners, "unpacking");
         let stat = rustix::fs::fstat(into).map_err(|errno| entry_error("inspect", b".", errno))?;
         // In a set-group-id directory a new file gets the directory's group, and a new directory passes that on.
@@ -162,8 +195,11 @@ impl<'a> Tree<'a> {
         let own_ids = plain.then(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()));
         Ok(Self {
             options,
+            writers,
             directories: directories()?,
             link_directories: directories()?,
+            number: 0,
+            links: Vec::new(),
             known: HashMap::new(),
             pending: Vec::new(),
             own_ids,
@@ -172,11 +208,12 @@ impl<'a> Tree<'a> {
         })
     }
 
-    fn add<R: BufRead>(&mut self, member: &Member, members: &mut Members<R>) -> Result<()> {
+    fn add<R: BufRead>(&mut self, member: Member, members: &mut Members<R>) -> Result<()> {
         let refused = |cause| Error::Refused { entry: EntryName::new(&member.path), cause };
         let limits = &self.options.limits;
+        self.number += 1;
         let path = name::normalise(&member.path, limits.path_bytes, limits.depth).map_err(refused)?;
-        self.hear_no_lies(member).map_err(refused)?;
+        self.hear_no_lies(&member).map_err(refused)?;
         self.done.newest_mtime = self.done.newest_mtime.max(member.mtime.secs);
         if self.pending.is_empty() {
             // If the archive has an entry for the root, it replaces this one.
@@ -184,9 +221,9 @@ impl<'a> Tree<'a> {
             self.known.insert(Vec::new(), Known::Directory(0));
         }
         if member.kind == Kind::Directory {
-            return self.directory(path, member).map_err(|e| e.or_refuse(member));
+            return self.directory(path, &member).map_err(|e| e.or_refuse(&member));
         }
-        let Some((parent, base)) = name::split(&path) else { return Err(refused(Refusal::RootNotDirectory)) };
+        let Some((parent, _)) = name::split(&path) else { return Err(refused(Refusal::RootNotDirectory)) };
         if self.known.contains_key(&path) {
             return Err(refused(Refusal::Duplicate));
         }
@@ -197,27 +234,48 @@ impl<'a> Tree<'a> {
             Kind::CharDevice(..) | Kind::BlockDevice(..) => return Err(refused(Refusal::Device)),
             _ => false,
         };
-        self.parents(parent, member.mtime).map_err(|e| e.or_refuse(member))?;
+        let parent = self.parents(parent, member.mtime).map_err(|e| e.or_refuse(&member))?;
         let known = if skip {
             self.done.devices_skipped += 1;
             Known::Skipped
         } else {
-            self.create(member, parent, base, members)?
+            self.create(member, path.clone(), parent, members)?
         };
         self.known.insert(path, known);
         Ok(())
     }
 
-    fn create<R: BufRead>(&mut self, member: &Member, parent: &[u8], base: &[u8], members: &mut Members<R>) -> Result<Known> {
-        match &member.kind {
-            Kind::File => self.file(member, parent, base, members)?,
-            Kind::Symlink(target) => self.symlink(member, target, parent, base)?,
-            Kind::Hardlink(target) => return self.hardlink(member, target, parent, base),
-            Kind::Fifo => self.fifo(member, parent, base)?,
-            Kind::CharDevice(..) => self.whiteout(member, parent, base)?,
-            Kind::Directory | Kind::BlockDevice(..) => {}
-        }
+    fn create<R: BufRead>(&mut self, member: Member, path: Vec<u8>, parent: usize, members: &mut Members<R>) -> Result<Known> {
+        let what = match &member.kind {
+            Kind::File => return self.file(member, path, parent, members),
+            Kind::Hardlink(target) => return self.hardlink(&member, target, path),
+            Kind::Symlink(target) => {
+                if target.is_empty() || target.contains(&0) || target.len() > self.options.limits.path_bytes {
+                    return Err(Error::Refused { entry: EntryName::new(&member.path), cause: Refusal::SymlinkTarget });
+                }
+                self.done.symlinks += 1;
+                What::Symlink(target.clone())
+            }
+            Kind::Fifo => {
+                self.done.fifos += 1;
+                What::Fifo
+            }
+            Kind::CharDevice(..) => {
+                self.done.whiteouts += 1;
+                What::Whiteout
+            }
+            Kind::Directory | Kind::BlockDevice(..) => return Ok(Known::Other),
+        };
+        self.begin(member, path, parent, what);
         Ok(Known::Other)
+    }
+
+    /// Has the directory's writer create something.
+    fn begin(&mut self, member: Member, path: Vec<u8>, parent: usize, what: What) {
+        let Member { path: shown, mode, uid, gid, mtime, xattrs, .. } = member;
+        let (number, chown) = (self.number, self.must_chown(uid, gid));
+        let writer = *self.pending[parent].writer.get_or_insert_with(|| self.writers.idlest());
+        self.writers.begin(writer, Entry { number, shown, path, what, mode, uid, gid, chown, mtime, xattrs });
     }
 
     /// Refuses what a layer says to overlayfs and overlayfs has not written.
@@ -231,10 +289,10 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Makes sure that `path` and all above it are directories of this archive.
-    fn parents(&mut self, path: &[u8], mtime: Time) -> std::result::Result<(), Step> {
+    /// Makes sure that `path` and all above it are directories of this archive. Returns the index of its metadata.
+    fn parents(&mut self, path: &[u8], mtime: Time) -> std::result::Result<usize, Step> {
         match self.known.get(path) {
-            Some(Known::Directory(_)) => return Ok(()),
+            Some(Known::Directory(index)) => return Ok(*index),
             Some(_) => return Err(Step::NotDirectory(path.to_vec())),
             None => {}
         }
@@ -247,7 +305,8 @@ impl<'a> Tree<'a> {
                 None => self.make_directory(implied(part.to_vec(), mtime))?,
             }
         }
-        Ok(())
+        // The last one was just made.
+        Ok(self.pending.len() - 1)
     }
 
     fn directory(&mut self, path: Vec<u8>, member: &Member) -> std::result::Result<(), Step> {
@@ -258,9 +317,11 @@ impl<'a> Tree<'a> {
             gid: member.gid,
             mtime: member.mtime,
             xattrs: member.xattrs.clone(),
+            writer: None,
         };
         match self.known.get(&pending.path) {
             Some(Known::Directory(index)) => {
+                pending.writer = self.pending[*index].writer;
                 std::mem::swap(&mut self.pending[*index], &mut pending);
                 Ok(())
             }
@@ -286,51 +347,19 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    fn file<R: BufRead>(&mut self, member: &Member, parent: &[u8], base: &[u8], members: &mut Members<R>) -> Result<()> {
-        let fail = |action, errno: Errno| entry_error(action, &member.path, errno);
-        self.count_holes(member)?;
-        let directory = self.directories.open(parent).map_err(|e| entry_error_io("open the directory of", &member.path, e))?;
-        // `O_EXCL` also fails on an existing link, so no member is written through a link that an earlier member made.
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(directory, base, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| fail("create", errno))?;
-        let mut written = 0_u64;
-        match &member.extents {
-            None => members.copy_data(|bytes| {
-                written += bytes.len() as u64;
-                write_all(bytes, |rest| rustix::io::write(&file, rest)).map_err(|errno| fail("write", errno))
-            })?,
-            Some(extents) => {
-                let mut runs = extents.iter().filter(|extent| extent.len > 0);
-                let (mut at, mut left) = (0, 0);
-                members.copy_data(|mut bytes| {
-                    while !bytes.is_empty() {
-                        if left == 0 {
-                            // The map was checked: it adds up to the data.
-                            let Some(run) = runs.next() else { return Err(fail("write", Errno::INVAL)) };
-                            (at, left) = (run.offset, run.len);
-                        }
-                        let n = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                        write_all(&bytes[..n], |rest| {
-                            let n = rustix::io::pwrite(&file, rest, at)?;
-                            at += n as u64;
-                            Ok(n)
-                        })
-                        .map_err(|errno| fail("write", errno))?;
-                        left -= n as u64;
-                        written += n as u64;
-                        bytes = &bytes[n..];
-                    }
-                    Ok(())
-                })?;
-                rustix::fs::ftruncate(&file, member.size).map_err(|errno| fail("set the size of", errno))?;
-            }
-        }
+    fn file<R: BufRead>(&mut self, mut member: Member, path: Vec<u8>, parent: usize, members: &mut Members<R>) -> Result<Known> {
+        self.count_holes(&member)?;
         self.done.files += 1;
+        let what = What::File(member.size, member.extents.take());
+        self.begin(member, path, parent, what);
+        let mut written = 0_u64;
+        members.copy_data(|bytes| {
+            written += bytes.len() as u64;
+            self.writers.data(bytes)
+        })?;
+        self.writers.end();
         self.done.file_bytes += written;
-        let meta = Meta { path: &member.path, mode: member.mode, uid: member.uid, gid: member.gid, mtime: member.mtime };
-        let chown = self.must_chown(meta.uid, meta.gid);
-        self.done.xattrs_dropped += meta.apply(&file, chown, &member.xattrs, self.options)?;
-        Ok(())
+        Ok(Known::Other)
     }
 
     fn count_holes(&mut self, member: &Member) -> Result<()> {
@@ -344,60 +373,10 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    fn symlink(&mut self, member: &Member, target: &[u8], parent: &[u8], base: &[u8]) -> Result<()> {
-        if target.is_empty() || target.contains(&0) || target.len() > self.options.limits.path_bytes {
-            return Err(Error::Refused { entry: EntryName::new(&member.path), cause: Refusal::SymlinkTarget });
-        }
-        let fail = |action, errno: Errno| entry_error(action, &member.path, errno);
-        let directory = self.directories.open(parent).map_err(|e| entry_error_io("open the directory of", &member.path, e))?;
-        rustix::fs::symlinkat(target, directory, base).map_err(|errno| fail("create", errno))?;
-        self.done.symlinks += 1;
-        // Linux has no `user.` attributes or ACLs on symbolic links.
-        self.done.xattrs_dropped += member.xattrs.len() as u64;
-        self.finish_by_name(member, parent, base, false)
-    }
-
-    fn fifo(&mut self, member: &Member, parent: &[u8], base: &[u8]) -> Result<()> {
-        let directory = self.directories.open(parent).map_err(|e| entry_error_io("open the directory of", &member.path, e))?;
-        rustix::fs::mknodat(directory, base, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
-            .map_err(|errno| entry_error("create", &member.path, errno))?;
-        self.done.fifos += 1;
-        self.done.xattrs_dropped += member.xattrs.len() as u64;
-        self.finish_by_name(member, parent, base, true)
-    }
-
-    /// What a layer hides of those below.
-    fn whiteout(&mut self, member: &Member, parent: &[u8], base: &[u8]) -> Result<()> {
-        let directory = self.directories.open(parent).map_err(|e| entry_error_io("open the directory of", &member.path, e))?;
-        // Since Linux 5.8 this one device needs no capability (`mknod(2)`).
-        rustix::fs::mknodat(directory, base, rustix::fs::FileType::CharacterDevice, Mode::empty(), 0)
-            .map_err(|errno| entry_error("create", &member.path, errno))?;
-        self.done.whiteouts += 1;
-        self.done.xattrs_dropped += member.xattrs.len() as u64;
-        self.finish_by_name(member, parent, base, true)
-    }
-
-    /// Sets owner, mode and time of something that cannot be opened. This process has just created it exclusively.
-    fn finish_by_name(&mut self, member: &Member, parent: &[u8], base: &[u8], mode: bool) -> Result<()> {
-        let chown = self.must_chown(member.uid, member.gid);
-        let directory = self.directories.open(parent).map_err(|e| entry_error_io("open the directory of", &member.path, e))?;
-        if chown {
-            let (uid, gid) = (Uid::from_raw(member.uid), Gid::from_raw(member.gid));
-            rustix::fs::chownat(directory, base, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|errno| owner_error(&member.path, member.uid, member.gid, errno))?;
-        }
-        if mode {
-            rustix::fs::chmodat(directory, base, Mode::from_raw_mode(member.mode), AtFlags::empty())
-                .map_err(|errno| entry_error("set the mode of", &member.path, errno))?;
-        }
-        rustix::fs::utimensat(directory, base, &timestamps(member.mtime), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|errno| entry_error("set the time of", &member.path, errno))
-    }
-
-    fn hardlink(&mut self, member: &Member, raw_target: &[u8], parent: &[u8], base: &[u8]) -> Result<Known> {
-        let entry = || EntryName::new(&member.path);
+    /// Checks a hard link against what is known so far. It is made at the end.
+    fn hardlink(&mut self, member: &Member, raw_target: &[u8], path: Vec<u8>) -> Result<Known> {
         let shown = || EntryName::new(raw_target);
-        let refused = |cause| Error::Refused { entry: entry(), cause };
+        let refused = |cause| Error::Refused { entry: EntryName::new(&member.path), cause };
         let limits = &self.options.limits;
         let target = name::normalise(raw_target, limits.path_bytes, limits.depth)
             .map_err(|cause| refused(Refusal::LinkTarget { target: shown(), cause: Box::new(cause) }))?;
@@ -410,24 +389,50 @@ impl<'a> Tree<'a> {
             }
             None => return Err(refused(Refusal::LinkToUnknown { target: shown() })),
         }
-        let Some((from, from_base)) = name::split(&target) else {
-            return Err(refused(Refusal::LinkToDirectory { target: shown() }));
+        self.done.hardlinks += 1;
+        self.links.push(Link { number: self.number, shown: member.path.clone(), target, path });
+        Ok(Known::Other)
+    }
+
+    fn link(&mut self, link: &Link) -> Result<()> {
+        let (Some((from, from_base)), Some((parent, base))) = (name::split(&link.target), name::split(&link.path)) else {
+            return Ok(());
         };
-        let open = |e| entry_error_io("open the directory of", &member.path, e);
+        let open = |error| entry_error_io("open the directory of", &link.shown, error);
         let from = self.link_directories.open(from).map_err(open)?;
         let directory = self.directories.open(parent).map_err(open)?;
         rustix::fs::linkat(from, from_base, directory, base, AtFlags::empty())
-            .map_err(|errno| entry_error("link", &member.path, errno))?;
-        self.done.hardlinks += 1;
-        Ok(Known::Other)
+            .map_err(|errno| entry_error("link", &link.shown, errno))
     }
 
     fn must_chown(&self, uid: u32, gid: u32) -> bool {
         self.options.owners == Owners::Restore && self.own_ids != Some((uid, gid))
     }
 
-    /// Gives all directories their metadata, children before parents.
-    fn finish(mut self) -> Result<Unpacked> {
+    /// Waits for the writers, makes the hard links, and gives all directories their metadata. `read` is how the stream ended.
+    fn finish(mut self, read: Result<u64>) -> Result<Unpacked> {
+        let (dropped, failure) = self.writers.finish();
+        self.done.xattrs_dropped += dropped;
+        // A writer's failure has the number of an entry that was given to it, so it is the earlier one.
+        let failure = match read {
+            Ok(length) => {
+                self.done.stream_bytes = length;
+                failure
+            }
+            Err(error) => failure.or(Some((self.number, error))),
+        };
+        let end = failure.as_ref().map_or(u64::MAX, |(number, _)| *number);
+        for link in std::mem::take(&mut self.links).iter().take_while(|link| link.number < end) {
+            self.link(link)?;
+        }
+        match failure {
+            Some((_, error)) => Err(error),
+            None => self.finish_directories(),
+        }
+    }
+
+    /// Children come before parents.
+    fn finish_directories(mut self) -> Result<Unpacked> {
         let mut pending = std::mem::take(&mut self.pending);
         pending.sort_unstable_by(|a, b| b.path.cmp(&a.path));
         for directory in &pending {
@@ -466,21 +471,21 @@ impl Step {
 
 /// A directory that the archive has no entry for.
 fn implied(path: Vec<u8>, mtime: Time) -> Pending {
-    Pending { path, mode: 0o755, uid: 0, gid: 0, mtime, xattrs: Vec::new() }
+    Pending { path, mode: 0o755, uid: 0, gid: 0, mtime, xattrs: Vec::new(), writer: None }
 }
 
 /// Metadata of something that is open.
-struct Meta<'a> {
-    path: &'a [u8],
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    mtime: Time,
+pub(super) struct Meta<'a> {
+    pub(super) path: &'a [u8],
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) mtime: Time,
 }
 
 impl Meta<'_> {
     /// Sets owner, mode, attributes and time, in this order. Returns how many attributes were dropped.
-    fn apply(
+    pub(super) fn apply(
         &self,
         fd: impl std::os::fd::AsFd,
         chown: bool,
@@ -522,34 +527,21 @@ impl Meta<'_> {
 }
 
 /// Modification time as given, and access time the same, so that the result does not depend on when this ran.
-fn timestamps(mtime: Time) -> Timestamps {
+pub(super) fn timestamps(mtime: Time) -> Timestamps {
     let time = Timespec { tv_sec: mtime.secs, tv_nsec: i64::from(mtime.nanos) };
     Timestamps { last_access: time, last_modification: time }
 }
 
-fn write_all(mut bytes: &[u8], mut write: impl FnMut(&[u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<()> {
-    while !bytes.is_empty() {
-        match write(bytes) {
-            // Repeating a write that makes no progress would never end.
-            Ok(0) => return Err(Errno::IO),
-            Ok(n) => bytes = &bytes[n..],
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
-}
-
-fn entry_error(action: &'static str, path: &[u8], errno: Errno) -> Error {
+pub(super) fn entry_error(action: &'static str, path: &[u8], errno: Errno) -> Error {
     entry_error_io(action, path, errno.into())
 }
 
-fn entry_error_io(action: &'static str, path: &[u8], source: std::io::Error) -> Error {
+pub(super) fn entry_error_io(action: &'static str, path: &[u8], source: std::io::Error) -> Error {
     Error::Entry { action, entry: EntryName::new(path), source }
 }
 
 /// The kernel answers EINVAL, not EPERM, to an id that the user namespace does not map.
-fn owner_error(path: &[u8], uid: u32, gid: u32, errno: Errno) -> Error {
+pub(super) fn owner_error(path: &[u8], uid: u32, gid: u32, errno: Errno) -> Error {
     if errno == Errno::INVAL {
         Error::UnmappedOwner { entry: EntryName::new(path), uid, gid }
     } else {

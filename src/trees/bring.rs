@@ -310,7 +310,7 @@ fn unpack_snapshot(
             told = now;
         }
     };
-    let unpack = archive::UnpackOptions { owners: archive::Owners::Ignore, ..Default::default() };
+    let unpack = archive::UnpackOptions { owners: archive::Owners::Ignore, writers: cx.settings.processors, ..Default::default() };
     // Files belong to the user, who is root inside of sessions.
     let result = archive::unpack(reader, into.as_fd(), &unpack, &mut progress);
     cx.observer.event(&Event::End);

@@ -40,7 +40,7 @@ impl Arena {
         symlink("secret", place.path().join("outside/link")).unwrap();
         fs::set_permissions(place.path().join("outside/secret"), fs::Permissions::from_mode(0o640)).unwrap();
         let limits = Limits { stream_bytes: 64 << 20, ..Limits::default() };
-        let options = UnpackOptions { owners: Owners::Ignore, limits, layer: false, way: Way::Kernel };
+        let options = UnpackOptions { owners: Owners::Ignore, limits, layer: false, way: Way::Kernel, writers: 3 };
         let mut arena = Self { place, before: String::new(), options };
         arena.before = arena.outside();
         arena
@@ -151,6 +151,53 @@ fn limits_hold() {
     arena.options.limits.stream_bytes = 4096;
     let padded = [Tar::default().file("a").end(), vec![0; 8192]].concat();
     assert_eq!(words(&arena.unpack(&padded).unwrap_err()), "archive unpacks to more than 4096 bytes");
+}
+
+/// Several threads create files. What is told is what comes first in the archive all the same.
+#[test]
+fn the_first_failure_is_told_whoever_finds_it() {
+    let mut arena = Arena::new();
+    let target = arena.target();
+    let many = |mut tar: Tar, from: usize| {
+        for n in from..from + 200 {
+            tar = tar.file(&format!("d{}/f{n}", n % 7));
+        }
+        tar
+    };
+    let large = vec![7; 100_000];
+    let taken = |tar: Tar| tar.file("taken");
+    let taken_too = |tar: Tar| tar.entry(b'0', b"large", b"", &large);
+    let linked = |tar: Tar| tar.hardlink("link", "d0/f0");
+    let refused = |tar: Tar| tar.file("../x");
+    type Part<'a> = &'a dyn Fn(Tar) -> Tar;
+    let exists = "File exists (os error 17)";
+    let create = |name: &str| format!("cannot create `{name}`: {exists}");
+    let escapes = "refused entry `../x`: ";
+    for writers in [1, 4] {
+        arena.options.writers = writers;
+        for (parts, expected) in [
+            (vec![&taken as Part<'_>, &taken_too, &linked, &refused], create("taken")),
+            (vec![&taken_too, &taken, &refused], create("large")),
+            (vec![&linked, &taken, &taken_too, &refused], format!("cannot link `link`: {exists}")),
+            (vec![&refused, &taken, &linked], escapes.to_owned()),
+            (vec![&taken, &linked], create("taken")),
+        ] {
+            let _ = fs::remove_dir_all(&target);
+            fs::create_dir(&target).unwrap();
+            // Their names make entries fail.
+            for name in ["taken", "large", "link"] {
+                fs::write(target.join(name), "").unwrap();
+            }
+            let mut tar = many(Tar::default(), 0);
+            for (n, part) in parts.into_iter().enumerate() {
+                tar = many(part(tar), 1000 * (n + 1));
+            }
+            let bytes = tar.end();
+            let fd = File::open(&target).unwrap();
+            let error = unpack(&*bytes, fd.as_fd(), &arena.options, &mut |_| {}).unwrap_err();
+            assert!(words(&error).starts_with(&expected), "{writers}: {error}, expected: {expected}");
+        }
+    }
 }
 
 #[test]
