@@ -128,6 +128,12 @@ pub(crate) fn list(root: &Path, folder: &str, shape: Shape) -> Vec<String> {
     names
 }
 
+/// Whether [`list`] has a directory of this name. The others are not looked at: there may be a thousand.
+pub(crate) fn is_listed(root: &Path, folder: &str, name: &str) -> bool {
+    let has_files = |dir: &Path| reading::entries(dir).is_ok_and(|entries| entries.iter().any(|entry| !entry.is_dir));
+    is_name(name) && name.split('/').all(|part| reading::counts(part, true)) && has_files(&root.join(folder).join(name))
+}
+
 fn collect(dir: &Path, prefix: &str, shape: Shape, names: &mut Vec<String>) {
     // A missing or unreadable folder has no names; whoever needs one of them says where it looked.
     let Ok(entries) = reading::entries(dir) else { return };
@@ -265,6 +271,25 @@ mod tests {
         assert_eq!(definition_fault(&"a".repeat(151)), Some("is longer than 150 characters"));
         for (name, ok) in [("musl-hardened", true), ("a/b", false), ("", false), ("-x", false), ("a b", false), ("a..b", false)] {
             assert_eq!(is_profile_name(name), ok, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_looked_up_is_what_is_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let files =
+            ["web/stage3", "outer/inner/stage3", "old~/stage3", "CVS/Entries", "hidden/.keep", "README.md/x", "empty/README.md"];
+        for file in files {
+            let path = dir.path().join("stage4.defines").join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        let listed = list(dir.path(), "stage4.defines", Shape::Directory);
+        assert_eq!(listed, ["outer/inner", "web"]);
+        for name in
+            ["web", "outer", "outer/inner", "old~", "CVS", "hidden", "README.md", "empty", "", "web/../web", "web/stage3", "nix"]
+        {
+            assert_eq!(is_listed(dir.path(), "stage4.defines", name), listed.iter().any(|known| known == name), "{name:?}");
         }
     }
 

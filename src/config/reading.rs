@@ -33,20 +33,23 @@ pub(crate) fn entries(dir: &Path) -> io::Result<Vec<Entry>> {
             .file_name()
             .into_string()
             .map_err(|name| io::Error::new(io::ErrorKind::InvalidData, format!("the name `{}` is not UTF-8", name.display())))?;
-        if name.starts_with('.') || name.ends_with('~') || name == "README.md" || name == "PLACEHOLDER" {
-            continue;
-        }
         let is_dir = match entry.file_type() {
             Ok(kind) if !kind.is_symlink() => kind.is_dir(),
             _ => entry.path().is_dir(),
         };
-        if is_dir && VERSION_CONTROL.contains(&name.as_str()) {
+        if !counts(&name, is_dir) {
             continue;
         }
         entries.push(Entry { name, is_dir });
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
+}
+
+/// Whether an entry of this name is a part of the configuration.
+pub(crate) fn counts(name: &str, is_dir: bool) -> bool {
+    let is_aside = name.starts_with('.') || name.ends_with('~') || name == "README.md" || name == "PLACEHOLDER";
+    !is_aside && !(is_dir && VERSION_CONTROL.contains(&name))
 }
 
 /// As [`entries`], for `dir` relative to the configuration directory; what cannot be read is reported and counts as empty.

@@ -6,7 +6,7 @@
 //! stage4:web       the stage4 definition
 //! ```
 
-use super::{ConfigDir, Error, Result, Stage3Definition, Stage4Definition};
+use super::{ConfigDir, Error, Result, Stage3Definition, Stage4Definition, names};
 use crate::did_you_mean::nearest;
 
 /// The kind of definition that a name means.
@@ -58,17 +58,16 @@ impl ConfigDir {
         if let Some(name) = name.strip_prefix("stage4:") {
             return Ok(Found::Stage4(self.known_stage4(name)?));
         }
-        let stage4s = self.stage4_names();
-        if stage4s.iter().any(|known| known == name) {
+        if names::is_listed(self.root(), "stage4.defines", name) {
             return Ok(Found::Stage4(name.to_owned()));
         }
-        let mut known = stage4s;
+        if names::is_listed(self.root(), "stage3.defines", name) {
+            return Ok(Found::Stage3(name.to_owned()));
+        }
+        let mut known = self.stage4_names();
         known.extend(self.stage3_names());
         known.sort();
         known.dedup();
-        if known.iter().any(|known| known == name) {
-            return Ok(Found::Stage3(name.to_owned()));
-        }
         let nearest = nearest(name, &known).map(str::to_owned);
         Err(Error::Unknown {
             what: "stage4 or stage3 definition",

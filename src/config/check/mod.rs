@@ -99,7 +99,11 @@ impl ConfigDir {
                     let dir = Path::new("stage4.defines").join(&name);
                     let stage4 = definition::read_stage4(&mut findings, &name, &dir);
                     // A missing definition is reported elsewhere.
-                    stage3s.extend(stage4.map(|stage4| stage4.stage3.value).filter(|name| self.stage3_names().contains(name)));
+                    stage3s.extend(
+                        stage4
+                            .map(|stage4| stage4.stage3.value)
+                            .filter(|name| names::is_listed(self.root(), "stage3.defines", name)),
+                    );
                 }
                 (false, name) => {
                     stage3s.insert(name);
@@ -122,17 +126,17 @@ impl ConfigDir {
 
     /// Whether `name` means a stage4 definition, and its name without a prefix.
     fn stage_kind(&self, name: &str) -> Result<(bool, String)> {
-        let (stage4s, stage3s) = (self.stage4_names(), self.stage3_names());
         let (prefix, bare) = match name.split_once(':') {
             Some((prefix @ ("stage3" | "stage4"), bare)) => (prefix, bare),
             _ => ("", name),
         };
-        if prefix != "stage3" && stage4s.iter().any(|known| known == bare) {
+        if prefix != "stage3" && names::is_listed(self.root(), "stage4.defines", bare) {
             return Ok((true, bare.to_owned()));
         }
-        if prefix != "stage4" && stage3s.iter().any(|known| known == bare) {
+        if prefix != "stage4" && names::is_listed(self.root(), "stage3.defines", bare) {
             return Ok((false, bare.to_owned()));
         }
+        let (stage4s, stage3s) = (self.stage4_names(), self.stage3_names());
         let (what, mut known) = match prefix {
             "stage3" => ("stage3 definition", stage3s),
             "stage4" => ("stage4 definition", stage4s),

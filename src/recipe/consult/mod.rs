@@ -107,8 +107,18 @@ fn groups(cx: &Context<'_>, config: &ConfigDir, names: &[String], said: &mut Sai
     let all = config.stage_names();
     let (mut groups, mut alone) = (BTreeMap::<(String, String), Group>::new(), Vec::new());
     let mut kernels = BTreeMap::<String, Vec<Located<Atom>>>::new();
+    // A thousand stage4s have few stage3 definitions, and each takes long to merge.
+    let mut merged = BTreeSet::<String>::new();
+    let mut read = |name: &str| {
+        let stage = config.stage(name)?;
+        if !merged.contains(&stage.stage3.name) {
+            config.portage_dir(&stage.stage3)?;
+            merged.insert(stage.stage3.name.clone());
+        }
+        Ok(stage)
+    };
     for name in if names.is_empty() { &all } else { names } {
-        let stage = match config.stage(name).and_then(|stage| config.portage_dir(&stage.stage3).map(|_| stage)) {
+        let stage = match read(name) {
             Ok(stage) => stage,
             Err(config::Error::Invalid(_)) => {
                 said.left_out(name, config);
