@@ -47,6 +47,71 @@ impl<'n> Drawing<'n> {
         }
         text
     }
+
+    /// A child pipeline for GitLab: a job for each node. `GENTOOMUCH_FLAGS` may be set where it is triggered. What all jobs have besides
+    /// (image, tags, scripts) is included beside it.
+    pub(crate) fn gitlab(&self, flags: &str) -> String {
+        let mut text = String::from("# The pipeline as a child pipeline: include it as an artifact, below `trigger`.\n");
+        let _ = write!(
+            text,
+            "variables:\n  GENTOOMUCH_FLAGS: {}\n\nstages: [build]\n\n.node:\n  stage: build\n  script:\n    \
+             - gentoomuch pipeline node $GENTOOMUCH_FLAGS \"$NODE\"\n",
+            quoted(flags)
+        );
+        for node in &self.nodes {
+            let id = quoted(&node.id);
+            let _ = write!(text, "\n{id}:\n  extends: .node\n  variables:\n    NODE: {id}\n");
+            if node.needs.is_empty() {
+                text.push_str("  needs: []\n");
+            } else {
+                text.push_str("  needs:\n");
+            }
+            for needed in &node.needs {
+                let _ = writeln!(text, "    - job: {}\n      artifacts: false", quoted(needed));
+            }
+        }
+        text
+    }
+
+    /// For GitHub, whose matrices know no order: the ids of each kind, in the order of the kinds. Nodes of a kind do not need each other, but
+    /// may need nodes of the kinds before.
+    pub(crate) fn github(&self) -> String {
+        let of = |kind: NodeKind| self.nodes.iter().filter(|node| node.kind == kind).map(|node| &node.id).collect::<Vec<_>>();
+        let ids = [NodeKind::Stage3, NodeKind::Kernel, NodeKind::Stage4, NodeKind::Artifact].map(of);
+        let kinds = ["stage3", "kernel", "stage4", "artifact"].into_iter().zip(ids);
+        let members: Vec<String> = kinds.map(|(kind, ids)| format!("{}:{}", quoted(kind), serde_json::json!(ids))).collect();
+        // One line, as `GITHUB_OUTPUT` wants it.
+        format!("{{{}}}\n", members.join(","))
+    }
+
+    /// A Snakefile with a rule for each node. Its files are only marks, which Snakemake removes at the end: gentoomuch itself knows what is
+    /// built.
+    pub(crate) fn snakemake(&self, flags: &str) -> String {
+        let mark = |id: &str| quoted(&format!(".gentoomuch-nodes/{id}"));
+        let marks = |ids: &mut dyn Iterator<Item = &str>| ids.fold(String::new(), |text, id| text + "        " + &mark(id) + ",\n");
+        let mut text = String::from("# The pipeline as a Snakefile: `snakemake --cores 2 --keep-going --snakefile FILE`.\n");
+        let _ = write!(
+            text,
+            "# For each node: `--config flags=...`; with --cores N, N nodes are built at the same time.\nFLAGS = config.get(\"flags\", {})\n",
+            quoted(flags)
+        );
+        let ends = marks(&mut self.nodes.iter().filter(|node| node.kind == NodeKind::Artifact).map(|node| node.id.as_str()));
+        let _ = write!(text, "\nrule all:\n    input:\n{ends}");
+        for (number, node) in self.nodes.iter().enumerate() {
+            let _ = writeln!(text, "\nrule node_{}:", number + 1);
+            if !node.needs.is_empty() {
+                let _ = write!(text, "    input:\n{}", marks(&mut node.needs.iter().map(String::as_str)));
+            }
+            let _ = writeln!(text, "    output:\n        temp(touch({}))", mark(&node.id));
+            let _ = writeln!(text, "    shell:\n        {}", quoted(&format!("gentoomuch pipeline node {{FLAGS}} {}", node.id)));
+        }
+        text
+    }
+}
+
+/// A text as YAML, Python and JSON have it.
+fn quoted(text: &str) -> String {
+    serde_json::json!(text).to_string()
 }
 
 #[cfg(test)]
@@ -97,5 +162,20 @@ mod tests {
         let text = Drawing::new(nodes().iter()).make("--jobs 2");
         assert!(text.contains("\nall: artifact/web\n"), "{text}");
         assert!(text.contains("\n\nstage4/web: stage3/demo/plain\n\t$(GENTOOMUCH) pipeline node $(FLAGS) stage4/web\n"), "{text}");
+    }
+
+    #[test]
+    fn for_gitlab() {
+        insta::assert_snapshot!(Drawing::new(nodes().iter()).gitlab("--jobs 2"));
+    }
+
+    #[test]
+    fn for_github() {
+        insta::assert_snapshot!(Drawing::new(nodes().iter()).github(), @r#"{"stage3":["stage3/demo/plain"],"kernel":[],"stage4":["stage4/web"],"artifact":["artifact/web"]}"#);
+    }
+
+    #[test]
+    fn for_snakemake() {
+        insta::assert_snapshot!(Drawing::new(nodes().iter()).snakemake("--jobs 2"));
     }
 }

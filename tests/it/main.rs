@@ -45,6 +45,7 @@ mod config_check;
 mod downloads;
 mod durability;
 mod embedding;
+mod engines;
 mod examples;
 mod experiments;
 mod explain;

@@ -365,6 +365,11 @@ fn by_make(place: &Place, names: &Names) {
     assert!(dot.contains(&format!("\"stage4/{three}\" [style=filled];")), "{dot}");
     assert!(dot.contains(&format!("\"{}\" -> \"stage4/{one}\";", names.base())), "{dot}");
 
+    // As the matrices of GitHub read it.
+    let lists: serde_json::Value = serde_json::from_str(&plan("github")).unwrap();
+    assert_eq!(lists["stage3"], serde_json::json!([names.base(), "stage3/demo/plain"]), "{lists}");
+    assert!(lists["artifact"].as_array().unwrap().contains(&format!("artifact/{one}").into()), "{lists}");
+
     let id = format!("artifact/{three}");
     place
         .run(&["pipeline", "node", "--no-sign", &id])

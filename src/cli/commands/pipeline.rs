@@ -91,18 +91,20 @@ enum Command {
     /// `gentoomuch pipeline node ID` builds one node, once the nodes that it needs are built.
     #[command(after_help = "Examples:
   gentoomuch pipeline plan --format dot | dot -Tsvg >pipeline.svg
-  gentoomuch pipeline plan --format make >pipeline.mk")]
+  gentoomuch pipeline plan --format make >pipeline.mk
+  gentoomuch pipeline plan --format gitlab >pipeline.yml")]
     Plan {
         /// Stage4 definitions [default: all]
         #[arg(value_name = "NAME")]
         names: Vec<String>,
-        /// JSON with keys and reasons, a graph for Graphviz, or a makefile
+        /// JSON with keys and reasons, a graph for Graphviz, a makefile, a child pipeline for GitLab, lists for the matrices of GitHub, or a
+        /// Snakefile
         #[arg(long, value_enum, default_value_t = PlanFormat::Json)]
         format: PlanFormat,
         /// Do not sign the artifacts
         #[arg(long)]
         no_sign: bool,
-        /// Jobs of each node, in a makefile [default: `env/jobs` of the configuration, or the number of processors]
+        /// Jobs of each node, where the format has commands [default: `env/jobs` of the configuration, or the number of processors]
         #[arg(short, long, value_name = "N")]
         jobs: Option<u32>,
     },
@@ -125,6 +127,9 @@ enum PlanFormat {
     Json,
     Dot,
     Make,
+    Gitlab,
+    Github,
+    Snakemake,
 }
 
 /// Runs it.
@@ -137,13 +142,14 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> CommandOutcome {
             let cx = opened.context(jobs);
             let pipeline = pipeline::pipeline(&cx, &config, options(names, None, *no_sign))?;
             let drawing = || Drawing::new(pipeline.nodes());
+            let flags = format!("--jobs {}{}", cx.settings.jobs, if *no_sign { " --no-sign" } else { "" });
             match format {
                 PlanFormat::Json => print_json(&Planned { nodes: pipeline.nodes().collect() })?,
                 PlanFormat::Dot => print(drawing().dot())?,
-                PlanFormat::Make => {
-                    let sign = if *no_sign { " --no-sign" } else { "" };
-                    print(drawing().make(&format!("--jobs {}{sign}", cx.settings.jobs)))?;
-                }
+                PlanFormat::Make => print(drawing().make(&flags))?,
+                PlanFormat::Gitlab => print(drawing().gitlab(&flags))?,
+                PlanFormat::Github => print(drawing().github())?,
+                PlanFormat::Snakemake => print(drawing().snakemake(&flags))?,
             }
             Ok(ExitCode::SUCCESS)
         }
