@@ -39,9 +39,12 @@ impl Pipeline<'_, '_> {
         let estimates = build_times::estimates(self.cx);
         let place = |id: &String| todo.iter().position(|node| node.id == *id);
         let tasks = todo.iter().map(|node| {
+            // Nobody has measured how long fetching takes: next to building, it is nothing.
+            let fetched = Left { secs: 0, unknown: 0, guess: false };
             let expected = estimates.expected(Kind::Node, &node.id, "");
+            let built = expected.map(|expected| Left { secs: expected.secs, unknown: 0, guess: expected.guess });
             Task {
-                left: expected.map(|expected| Left { secs: expected.secs, unknown: 0, guess: expected.guess }),
+                left: if node.fetch { Some(fetched) } else { built },
                 needs: node.needs.iter().filter_map(place).collect(),
                 is_alone: node.kind == NodeKind::Artifact,
                 is_running: false,

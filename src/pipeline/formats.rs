@@ -127,6 +127,7 @@ mod tests {
             needs: needs.iter().map(|id| (*id).to_owned()).collect(),
             key: None,
             build,
+            fetch: false,
             resumes: false,
             why: Vec::new(),
             state: None,

@@ -45,6 +45,8 @@ pub(crate) mod run;
 pub(crate) mod stage;
 pub(crate) mod why;
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::artifact::Artifact;
@@ -104,6 +106,8 @@ pub struct Node {
     pub key: Option<String>,
     /// Whether it has to be built.
     pub build: bool,
+    /// Whether the remote has its state, so that it is fetched instead, if who signed it counts.
+    pub fetch: bool,
     /// Whether a suspended session is resumed for that.
     pub resumes: bool,
     /// Why it has to be built; empty otherwise.
@@ -137,7 +141,7 @@ pub fn pipeline<'e, 'a>(cx: &'e Context<'a>, config: &'e ConfigDir, options: Pip
     plan::plan(cx, config, Wishes::of(config, &options), options)
 }
 
-/// Plans the single node `id`. The nodes that it needs must be built already.
+/// Plans the single node `id`. The nodes that it needs must be built already, or a remote must have them.
 pub(crate) fn pipeline_node<'e, 'a>(
     cx: &'e Context<'a>,
     config: &'e ConfigDir,
@@ -174,12 +178,16 @@ pub(crate) fn pipeline_node<'e, 'a>(
     let Some(node) = pipeline.nodes().find(|node| node.id == id).cloned() else {
         return Err(unknown(pipeline.nodes().map(|node| node.id.clone()).collect()));
     };
-    let unbuilt: Vec<String> =
-        pipeline.nodes().filter(|other| other.build && node.needs.contains(&other.id)).map(|other| other.id.clone()).collect();
+    let needed = pipeline.needed_by(&node);
+    let unbuilt: Vec<String> = pipeline
+        .nodes()
+        .filter(|other| other.build && !other.fetch && needed.contains(&other.id))
+        .map(|other| other.id.clone())
+        .collect();
     if node.build && !unbuilt.is_empty() {
         return Err(Error::Unbuilt { id: node.id, needs: unbuilt });
     }
-    pipeline.keep_only(&node);
+    pipeline.parts.retain(|part| part.node.id == node.id || needed.contains(&part.node.id));
     Ok(pipeline)
 }
 
@@ -194,14 +202,16 @@ impl Pipeline<'_, '_> {
         self.nodes().all(|node| !node.build)
     }
 
-    /// Leaves only one node and those that it needs, which are built.
-    fn keep_only(&mut self, node: &Node) {
-        self.parts.retain(|part| part.node.id == node.id || node.needs.contains(&part.node.id));
-        for part in &mut self.parts {
-            if part.node.id != node.id {
-                part.node.needs.clear();
+    /// The nodes without which `node` cannot be made: those that it needs, and what has to be fetched for them first.
+    fn needed_by(&self, node: &Node) -> BTreeSet<String> {
+        let mut needed: BTreeSet<String> = node.needs.iter().cloned().collect();
+        // Each comes after those that it needs.
+        for other in self.nodes().collect::<Vec<_>>().into_iter().rev() {
+            if other.build && needed.contains(&other.id) {
+                needed.extend(other.needs.iter().cloned());
             }
         }
+        needed
     }
 }
 

@@ -22,7 +22,7 @@ use crate::recipe::kernel::Kernel;
 use crate::recipe::stage4::Stage4;
 use crate::recipe::standing::Standing;
 use crate::store::State;
-use crate::{artifact, config, context};
+use crate::{artifact, config, context, remote};
 
 /// A node with its recipe.
 pub(crate) struct Part {
@@ -191,7 +191,8 @@ impl Planner<'_, '_> {
         }
         let missing: Vec<&str> = keys.into_iter().filter(|key| !found.contains_key(*key)).collect();
         let suspended = if missing.is_empty() { Vec::new() } else { self.cx.store.sessions_suspended(&missing)? };
-        let here = Here { found, suspended, concerned };
+        let remote = remote::known(self.cx, &missing)?;
+        let here = Here { found, suspended, remote, concerned };
 
         let mut parts = Vec::new();
         for (at, (recipe, asked_for)) in recipes {
@@ -370,6 +371,7 @@ impl Planner<'_, '_> {
             needs: vec![of.clone()],
             key: None,
             build: artifact.is_none(),
+            fetch: false,
             resumes: false,
             why,
             state: stage.node.state.clone(),
@@ -402,10 +404,12 @@ fn wanted_kernels(
     wanted
 }
 
-/// What the store has.
+/// What the store and the remote have.
 struct Here {
     found: BTreeMap<String, State>,
     suspended: Vec<String>,
+    /// Keys that the remote has.
+    remote: BTreeSet<String>,
     /// Why changes concern the packages of a state, by its key.
     concerned: BTreeMap<String, Vec<String>>,
 }
@@ -427,6 +431,7 @@ impl Here {
             needs,
             key: Some(wanted.key.clone()),
             build: state.is_none(),
+            fetch: state.is_none() && self.remote.contains(&wanted.key),
             resumes: self.suspended.contains(&wanted.key),
             why: Vec::new(),
             state,

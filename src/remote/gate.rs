@@ -1,6 +1,9 @@
 //! What recipes ask: a state by its key, before it is built, and to publish it afterwards. No failure of a remote is one of the build.
 
-use super::{Error, Remote, pull, push};
+use std::collections::BTreeSet;
+
+use super::document::{is_key, key_of, tag_of};
+use super::{Error, Remote, Result, pull, push};
 use crate::causes::in_one_line;
 use crate::context::{self, Context};
 use crate::store::State;
@@ -20,6 +23,24 @@ pub(crate) fn bring(cx: &Context<'_>, key: &str, words: &str) -> context::Result
             Ok(Some(pulled.state))
         }
         Err(error) => told(cx, error, &format!("{words} is built here")).map(|()| None),
+    }
+}
+
+/// Those of `keys` that the remote has, all of them asked for at once. Whether what it has counts is seen when it is brought.
+///
+/// # Errors
+///
+/// The user has interrupted it.
+pub(crate) fn known(cx: &Context<'_>, keys: &[&str]) -> context::Result<BTreeSet<String>> {
+    let there = cx.settings.remote.as_deref().is_some_and(|settings| !settings.is_down());
+    let tags: Vec<String> = keys.iter().filter(|key| there && is_key(key)).map(|key| tag_of(key)).collect();
+    if tags.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let has = |remote: Remote<'_>| -> Result<BTreeSet<String>> { Ok(remote.repository.has(&tags)?) };
+    match Remote::open(cx).and_then(has) {
+        Ok(tags) => Ok(tags.iter().filter_map(|tag| key_of(tag)).collect()),
+        Err(error) => told(cx, error, "all is built here").map(|()| BTreeSet::new()),
     }
 }
 

@@ -193,7 +193,13 @@ fn what_another_has_built_is_not_built_again() {
         assert!(bootstrap.stderr.contains(&folder.address), "{what}: {bootstrap}");
     }
     std::os::unix::fs::symlink(fs::read_link(first.path("gnupg")).unwrap(), second.path("gnupg")).unwrap();
-    let built = second.run(&["stage", "build", "hello", "--format", "tar.zst"]).ok().says("came from dir:");
+    let planned = second.run(&["pipeline", "--dry-run", "hello"]).ok().text();
+    let plans: Vec<&str> = planned.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(plans[..4], ["PLAN", "fetch", "fetch", "build"], "{planned}");
+    assert!(planned.ends_with("2 to fetch and 1 to build of 3 nodes\n"), "{planned}");
+    // One node of another engine, on a machine that has none of those before it.
+    second.run(&["pipeline", "node", "stage4/hello"]).ok().says("came from dir:");
+    let built = second.run(&["stage", "build", "hello", "--format", "tar.zst"]).ok();
     let [ours, theirs] = [&shared.artifact(), Path::new(&built.value("artifact"))].map(|path| fs::read(path).unwrap());
     assert!(ours == theirs, "the artifacts differ");
     let logs = names(&second.path("data/logs"));

@@ -17,10 +17,11 @@ pub(super) fn planned(nodes: &[&Node], left: Option<Left>) -> String {
     }
     let mut table = Table::new(&["NODE", "PLAN", "WHY"]);
     for node in nodes {
-        let plan = match (node.build, node.resumes) {
-            (false, _) => "reuse",
-            (true, false) => "build",
-            (true, true) => "resume",
+        let plan = match node {
+            Node { build: false, .. } => "reuse",
+            Node { fetch: true, .. } => "fetch",
+            Node { resumes: true, .. } => "resume",
+            _ => "build",
         };
         let mut why = node
             .why
@@ -31,8 +32,13 @@ pub(super) fn planned(nodes: &[&Node], left: Option<Left>) -> String {
             table.row(["", "", &line]);
         }
     }
-    let todo = nodes.iter().filter(|node| node.build).count();
-    let words = if todo == 0 { "nothing to do".to_owned() } else { format!("{todo} of {} to build", nodes_of(nodes.len())) };
+    let fetched = nodes.iter().filter(|node| node.fetch).count();
+    let built = nodes.iter().filter(|node| node.build).count() - fetched;
+    let words = match (fetched, built) {
+        (0, 0) => "nothing to do".to_owned(),
+        (0, built) => format!("{built} of {} to build", nodes_of(nodes.len())),
+        (fetched, built) => format!("{fetched} to fetch and {built} to build of {}", nodes_of(nodes.len())),
+    };
     let time = left.as_ref().and_then(amount_words).map(|words| format!(", {words} by earlier builds"));
     format!("{}{words}{}\n", table.render(), time.unwrap_or_default())
 }
