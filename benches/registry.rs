@@ -107,7 +107,7 @@ impl Bench<'_> {
         let settings = Settings { authorities, ..Settings::default() };
         let downloader = Downloader::new(settings, Arc::new(|| false));
         let address = format!("oci://{}/{repository}", self.registry.host()).parse().unwrap();
-        let place = open(&address, &Access { downloader, credentials: &self.sources, observer: &Silent }).unwrap();
+        let place = open(&address, &Access { downloader, credentials: &self.sources, observer: &Silent });
         if push {
             each(&self.layout.blobs, |blob| place.put_blob(blob, &File::open(blob_file(&self.layout.dir, blob)).unwrap()).unwrap());
             place.put_manifest("x", MANIFEST, &self.layout.manifest).unwrap();
