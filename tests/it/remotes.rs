@@ -108,7 +108,10 @@ fn digests(place: &Place, state: &str) -> Vec<String> {
 /// Fails unless both states make the same artifact.
 fn same_exports(one: (&Place, &str), other: (&Place, &str), format: &str) {
     let [one, other] = [one, other].map(|(place, state)| {
-        let file = place.path("exported");
+        let dir = place.path("exported");
+        drop(fs::remove_dir_all(&dir));
+        fs::create_dir(&dir).unwrap();
+        let file = dir.join("it");
         place.run(&["export", state, "--no-sign", "--format", format, "-o", file.to_str().unwrap()]).ok();
         // An image is a directory.
         let packed = ["--sort=name", "--mtime=@0", "-cf", "-", "."];
