@@ -49,7 +49,8 @@ pub(crate) fn entries(dir: &Path) -> io::Result<Vec<Entry>> {
 /// Whether an entry of this name is a part of the configuration.
 pub(crate) fn counts(name: &str, is_dir: bool) -> bool {
     let is_aside = name.starts_with('.') || name.ends_with('~') || name == "README.md" || name == "PLACEHOLDER";
-    !(is_aside || is_dir && VERSION_CONTROL.contains(&name))
+    let is_others = is_dir && VERSION_CONTROL.contains(&name);
+    !is_aside && !is_others
 }
 
 /// As [`entries`], for `dir` relative to the configuration directory; what cannot be read is reported and counts as empty.

@@ -156,6 +156,7 @@ fn limits_hold() {
 /// Several threads create files. What is told is what comes first in the archive all the same.
 #[test]
 fn the_first_failure_is_told_whoever_finds_it() {
+    type Part<'a> = &'a dyn Fn(Tar) -> Tar;
     let mut arena = Arena::new();
     let target = arena.target();
     let many = |mut tar: Tar, from: usize| {
@@ -169,7 +170,6 @@ fn the_first_failure_is_told_whoever_finds_it() {
     let taken_too = |tar: Tar| tar.entry(b'0', b"large", b"", &large);
     let linked = |tar: Tar| tar.hardlink("link", "d0/f0");
     let refused = |tar: Tar| tar.file("../x");
-    type Part<'a> = &'a dyn Fn(Tar) -> Tar;
     let exists = "File exists (os error 17)";
     let create = |name: &str| format!("cannot create `{name}`: {exists}");
     let escapes = "refused entry `../x`: ";
