@@ -69,7 +69,7 @@ pub mod portage {
         pub use crate::portage::atom::Atom;
     }
     pub mod binpkgs {
-        pub use crate::portage::binpkgs::{Described, PackageKey};
+        pub use crate::portage::binpkgs::{Described, Index, PackageKey};
     }
     pub mod binrepos {
         pub use crate::portage::binrepos::{hosts, unverified};

@@ -52,7 +52,7 @@ pub(crate) type Stanza = BTreeMap<String, String>;
 
 /// A parsed index. Inherited values are filled in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Index {
+pub struct Index {
     /// The header, without the counts.
     pub header: Stanza,
     /// The packages, by path below the pool.
@@ -62,7 +62,7 @@ pub(crate) struct Index {
 impl Index {
     /// Reads an index. Like Portage it ignores lines without a colon and stanzas without a `CPV`, and takes an index of an unknown
     /// version as empty.
-    pub(crate) fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let mut stanzas = Stanzas { lines: text.lines() };
         let mut header = stanzas.next().unwrap_or_default();
         if header.get("VERSION").is_some_and(|v| v.parse::<u64>().is_ok_and(|v| v > VERSION)) {
@@ -87,7 +87,7 @@ impl Index {
     }
 
     /// The text of the file, written at `timestamp` (seconds since the epoch).
-    pub(crate) fn render(&self, timestamp: i64) -> String {
+    pub fn render(&self, timestamp: i64) -> String {
         let mut header = self.header.clone();
         header.insert("PACKAGES".to_owned(), self.packages.len().to_string());
         header.insert("TIMESTAMP".to_owned(), timestamp.to_string());

@@ -34,7 +34,7 @@ use crate::path_error::PathError;
 use crate::progress::Observer;
 
 pub(crate) use contents::Examiner;
-pub(crate) use index::Index;
+pub use index::Index;
 pub(crate) use key::{PoolInputs, PoolKey, pool_key};
 pub(crate) use name::PackageFile;
 pub use package_key::{Described, PackageKey};
