@@ -85,7 +85,7 @@ fn words(path: &str, id: &str) -> Words {
         ("resolve", "targets") => StagesAndPackages,
         ("pipeline node", "id") => Nodes,
         ("shell" | "export" | "tag" | "store show", "state")
-        | ("store seal", "states")
+        | ("store seal" | "remote push", "states")
         | ("diff", "before" | "after")
         | ("log" | "rollback", "name") => States,
         ("cp", "from") => StatesWithPath,
@@ -366,6 +366,9 @@ mod tests {
         "logs log",
         "rollback to",
         "tag name",
+        // No remote is asked while somebody types.
+        "remote pull state",
+        "remote rm states",
         "binhost export dir",
         "clean what",
         "completions shell",
