@@ -1,10 +1,11 @@
 //! Where states are asked for before they are built, and published afterwards: what the program has found out about it.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::registry::Address;
 use crate::stage3::keys::TrustedKeys;
-use crate::stage3::sign::Gpg;
+use crate::stage3::sign::{Gpg, SignError};
 
 /// The remote of one invocation.
 #[derive(Debug)]
@@ -16,13 +17,15 @@ pub struct RemoteSettings {
     pub(crate) gpg: Gpg,
     /// Whose signatures count.
     pub(crate) keys: TrustedKeys,
+    /// Whether we can sign, once that was tried.
+    signs: OnceLock<bool>,
     /// It could not be reached: it is not asked again.
     down: AtomicBool,
 }
 
 impl RemoteSettings {
     pub(crate) fn new(address: Address, push: bool, gpg: Gpg, keys: TrustedKeys) -> Self {
-        Self { address, push, gpg, keys, down: AtomicBool::new(false) }
+        Self { address, push, gpg, keys, signs: OnceLock::new(), down: AtomicBool::new(false) }
     }
 
     pub(crate) fn is_down(&self) -> bool {
@@ -31,5 +34,20 @@ impl RemoteSettings {
 
     pub(crate) fn set_down(&self) {
         self.down.store(true, Ordering::Relaxed);
+    }
+
+    /// Tries once whether we can sign.
+    pub(crate) fn try_signer(&self) -> Result<(), SignError> {
+        let mut tried = Ok(());
+        self.signs.get_or_init(|| {
+            tried = self.gpg.try_out();
+            tried.is_ok()
+        });
+        tried
+    }
+
+    /// Whether what is built is published.
+    pub(crate) fn publishes(&self) -> bool {
+        self.push && !self.is_down() && self.signs.get() != Some(&false)
     }
 }

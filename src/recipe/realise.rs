@@ -148,6 +148,7 @@ fn found_or_made(cx: &Context<'_>, recipe: &impl Recipe) -> Result<Built> {
         return Ok(Built { state, reused: true });
     }
     recipe.check(cx)?;
+    remote::foresee(cx)?;
     recipe.make(cx)
 }
 

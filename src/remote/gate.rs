@@ -44,13 +44,24 @@ pub(crate) fn known(cx: &Context<'_>, keys: &[&str]) -> context::Result<BTreeSet
     }
 }
 
+/// Says before anything is built if it cannot be published, since nobody can sign it.
+///
+/// # Errors
+///
+/// The user has interrupted it.
+pub(crate) fn foresee(cx: &Context<'_>) -> context::Result<()> {
+    let Some(settings) = cx.settings.remote.as_deref().filter(|settings| settings.publishes()) else { return Ok(()) };
+    let Err(source) = settings.try_signer() else { return Ok(()) };
+    told(cx, Error::Sign { place: settings.address.to_string(), source }, "what is built is not pushed")
+}
+
 /// Publishes what was built, if the user wants that.
 ///
 /// # Errors
 ///
 /// The user has interrupted it.
 pub(crate) fn publish(cx: &Context<'_>, state: &State, name: Option<&str>) -> context::Result<()> {
-    let Some(settings) = cx.settings.remote.as_deref().filter(|settings| settings.push && !settings.is_down()) else {
+    let Some(settings) = cx.settings.remote.as_deref().filter(|settings| settings.publishes()) else {
         return Ok(());
     };
     match Remote::open(cx).and_then(|remote| push(&remote, state, name)) {

@@ -31,7 +31,7 @@ use crate::stage3::{VerifyError, VerifyOptions};
 use crate::store::StateId;
 use crate::{sandbox, store};
 
-pub(crate) use gate::{bring, known, publish};
+pub(crate) use gate::{bring, foresee, known, publish};
 pub(crate) use pull::pull;
 pub(crate) use push::push;
 pub(crate) use rows::{Row, collect, find, remove, rows};

@@ -32,6 +32,8 @@ pub(crate) fn push(remote: &Remote<'_>, state: &State, name: Option<&str>) -> Re
     let tags: Vec<String> = chain.iter().map(|state| tag_of(&state.key)).collect();
     let there = remote.repository.has(&tags)?;
     let mut pushed = Pushed { states: Vec::new(), there: 0, signer: None };
+    // Packing takes long.
+    remote.settings.gpg.try_out().map_err(|source| Error::Sign { place: remote.shown(), source })?;
     let (mut layers, mut ready) = (BTreeMap::new(), Vec::new());
     for (at, state) in chain.iter().enumerate() {
         if !is_key(&state.key) {

@@ -416,6 +416,13 @@ fn a_remote_that_is_not_there_or_takes_nothing_is_no_failure_of_a_build() {
     let folder = Folder::new(&first.place, "folder");
     folder.run(&first.place, &["remote", "push", "profile/demo"]).fails(7).says("env/remote_key");
     assert!(names(&folder.dir.join("manifests")).is_empty());
+    // That is said before anything is built, once, and all is built.
+    first.replace("z");
+    let unsigned = folder.run(&first.place, &["--push", "bootstrap", "--no-rebuild", "unsigned", stage3]).ok();
+    let words = "warning: what is built is not pushed: cannot sign for `dir:";
+    assert_eq!(unsigned.stderr.matches(words).count(), 1, "{unsigned}");
+    assert!(unsigned.stderr.find(words) < unsigned.stderr.find("unpacking"), "{unsigned}");
+    assert!(names(&folder.dir.join("blobs/sha256")).is_empty());
     // The signature is what comes last but for the name.
     std::os::unix::fs::symlink(&first.gpg.home, first.place.path("gnupg")).unwrap();
     fs::write(first.place.path("config/env/remote_key"), format!("{}\n", first.key)).unwrap();

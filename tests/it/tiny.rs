@@ -47,12 +47,17 @@ pub(crate) fn tiny() -> Option<Tiny> {
 impl Tiny {
     /// Replaces the stage3 by another one and bootstraps it as `profile`.
     pub(crate) fn another(&self, profile: &str, mark: &str) {
+        self.replace(mark);
+        self.place.run(&["bootstrap", "--no-rebuild", profile, self.stage3.to_str().unwrap()]).ok();
+    }
+
+    /// Replaces the stage3 by another one.
+    pub(crate) fn replace(&self, mark: &str) {
         let stage3 = self.stage3.to_str().unwrap();
         fs::write(self.place.path("tiny/etc/mark"), mark.repeat(100_000)).unwrap();
         let mut tar = Command::new("tar");
         child::check(tar.arg("-C").arg(self.place.path("tiny")).args(["--owner=0", "--group=0", "-cJf", stage3, "."]));
         self.sign(&self.key, None);
-        self.place.run(&["bootstrap", "--no-rebuild", profile, stage3]).ok();
     }
 
     /// Keeps `layers` more layers on the state `base` as `kept/NAME`; the last of them has `/etc/NAME`. As sessions would, with files of one
