@@ -55,6 +55,10 @@ pub trait Repository: fmt::Debug + Send + Sync {
     /// Whether there was one.
     fn remove(&self, tag: &str) -> Result<bool>;
     fn has_blob(&self, blob: &Blob) -> Result<bool>;
+    /// Whether it has it, whole. A registry sees to that itself.
+    fn is_sound(&self, blob: &Blob) -> Result<bool> {
+        self.has_blob(blob)
+    }
     /// Brings a blob. What has come before an interruption is used. `target` exists only once size and digest are right.
     fn get_blob(&self, blob: &Blob, target: &Path) -> Result<()>;
     /// Puts a blob, from the beginning of `file`. There is nothing to do if it is there.

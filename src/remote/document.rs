@@ -53,6 +53,17 @@ pub(super) fn is_key(key: &str) -> bool {
     digits(key, 64) || key.strip_prefix("kept:").is_some_and(|id| digits(id, 20))
 }
 
+/// Whether it is the beginning of a key or of an id. A name that looks so stands for nothing.
+pub(super) fn is_beginning(text: &str) -> bool {
+    text.len() >= 6 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether it is `sha256:HEX`. Others never become a part of an address or of a path.
+fn is_digest(text: &str) -> bool {
+    let hex = text.strip_prefix("sha256:").unwrap_or_default();
+    hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// `sha256:HEX` of some bytes.
 pub(super) fn digest_of(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
@@ -139,6 +150,9 @@ impl Manifest {
         let mut statements = self.layers.iter().filter(|layer| layer.media_type == STATEMENT_TYPE);
         let (Some(statement), None) = (statements.next(), statements.next()) else { return Err(Flaw::NotSigned) };
         for (document, limit) in [(statement, MAX_STATEMENT_BYTES), (&self.config, MAX_ORIGIN_BYTES)] {
+            if !is_digest(&document.digest) {
+                return Err(Flaw::Digest { says: document.digest.clone() });
+            }
             if document.size > limit {
                 return Err(Flaw::Large { digest: document.digest.clone(), limit });
             }
@@ -169,6 +183,14 @@ pub(super) struct SignedLayer {
     pub(super) size: u64,
 }
 
+impl SignedState {
+    /// Whether a user who asks for `wanted` means it.
+    pub(super) fn answers_to(&self, wanted: &str) -> bool {
+        let is = |text: &str| if is_beginning(wanted) { text.starts_with(wanted) } else { text == wanted };
+        is(&self.key) || is(self.state.as_str()) || (!is_beginning(wanted) && self.name.as_deref() == Some(wanted))
+    }
+}
+
 impl SignedLayer {
     pub(super) fn blob(&self) -> Blob {
         Blob { digest: self.blob.clone(), size: self.size }
@@ -180,6 +202,8 @@ impl SignedLayer {
 pub(super) struct SignedState {
     pub(super) key: String,
     pub(super) state: StateId,
+    /// What it is called where it was pushed.
+    pub(super) name: Option<String>,
     /// The digest of its [`Origins`].
     pub(super) origin: String,
     /// Its layers, and those of all that it was made from.
@@ -210,7 +234,11 @@ impl Statement {
             return Err(Flaw::Kind(statement.statement));
         }
         let says = statement.states.iter().map(|state| state.key.clone()).collect::<Vec<_>>().join(", ");
-        statement.states.into_iter().find(|state| state.key == key).ok_or(Flaw::Key { says })
+        let signed = statement.states.into_iter().find(|state| state.key == key).ok_or(Flaw::Key { says })?;
+        match signed.layers.iter().find(|layer| !is_digest(&layer.blob)) {
+            Some(layer) => Err(Flaw::Digest { says: layer.blob.clone() }),
+            None => Ok(signed),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::store::State;
 /// The user has interrupted it. Everything else is a note or a warning, and the state is built.
 pub(crate) fn bring(cx: &Context<'_>, key: &str, words: &str) -> context::Result<Option<State>> {
     let Some(settings) = cx.settings.remote.as_deref().filter(|settings| !settings.is_down()) else { return Ok(None) };
-    match Remote::open(cx).and_then(|remote| pull(&remote, key)) {
+    match Remote::open(cx).and_then(|remote| pull(&remote, key, None)) {
         Ok(None) => Ok(None),
         Ok(Some(pulled)) => {
             let whose = pulled.signer.primary.to_string();

@@ -32,6 +32,8 @@ const AT_ONCE: usize = 4;
 #[derive(Debug, Serialize, Deserialize)]
 struct Packed {
     packer: u32,
+    /// The digest of the layer when it was sealed.
+    contents: String,
     digest: String,
     size: u64,
 }
@@ -52,12 +54,15 @@ impl Remote<'_> {
     /// Sees to it that the repository has the layer, and says what is to be signed of it.
     pub(super) fn put_layer(&self, id: &LayerId) -> Result<SignedLayer> {
         let sealed = self.cx.store.seal(id, self.cx.launcher)?.sealed;
-        let signed = |blob: Blob| SignedLayer { id: id.clone(), contents: sealed.digest, blob: blob.digest, size: blob.size };
+        let signed =
+            |blob: Blob| SignedLayer { id: id.clone(), contents: sealed.digest.clone(), blob: blob.digest, size: blob.size };
         let meta = place(self.cx)?.join(format!("{id}.json"));
         let known = std::fs::read(&meta).ok().and_then(|bytes| serde_json::from_slice::<Packed>(&bytes).ok());
-        if let Some(Packed { digest, size, .. }) = known.filter(|known| known.packer == PACKER) {
+        let is_it = |known: &Packed| known.packer == PACKER && known.contents == sealed.digest;
+        if let Some(Packed { digest, size, .. }) = known.filter(is_it) {
             let blob = Blob { digest, size };
-            if self.repository.has_blob(&blob)? {
+            // What is not sound there is sent once more.
+            if self.repository.is_sound(&blob)? {
                 return Ok(signed(blob));
             }
         }
@@ -70,7 +75,8 @@ impl Remote<'_> {
         self.cx.observer.event(&Event::End);
         context::not_interrupted(self.cx)?;
         put?;
-        let record = Packed { packer: PACKER, digest: blob.digest.clone(), size: blob.size };
+        let contents = sealed.digest.clone();
+        let record = Packed { packer: PACKER, contents, digest: blob.digest.clone(), size: blob.size };
         durable::replace(&meta, &serde_json::to_vec(&record).unwrap_or_default(), Mode::Exactly(0o600))?;
         Ok(signed(blob))
     }
@@ -97,20 +103,27 @@ impl Remote<'_> {
         Ok(Blob { digest, size: exported.archive.size })
     }
 
-    /// Fetches the blobs of layers, several at a time.
+    /// Fetches the blobs of layers, several at a time. What an earlier pull has left stays for a day, so that it is not fetched once more
+    /// because of the one that was missing.
     pub(super) fn fetch(&self, layers: &[&SignedLayer]) -> Result<()> {
         if layers.is_empty() {
             return Ok(());
         }
         let place = place(self.cx)?;
-        let total = layers.iter().map(|layer| layer.size).sum();
+        sweep(&place)?;
+        // Layers may be equal.
+        let mut blobs: Vec<Blob> = layers.iter().map(|layer| layer.blob()).collect();
+        blobs.sort_by(|a, b| a.digest.cmp(&b.digest));
+        blobs.dedup();
+        blobs.retain(|blob| path_of(&place, blob).metadata().map_or(true, |meta| meta.len() != blob.size));
+        let total = blobs.iter().fold(0, |sum: u64, blob| sum.saturating_add(blob.size));
         self.cx.observer.event(&Event::Begin { what: "fetching", total: Some(total), unit: Unit::Bytes });
-        let (next, failed) = (Mutex::new(layers.iter()), Mutex::new(None));
-        crate::threads::crew(AT_ONCE.min(layers.len()), || {
+        let (next, failed) = (Mutex::new(blobs.iter()), Mutex::new(None));
+        crate::threads::crew(AT_ONCE.min(blobs.len()), || {
             loop {
-                let layer = next.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some(blob) = layer.map(|layer| layer.blob()) else { break };
-                if let Err(error) = self.repository.get_blob(&blob, &path_of(&place, &blob)) {
+                let blob = next.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some(blob) = blob else { break };
+                if let Err(error) = self.repository.get_blob(blob, &path_of(&place, blob)) {
                     *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     // Nobody begins another one.
                     next.lock().unwrap_or_else(PoisonError::into_inner).by_ref().for_each(drop);
@@ -122,16 +135,23 @@ impl Remote<'_> {
         failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), |error| Err(error.into()))
     }
 
+    /// Removes what was fetched.
+    pub(super) fn forget(&self, layers: &[&SignedLayer]) -> Result<()> {
+        let place = place(self.cx)?;
+        for layer in layers {
+            durable::remove_if_there(&path_of(&place, &layer.blob()))?;
+        }
+        Ok(())
+    }
+
     /// Unpacks a layer that was fetched.
     pub(super) fn unpack(&self, layer: &SignedLayer, incoming: &Incoming) -> Result<()> {
         let cx = self.cx;
         let blob = layer.blob();
         let path = path_of(&place(cx)?, &blob);
         let file = File::open(&path).map_err(PathError::of("open", &path))?;
-        // Whatever happens now, nobody needs its name any more.
-        durable::remove_if_there(&path)?;
         let input = ImportInput {
-            source: path,
+            source: path.clone(),
             into: incoming.tree(&layer.id)?,
             size: layer.size,
             sha512: String::new(),
@@ -142,7 +162,23 @@ impl Remote<'_> {
         let hold = vec![incoming.lock_fd()?];
         let unpacked = tasks::import(cx.launcher, &input, OwnedFd::from(file), hold, Some(context::cancel(cx)?), cx.observer);
         context::not_interrupted(cx)?;
-        unpacked.map_err(|source| Error::Layer { layer: layer.id.to_string(), place: self.shown(), source })?;
+        if let Err(source) = unpacked {
+            // Who knows what it is: it is not kept.
+            durable::remove_if_there(&path)?;
+            return Err(Error::Layer { layer: layer.id.to_string(), place: self.shown(), source });
+        }
         Ok(())
     }
+}
+
+/// Removes what earlier pulls have left for longer than a day. Who keeps it has an end of its own.
+fn sweep(place: &Path) -> Result<()> {
+    const LONG: std::time::Duration = std::time::Duration::from_hours(24);
+    for entry in std::fs::read_dir(place).map_err(PathError::of("list", place))?.flatten() {
+        let is_old = || entry.metadata().ok()?.modified().ok()?.elapsed().ok().map(|age| age > LONG);
+        if entry.file_name().as_encoded_bytes().starts_with(b"sha256-") && is_old() == Some(true) {
+            durable::remove_if_there(&entry.path())?;
+        }
+    }
+    Ok(())
 }

@@ -99,11 +99,16 @@ pub(crate) enum Flaw {
         #[source]
         source: serde_json::Error,
     },
-    #[error("it is another kind of thing: `{0}`")]
+    #[error("it is another kind of thing: `{}`", cut(.0))]
     Kind(String),
     /// Somebody has put the state of one key in the place of another one.
-    #[error("it is of another build key: {says}")]
+    #[error("it is of another build key: {}", cut(says))]
     Key { says: String },
+    #[error("`{}` is no digest", cut(says))]
+    Digest { says: String },
+    /// Somebody has put another name, id or date on it.
+    #[error("it is not `{wanted}`, but says so")]
+    NotMeant { wanted: String },
     #[error("nobody has signed it")]
     NotSigned,
     #[error("the blob `{digest}` is larger than {limit} bytes")]
@@ -112,6 +117,16 @@ pub(crate) enum Flaw {
     Other(&'static str),
     #[error("it lacks a part of what it was made from, or has more than was signed")]
     Incomplete,
+}
+
+/// The beginning of what anybody may have written.
+fn cut(text: &str) -> String {
+    const MOST: usize = 200;
+    let mut short: String = text.chars().take(MOST).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
 }
 
 impl From<Flaw> for Error {

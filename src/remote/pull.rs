@@ -1,23 +1,32 @@
 //! Brings a state.
 
-use super::document::{Manifest, Origins, SignedState, Statement, tag_of};
+use super::document::{Manifest, Origins, SignedState, Statement, digest_of, tag_of};
 use super::{Error, Remote, Result};
 use crate::context;
 use crate::registry::Blob;
 use crate::stage3::keys::Purpose;
 use crate::stage3::{Signer, verify_clear_signed};
-use crate::store;
-use crate::store::{Incoming, State, Wait};
+use crate::store::{Incoming, State};
 
-/// Who holds it fetches layers.
-const LOCK: &str = "transfer/pull";
+/// Who holds it fetches layers from the remote with this address.
+fn lock_of(remote: &Remote<'_>) -> String {
+    let digest = digest_of(remote.shown().as_bytes());
+    format!("transfer/{}", &digest[digest.len() - 16..])
+}
 
 /// A state that a remote has, signed by who counts for remotes.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) signed: SignedState,
     pub(super) signer: Signer,
-    origin: Blob,
+    pub(super) origin: Blob,
+}
+
+/// What a user has asked for by a name or a beginning, and when what was found says that it was built. Nobody has signed that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(super) text: String,
+    pub(super) made: String,
 }
 
 /// A state that was brought.
@@ -48,17 +57,20 @@ impl Remote<'_> {
     }
 }
 
-/// Brings the state with this key, if the remote has one. It gets no name.
-pub(crate) fn pull(remote: &Remote<'_>, key: &str) -> Result<Option<Pulled>> {
+/// Brings the state with this key, if the remote has one. It gets no name. A user may have asked for it in other words (`wanted`): only what
+/// was signed says whether it is meant.
+pub(crate) fn pull(remote: &Remote<'_>, key: &str, wanted: Option<&Wanted>) -> Result<Option<Pulled>> {
     let Some(Found { signed, signer, origin }) = remote.look(key)? else { return Ok(None) };
-    let cancelled = || remote.cx.interrupt.count() > 0;
+    if let Some(wanted) = wanted.filter(|wanted| !signed.answers_to(&wanted.text)) {
+        return Err(super::Flaw::NotMeant { wanted: wanted.text.clone() }.into());
+    }
     // Of several nodes that need the same layers one fetches them, and the others find them here.
-    let wait = Wait::BlockUnless { notify: &mut |_| {}, cancelled: &cancelled };
-    let _lock = match remote.cx.store.lock_named(LOCK, wait) {
-        Err(store::Error::Cancelled { .. }) => return Err(context::Error::Interrupted { resumable: false }.into()),
-        lock => lock?,
-    };
+    let _lock = context::lock(remote.cx, &lock_of(remote))?;
     let origins = Origins::parse(&remote.document(&origin)?, &signed)?;
+    let made = origins.states.last().map(|state| &state.created);
+    if let Some(wanted) = wanted.filter(|wanted| Some(&wanted.made) != made) {
+        return Err(super::Flaw::NotMeant { wanted: format!("{} of {}", wanted.text, wanted.made) }.into());
+    }
     let mut incoming = remote.cx.store.incoming()?;
     let brought = bring_layers(remote, &signed, &origins, &mut incoming);
     let (layers, bytes) = match brought {
@@ -84,8 +96,8 @@ fn bring_layers(remote: &Remote<'_>, signed: &SignedState, origins: &Origins, in
         }
     }
     remote.fetch(&missing)?;
-    let (layers, bytes) = (missing.len(), missing.iter().map(|layer| layer.size).sum());
-    for layer in missing {
+    let (layers, bytes) = (missing.len(), missing.iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.size)));
+    for layer in &missing {
         context::not_interrupted(remote.cx)?;
         let Some(meta) = origins.layers.iter().find(|meta| meta.id == layer.id) else {
             return Err(super::Flaw::Incomplete.into());
@@ -93,5 +105,6 @@ fn bring_layers(remote: &Remote<'_>, signed: &SignedState, origins: &Origins, in
         remote.unpack(layer, incoming)?;
         incoming.seal(meta.clone(), remote.cx.launcher)?;
     }
+    remote.forget(&missing)?;
     Ok((layers, bytes))
 }

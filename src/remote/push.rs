@@ -26,7 +26,7 @@ struct Ready {
     signed: SignedState,
 }
 
-/// Publishes `state`, and what it was made from, under their keys. What is there and whole stays as it is. `name` is only shown.
+/// Publishes `state`, and what it was made from, under their keys, signed with its `name`. What is there and whole stays as it is.
 pub(crate) fn push(remote: &Remote<'_>, state: &State, name: Option<&str>) -> Result<Pushed> {
     let chain = made_from(remote.cx, state)?;
     let tags: Vec<String> = chain.iter().map(|state| tag_of(&state.key)).collect();
@@ -42,7 +42,9 @@ pub(crate) fn push(remote: &Remote<'_>, state: &State, name: Option<&str>) -> Re
         if there.contains(&tags[at]) && is_whole(remote, &state.key)? {
             pushed.there += 1;
         } else {
-            ready.push(prepared(remote, &chain[..=at], &mut layers)?);
+            let own = name.filter(|_| at + 1 == chain.len()).map(str::to_owned);
+            let name = own.or_else(|| name_of(remote.cx, &state.id));
+            ready.push(prepared(remote, &chain[..=at], name, &mut layers)?);
         }
     }
     if ready.is_empty() {
@@ -54,13 +56,12 @@ pub(crate) fn push(remote: &Remote<'_>, state: &State, name: Option<&str>) -> Re
     let statement = remote.put(&signed.bytes)?;
     for Ready { state: of, origin, signed } in ready {
         // What somebody has collected meanwhile, the manifest must not name.
-        for layer in &signed.layers {
-            if !remote.repository.has_blob(&layer.blob())? {
-                return Err(Error::Collected { place: remote.shown(), digest: layer.blob.clone() });
+        for blob in signed.layers.iter().map(SignedLayer::blob).chain([origin.clone(), statement.clone()]) {
+            if !remote.repository.has_blob(&blob)? {
+                return Err(Error::Collected { place: remote.shown(), digest: blob.digest });
             }
         }
-        let name = name.filter(|_| of.id == state.id).map(str::to_owned).or_else(|| name_of(remote.cx, &of.id));
-        let manifest = Manifest::new(&of, name.as_deref(), &origin, &statement, &signed.layers);
+        let manifest = Manifest::new(&of, signed.name.as_deref(), &origin, &statement, &signed.layers);
         remote.repository.put_manifest(&tag_of(&of.key), MANIFEST_TYPE, &manifest.bytes())?;
         pushed.states.push(of.id);
     }
@@ -83,7 +84,12 @@ fn made_from(cx: &Context<'_>, state: &State) -> Result<Vec<State>> {
 }
 
 /// Puts the layers and the origin of the last of `states`.
-fn prepared(remote: &Remote<'_>, states: &[State], layers: &mut BTreeMap<LayerId, SignedLayer>) -> Result<Ready> {
+fn prepared(
+    remote: &Remote<'_>,
+    states: &[State],
+    name: Option<String>,
+    layers: &mut BTreeMap<LayerId, SignedLayer>,
+) -> Result<Ready> {
     let Some(state) = states.last() else { return Err(Error::None) };
     let mut wanted: Vec<&LayerId> = states.iter().flat_map(|state| &state.layers).collect();
     wanted.sort_unstable();
@@ -99,7 +105,8 @@ fn prepared(remote: &Remote<'_>, states: &[State], layers: &mut BTreeMap<LayerId
     }
     let origins = Origins { states: states.to_vec(), layers: described };
     let origin = remote.put(&origins.bytes()?)?;
-    let signed = SignedState { key: state.key.clone(), state: state.id.clone(), origin: origin.digest.clone(), layers: signed };
+    let (key, id) = (state.key.clone(), state.id.clone());
+    let signed = SignedState { key, state: id, name, origin: origin.digest.clone(), layers: signed };
     Ok(Ready { state: state.clone(), origin, signed })
 }
 
@@ -114,8 +121,8 @@ fn is_whole(remote: &Remote<'_>, key: &str) -> Result<bool> {
         Err(error) => return Err(error),
     };
     let Some(found) = found else { return Ok(false) };
-    for layer in &found.signed.layers {
-        if !remote.repository.has_blob(&layer.blob())? {
+    for blob in found.signed.layers.iter().map(SignedLayer::blob).chain([found.origin]) {
+        if !remote.repository.has_blob(&blob)? {
             return Ok(false);
         }
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::document::{Manifest, is_key, key_of, tag_of};
+use super::document::{Manifest, is_beginning, is_key, key_of, tag_of};
+use super::pull::Wanted;
 use super::{Error, Remote, Result};
 use crate::registry::Collected;
 
@@ -82,19 +83,21 @@ fn row(key: &str, bytes: &[u8], here: bool) -> Row {
     }
 }
 
-/// The key of what a user calls so: a key or its beginning, an id of a state or its beginning, or a name, whose newest state is meant.
-pub(crate) fn find(remote: &Remote<'_>, wanted: &str) -> Result<String> {
+/// The key of what a user calls so: a key or its beginning, the beginning of a state's id, or a name, whose newest state is meant. What is
+/// not a whole key was found by what nobody has signed.
+pub(crate) fn find(remote: &Remote<'_>, wanted: &str) -> Result<(String, Option<Wanted>)> {
     if is_key(wanted) {
-        return Ok(wanted.to_owned());
+        return Ok((wanted.to_owned(), None));
     }
     let rows = rows(remote)?;
-    let begins = |row: &&Row| wanted.len() >= 6 && (row.key.starts_with(wanted) || row.state.starts_with(wanted));
-    let named = rows.iter().filter(|row| row.name.as_deref() == Some(wanted)).max_by(|a, b| a.made.cmp(&b.made));
-    let found = named.or_else(|| {
-        let mut found = rows.iter().filter(begins);
+    let found = if is_beginning(wanted) {
+        let mut found = rows.iter().filter(|row| row.key.starts_with(wanted) || row.state.starts_with(wanted));
         found.next().filter(|_| found.next().is_none())
-    });
-    found.map(|row| row.key.clone()).ok_or_else(|| Error::NotThere { place: remote.shown(), wanted: wanted.to_owned() })
+    } else {
+        rows.iter().filter(|row| row.name.as_deref() == Some(wanted)).max_by(|a, b| a.made.cmp(&b.made))
+    };
+    let row = found.ok_or_else(|| Error::NotThere { place: remote.shown(), wanted: wanted.to_owned() })?;
+    Ok((row.key.clone(), Some(Wanted { text: wanted.to_owned(), made: row.made.clone() })))
 }
 
 /// Removes what is there under these keys, and says which were there. Blobs stay until they are collected.

@@ -107,7 +107,8 @@ impl Incoming {
                 }
                 let path = store.state_path(&state.id);
                 if !path.exists() {
-                    durable::replace_json(&store.path("tmp"), &path, state)?;
+                    let adopted = State { adopted: true, ..state.clone() };
+                    durable::replace_json(&store.path("tmp"), &path, &adopted)?;
                 }
             }
         }

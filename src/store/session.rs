@@ -528,7 +528,7 @@ impl Session {
         let NewState { key, origin, newest_input, parent } = new;
         let newest_input = self.base.as_ref().map_or(newest_input, |b| b.newest_input.max(newest_input));
         let id = state::State::derive_id(&layers, parent.as_ref(), &key, &origin)?;
-        Ok(State { id, layers, parent, key, origin, created, newest_input })
+        Ok(State { id, layers, parent, key, origin, created, newest_input, adopted: false })
     }
 
     /// Fails if the session's first process is still there, since it may write.

@@ -33,9 +33,17 @@ pub struct State {
     pub created: String,
     /// Time of the newest input, in seconds since 1970. Exports clamp times to it.
     pub newest_input: i64,
+    /// It was built elsewhere and came from a remote. For a build key, what was built here goes before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
 }
 
 impl State {
+    /// Which of several with one build key is meant: the greatest.
+    fn rank(&self) -> (bool, &str, &StateId) {
+        (!self.adopted, &self.created, &self.id)
+    }
+
     /// The id of a state with these properties.
     pub(super) fn derive_id(layers: &[LayerId], parent: Option<&StateId>, key: &str, origin: &Recorded) -> Result<StateId> {
         let parts = (layers, parent, key, origin);
@@ -155,7 +163,8 @@ impl Store {
         Ok(self.states_by_key(&[key])?.remove(key))
     }
 
-    /// For each of these build keys the youngest state, if there is one.
+    /// For each of these build keys the youngest state, if there is one; of those that were built here, if there are any. Whoever signs for a
+    /// remote says when a state of its own was built, and which others come with it.
     ///
     /// Reads each state's file once, several at a time, and parses only those that contain one of the keys.
     pub fn states_by_key(&self, keys: &[&str]) -> Result<BTreeMap<String, State>> {
@@ -180,7 +189,7 @@ impl Store {
         let mut youngest: BTreeMap<String, State> = BTreeMap::new();
         for state in found {
             match youngest.get(&state.key) {
-                Some(other) if (&other.created, &other.id) > (&state.created, &state.id) => {}
+                Some(other) if other.rank() > state.rank() => {}
                 _ => drop(youngest.insert(state.key.clone(), state)),
             }
         }
@@ -195,7 +204,7 @@ impl Store {
         }
         let NewState { key, origin, newest_input, parent } = new;
         let id = State::derive_id(&layers, parent.as_ref(), &key, &origin)?;
-        let state = State { id, layers, parent, key, origin, created: process::now(), newest_input };
+        let state = State { id, layers, parent, key, origin, created: process::now(), newest_input, adopted: false };
         state.check_readable(&self.state_path(&state.id))?;
         let _structure = self.structure(LockMode::Shared)?;
         durable::replace_json(&self.path("tmp"), &self.state_path(&state.id), &state)?;

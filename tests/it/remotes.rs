@@ -340,6 +340,11 @@ fn what_nobody_who_counts_has_signed_is_refused() {
         fs::write(&layer, bytes).unwrap();
         pair.pull().fails(4).says("sent other bytes than");
     }
+    // One that has the right size is found out when it is sent again.
+    fs::write(&layer, &garbled).unwrap();
+    folder.run(&first.place, &["remote", "rm", "--yes", key]).ok();
+    folder.run(&first.place, &["remote", "push", "profile/demo/upstream"]).ok();
+    assert_eq!(fs::read(&layer).unwrap(), whole);
     fs::rename(&layer, first.place.path("away")).unwrap();
     pair.pull().fails(1).says("has no blob");
     // A build only says so.
@@ -350,6 +355,63 @@ fn what_nobody_who_counts_has_signed_is_refused() {
     assert_eq!(pushed["states"].as_array().unwrap().len(), 1);
     assert_eq!(fs::read(&layer).unwrap(), whole);
     pair.pull().ok();
+}
+
+/// Who may write to the folder, and has no key, gives an old state the name, the id, the date of another one.
+#[test]
+fn names_that_nobody_has_signed_lead_nowhere() {
+    let Some(pair) = pair() else { return };
+    let Pair { first, second, folder, key } = &pair;
+    first.another("other", "x");
+    folder.run(&first.place, &["remote", "push", "profile/other"]).ok();
+    let rows = folder.json(second, &["remote", "ls", "--json"])["states"].as_array().unwrap().clone();
+    let row = rows.iter().find(|row| row["name"] == "profile/other/upstream").unwrap();
+    let (other, state) = (row["key"].as_str().unwrap(), row["state"].as_str().unwrap());
+    let manifest = folder.parsed(key);
+    let pull = |wanted: &str| folder.run(second, &["remote", "pull", wanted, "--tag", "got"]);
+    let relabelled = |name: &str, value: &str| {
+        let mut changed = folder.parsed(key);
+        changed["annotations"][name] = json!(value);
+        fs::write(folder.manifest(key), changed.to_string()).unwrap();
+    };
+    let back = || fs::write(folder.manifest(key), manifest.to_string()).unwrap();
+
+    relabelled("vnd.gentoomuch.name", "profile/other/upstream");
+    relabelled("org.opencontainers.image.created", "9999-01-01T00:00:00Z");
+    pull("profile/other/upstream").fails(4).says("it is not `profile/other/upstream`, but says so");
+    pull("profile/demo/upstream").fails(2);
+    back();
+    relabelled("org.opencontainers.image.created", "9999-01-01T00:00:00Z");
+    pull("profile/demo/upstream").fails(4).says("it is not `profile/demo/upstream of 9999-");
+    // What looks like the beginning of a key is no name.
+    back();
+    relabelled("vnd.gentoomuch.name", &other[..12]);
+    pull(&other[..12]).ok().says_nothing_of(key.as_str());
+    // Two say that they are this state.
+    back();
+    relabelled("vnd.gentoomuch.state", state);
+    pull(state).fails(2);
+    fs::rename(folder.manifest(other), first.place.path("away")).unwrap();
+    pull(state).fails(4).says(&format!("it is not `{state}`, but says so"));
+}
+
+/// A state that comes from a remote may bring others along, and says itself when it was built.
+#[test]
+fn what_was_built_here_goes_before_what_came() {
+    let Some(pair) = pair() else { return };
+    let Pair { first, second, folder, .. } = &pair;
+    first.replace("y");
+    let stage3 = first.stage3.to_str().unwrap();
+    let own = || {
+        second.run(&["bootstrap", "--no-rebuild", "own", stage3]).ok();
+        let shown: Value = serde_json::from_str(&second.run(&["store", "show", "profile/own", "--json"]).ok().text()).unwrap();
+        (shown["id"].clone(), shown["key"].as_str().unwrap().to_owned())
+    };
+    let before = own();
+    folder.run(&first.place, &["--push", "bootstrap", "--no-rebuild", "own", stage3]).ok().says("pushed ");
+    let pulled = folder.json(second, &["remote", "pull", &before.1, "--json"]);
+    assert_ne!(pulled["state"], before.0, "the test is about two states with one key");
+    assert_eq!(own(), before);
 }
 
 #[test]

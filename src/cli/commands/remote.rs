@@ -264,9 +264,9 @@ fn push(args: &PushArgs, cx: &context::Context<'_>, remote: &Remote<'_>) -> Resu
 
 fn pull(args: &PullArgs, cx: &context::Context<'_>, remote: &Remote<'_>) -> Result<(), crate::cli::report::Failure> {
     let sharing = context::share_store(cx)?;
-    let key = remote::find(remote, &args.state)?;
-    let pulled =
-        remote::pull(remote, &key)?.ok_or_else(|| remote::Error::NotThere { place: remote.shown(), wanted: args.state.clone() })?;
+    let (key, wanted) = remote::find(remote, &args.state)?;
+    let pulled = remote::pull(remote, &key, wanted.as_ref())?
+        .ok_or_else(|| remote::Error::NotThere { place: remote.shown(), wanted: args.state.clone() })?;
     // Naming it takes the lock again, which somebody may wait for alone.
     drop(sharing);
     if let Some(tag) = &args.tag {
@@ -294,7 +294,8 @@ fn pull(args: &PullArgs, cx: &context::Context<'_>, remote: &Remote<'_>) -> Resu
 }
 
 fn rm(args: &RmArgs, opened: &Opened<'_>, remote: &Remote<'_>) -> Outcome {
-    let keys = args.states.iter().map(|text| remote::find(remote, text)).collect::<Result<Vec<_>, _>>()?;
+    let find = |text: &String| remote::find(remote, text).map(|(key, _)| key);
+    let keys = args.states.iter().map(find).collect::<Result<Vec<_>, _>>()?;
     let question = format!("remove {} from {}", count(keys.len() as u64, "state"), remote.shown());
     if !args.yes && !agreed(&question, opened)? {
         return Ok(ExitCode::SUCCESS);

@@ -410,6 +410,7 @@ mod tests {
             origin: origin.into(),
             created: String::new(),
             newest_input: 0,
+            adopted: false,
         }
     }
 
