@@ -6,7 +6,8 @@
 //! dir:/PATH                           a folder
 //! ```
 //!
-//! On this machine (`localhost`, `127.0.0.1`, `[::1]`) `oci://` means https where the registry speaks it, and http where not.
+//! On this machine (`localhost`, `127.0.0.1`, `[::1]`) `oci://` means https where the registry speaks it, and http where not: then without
+//! a password.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -8,7 +8,8 @@
 //! us ── HEAD /v2/REPOSITORY/… ─────────────> registry      with the token
 //! ```
 //!
-//! Password and token go to the registry itself and to its token server, never to whom one of them redirects.
+//! Password and token go to the registry itself and to its token server, never to whom one of them redirects. Only the registry itself says
+//! which token server that is. Without TLS nobody knows who answers: then they go nowhere, unless the user has written `oci+http://`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +22,7 @@ use base64::prelude::BASE64_STANDARD;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::address::OciAddress;
+use super::address::{NotAnAddress, OciAddress, is_tag};
 use super::challenge::Challenge;
 use super::credentials::{Credentials, Secret};
 use super::error::{Error, Result};
@@ -29,7 +30,7 @@ use super::{Access, challenge};
 use crate::download;
 use crate::download::{Answer, Cause, Method, Question, Sent, Url};
 use crate::progress::{Event, Observer};
-use crate::terminal_text::sanitize_line;
+use crate::terminal_text::{blotted, sanitize_line};
 
 /// Answers that are no manifests and no lists.
 const MAX_ANSWER_BYTES: u64 = 1 << 20;
@@ -129,6 +130,22 @@ impl<'a> Client<'a> {
         Quiet(self.access.observer)
     }
 
+    /// The address of a blob. What is no digest could lead anywhere.
+    pub(super) fn blob_url(&self, digest: &str) -> Result<Url> {
+        if !is_digest(digest) {
+            return Err(Error::NotADigest { digest: sanitize_line(digest.as_bytes(), 100) });
+        }
+        self.url(&format!("blobs/{digest}"))
+    }
+
+    /// The address of a manifest, by its tag or its digest.
+    pub(super) fn manifest_url(&self, name: &str) -> Result<Url> {
+        if !is_tag(name) && !is_digest(name) {
+            return Err(NotAnAddress::Tag(name.chars().map(blotted).collect()).into());
+        }
+        self.url(&format!("manifests/{name}"))
+    }
+
     /// `/v2/REPOSITORY/PATH`.
     pub(super) fn url(&self, path: &str) -> Result<Url> {
         let base = self.greeted()?;
@@ -155,7 +172,7 @@ impl<'a> Client<'a> {
                 answer.transient().map_or(Ok(answer), Err)
             });
             let answer = answer.map_err(|error| self.failed(error))?;
-            if answer.status == 401 && !renewed && self.learned(right, &answer) {
+            if answer.status == 401 && !renewed && self.learned(right, &answer)? {
                 renewed = true;
                 continue;
             }
@@ -173,10 +190,20 @@ impl<'a> Client<'a> {
 
     /// Refuses an answer that refuses us.
     pub(super) fn not_refused(&self, answer: Answer) -> Result<Answer> {
+        self.not_elsewhere(&self.greeted()?, &answer)?;
         match answer.status {
             401 | 403 => Err(self.refused(answer.status, said(&answer))),
             _ => Ok(answer),
         }
+    }
+
+    /// Refuses an answer by which another server refuses us: that one need not know who we are.
+    fn not_elsewhere(&self, base: &Url, answer: &Answer) -> Result<()> {
+        if !matches!(answer.status, 401 | 403) || answer.from.is_same_server(base) {
+            return Ok(());
+        }
+        let server = answer.from.join("/").map_or_else(|_| answer.from.host().to_owned(), |url| url.to_string());
+        Err(Error::RefusedElsewhere { place: self.shown(), server: server.trim_end_matches('/').to_owned() })
     }
 
     pub(super) fn refused(&self, status: u16, said: Option<String>) -> Error {
@@ -203,17 +230,17 @@ impl<'a> Client<'a> {
         if url.is_same_server(&base) { self.authorization(right) } else { Ok(None) }
     }
 
-    /// Takes a new challenge to heart. Whether it makes sense to ask again.
-    pub(super) fn learned(&self, right: Right, answer: &Answer) -> bool {
-        let lines = answer.headers.get_all("WWW-Authenticate");
-        let Some(new) = challenge::best(lines.iter().filter_map(|value| value.to_str().ok())) else { return false };
+    /// Takes a new challenge of the registry to heart. Whether it makes sense to ask again.
+    pub(super) fn learned(&self, right: Right, answer: &Answer) -> Result<bool> {
+        self.not_elsewhere(&self.greeted()?, answer)?;
+        let Some(new) = challenge_of(answer) else { return Ok(false) };
         let mut known = self.known();
         // A password is not better the second time. A token may have ended, or stood for less.
         let again = matches!(new, Challenge::Bearer { .. }) || known.challenge.is_none();
         known.tokens.remove(&right);
         known.challenge = Some(new);
         drop(known);
-        again && self.find_credentials().is_ok()
+        Ok(again && self.find_credentials().is_ok())
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -230,8 +257,8 @@ impl<'a> Client<'a> {
             return Err(Error::Offline { place: self.shown() });
         }
         let (base, answer) = self.greet()?;
-        let lines = answer.headers.get_all("WWW-Authenticate");
-        let challenge = challenge::best(lines.iter().filter_map(|value| value.to_str().ok()));
+        self.not_elsewhere(&base, &answer)?;
+        let challenge = challenge_of(&answer).filter(|_| answer.from.is_same_server(&base));
         let page = answer.header("Content-Type").is_some_and(|kind| kind.starts_with("text/html"));
         match answer.status {
             200 if page => return Err(self.no_registry("it sent a web page")),
@@ -287,6 +314,9 @@ impl<'a> Client<'a> {
     /// The value of `Authorization`. Whoever needs a token waits for whoever is getting it.
     fn authorization(&self, right: Right) -> Result<Option<String>> {
         let mut known = self.known();
+        if known.challenge.is_some() && !self.place.plain && known.base.as_ref().is_some_and(|base| !base.is_https()) {
+            return Err(Error::NoTls { place: self.shown() });
+        }
         match (&known.challenge, &known.credentials) {
             (None, _) | (Some(Challenge::Basic), None) => Ok(None),
             (_, Some(Credentials::Token(token))) => Ok(Some(format!("Bearer {}", token.0))),
@@ -324,8 +354,16 @@ impl<'a> Client<'a> {
         base: Option<&Url>,
     ) -> Result<(Secret, Instant)> {
         let realm: Url = realm.parse().map_err(|error| self.no_registry(format!("its token server has no address: {error}")))?;
-        if !realm.is_https() && base.is_none_or(Url::is_https) {
-            return Err(self.no_registry(format!("its token server `{realm}` is not asked by `https`")));
+        if !realm.is_https() {
+            let same_host = base.is_some_and(|base| base.host().eq_ignore_ascii_case(realm.host()));
+            let how = match (self.place.plain, same_host) {
+                (true, true) => None,
+                (true, false) => Some("on another host, and not asked by `https`"),
+                (false, _) => Some("not asked by `https`"),
+            };
+            if let Some(how) = how {
+                return Err(self.no_registry(format!("its token server `{realm}` is {how}")));
+            }
         }
         let scope = format!("repository:{}:{}", self.place.repository, right.actions());
         let mut query: Vec<(&str, &str)> = service.map(|service| ("service", service)).into_iter().collect();
@@ -406,6 +444,17 @@ pub(super) fn said(answer: &Answer) -> Option<String> {
 pub(super) fn code(answer: &Answer) -> Option<String> {
     let json: Value = serde_json::from_slice(&answer.body).ok()?;
     json.get("errors")?.get(0)?.get("code")?.as_str().map(str::to_owned)
+}
+
+fn challenge_of(answer: &Answer) -> Option<Challenge> {
+    let lines = answer.headers.get_all("WWW-Authenticate");
+    challenge::best(lines.iter().filter_map(|value| value.to_str().ok()))
+}
+
+/// `sha256:` and 64 digits: all that becomes part of an address.
+pub(super) fn is_digest(text: &str) -> bool {
+    let hex = |hex: &str| hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    text.strip_prefix("sha256:").is_some_and(hex)
 }
 
 /// Whether the other side speaks no TLS, or we cannot, so that http may be tried on this machine. A bad certificate is another matter.

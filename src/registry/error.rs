@@ -26,6 +26,18 @@ pub enum Error {
         /// What the registry says about it; safe to print.
         said: Option<String>,
     },
+    /// A redirect or an upload goes there. It gets no password, so it can only say no.
+    #[error("`{place}` leads to `{server}`, which refuses access")]
+    RefusedElsewhere { place: String, server: String },
+    /// Whoever answers on that port would get the password.
+    #[error("`{place}` wants to know who asks, and is not asked by `https`")]
+    NoTls { place: String },
+    /// What should name a blob.
+    #[error("`{digest}` is not the SHA-256 digest of a blob")]
+    NotADigest {
+        /// Safe to print.
+        digest: String,
+    },
     #[error("`{place}` has no {what}")]
     NotFound { place: String, what: String },
     /// It sent other bytes than were asked for.
@@ -87,6 +99,14 @@ impl Error {
                 "log in again: `podman login`, `skopeo login` and `docker login` write what is read"
             }
             Self::Refused { .. } => "log in first: `podman login`, `skopeo login` and `docker login` write what is read",
+            Self::RefusedElsewhere { .. } => {
+                "no password goes to another server; if that one is the registry, write its address, else ask the owner"
+            }
+            Self::NoTls { place } => {
+                let plain = place.replacen("oci://", "oci+http://", 1);
+                return Some(format!("write `{plain}` if whoever answers there may have the password"));
+            }
+            Self::NotADigest { .. } => "what names it was not made by gentoomuch, or somebody changed it",
             Self::NotFound { .. } => "check the address; many registries also say this to who may not read",
             Self::WrongDigest { .. } => "nothing of it was kept; if it stays so, remove it there and push it again",
             Self::TooLarge { .. } => "it was not made by gentoomuch; check the address",

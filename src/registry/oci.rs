@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::client::{Client, Right};
+use super::client::{Client, Right, is_digest};
 use super::error::{Error, Result};
 use super::{Access, Blob, MAX_MANIFEST_BYTES, OciAddress, Repository, upload};
 use crate::download;
@@ -42,10 +42,6 @@ impl<'a> Oci<'a> {
         Self { client: Client::new(place, access) }
     }
 
-    fn manifest_url(&self, tag: &str) -> Result<Url> {
-        self.client.url(&format!("manifests/{tag}"))
-    }
-
     fn ask_manifest(&self, method: Method, right: Right, url: &Url) -> Result<Answer> {
         let headers = [("Accept", MANIFESTS.to_owned())];
         let question = Question { headers: &headers, ..Question::new(method, url) };
@@ -58,7 +54,7 @@ impl<'a> Oci<'a> {
     }
 
     fn has_tag(&self, tag: &str) -> Result<bool> {
-        let answer = self.ask_manifest(Method::HEAD, Right::Pull, &self.manifest_url(tag)?)?;
+        let answer = self.ask_manifest(Method::HEAD, Right::Pull, &self.client.manifest_url(tag)?)?;
         match answer.status {
             200 => Ok(true),
             404 => Ok(false),
@@ -68,7 +64,7 @@ impl<'a> Oci<'a> {
 
     /// The digest under a tag.
     fn digest(&self, tag: &str) -> Result<Option<String>> {
-        let answer = self.ask_manifest(Method::HEAD, Right::Pull, &self.manifest_url(tag)?)?;
+        let answer = self.ask_manifest(Method::HEAD, Right::Pull, &self.client.manifest_url(tag)?)?;
         match answer.status {
             404 => return Ok(None),
             200 => {}
@@ -82,7 +78,7 @@ impl<'a> Oci<'a> {
 
     /// Downloads what is missing of a blob into `scratch`.
     fn fetch(&self, blob: &Blob, scratch: &Path, afresh: bool) -> Result<u64> {
-        let url = self.client.url(&format!("blobs/{}", blob.digest))?;
+        let url = self.client.blob_url(&blob.digest)?;
         let urls = [url];
         let request = Request { urls: &urls, target: scratch, size: Some(blob.size), limit: blob.size, afresh, no_wait: false };
         let mut renewed = false;
@@ -190,7 +186,7 @@ impl Repository for Oci<'_> {
     }
 
     fn manifest(&self, tag: &str) -> Result<Option<Vec<u8>>> {
-        let answer = self.ask_manifest(Method::GET, Right::Pull, &self.manifest_url(tag)?)?;
+        let answer = self.ask_manifest(Method::GET, Right::Pull, &self.client.manifest_url(tag)?)?;
         match answer.status {
             404 => return Ok(None),
             200 => {}
@@ -205,7 +201,7 @@ impl Repository for Oci<'_> {
     }
 
     fn put_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<()> {
-        let (what, url) = (format!("manifest `{tag}`"), self.manifest_url(tag)?);
+        let (what, url) = (format!("manifest `{tag}`"), self.client.manifest_url(tag)?);
         let headers = [("Content-Type", media_type.to_owned())];
         let question = Question { headers: &headers, body: download::Sent::Bytes(bytes), ..Question::new(Method::PUT, &url) };
         let answer = self.client.ask(Right::Push, &question, MAX_MANIFEST_BYTES)?;
@@ -242,10 +238,10 @@ impl Repository for Oci<'_> {
     fn remove(&self, tag: &str) -> Result<bool> {
         let Some(digest) = self.digest(tag)? else { return Ok(false) };
         let mut answer =
-            self.client.ask(Right::Delete, &Question::new(Method::DELETE, &self.manifest_url(tag)?), MAX_MANIFEST_BYTES)?;
+            self.client.ask(Right::Delete, &Question::new(Method::DELETE, &self.client.manifest_url(tag)?), MAX_MANIFEST_BYTES)?;
         // Some remove only by digest. With the manifest all its tags go.
         if matches!(answer.status, 400 | 404 | 405) {
-            let url = self.manifest_url(&digest)?;
+            let url = self.client.manifest_url(&digest)?;
             answer = self.client.ask(Right::Delete, &Question::new(Method::DELETE, &url), MAX_MANIFEST_BYTES)?;
         }
         match answer.status {
@@ -278,7 +274,7 @@ impl Repository for Oci<'_> {
 }
 
 pub(super) fn has_blob(client: &Client<'_>, blob: &Blob) -> Result<bool> {
-    let url = client.url(&format!("blobs/{}", blob.digest))?;
+    let url = client.blob_url(&blob.digest)?;
     let answer = client.ask(Right::Pull, &Question::new(Method::HEAD, &url), MAX_MANIFEST_BYTES)?;
     match answer.status {
         // One of another size is not it, whatever the registry calls it.
@@ -318,11 +314,6 @@ pub(super) fn read_all(file: &File, mut take: impl FnMut(&[u8])) -> io::Result<(
 
 pub(super) fn digest_of(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
-}
-
-fn is_digest(text: &str) -> bool {
-    let hex = |hex: &str| hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    text.strip_prefix("sha256:").is_some_and(hex)
 }
 
 /// Of `<ADDRESS>; rel="next"` the address (RFC 8288).

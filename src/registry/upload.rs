@@ -52,6 +52,8 @@ pub(super) fn put(client: &Client<'_>, blob: &Blob, file: &File) -> Result<()> {
     if length != blob.size {
         return Err(Error::Changed { digest: blob.digest.clone() });
     }
+    // Its digest becomes part of an address, too.
+    client.blob_url(&blob.digest)?;
     let start = client.url("blobs/uploads/")?;
     let observer = client.access().observer;
     let told = |count| observer.event(&Event::Advance(count));
@@ -159,7 +161,7 @@ impl<'a> Upload<'a> {
 
     /// An answer that is no success: whether it makes sense to go on.
     fn failed(&mut self, answer: Answer) -> Attempt<Step> {
-        if answer.status == 401 && !self.renewed && self.client.learned(Right::Push, &answer) {
+        if answer.status == 401 && !self.renewed && self.client.learned(Right::Push, &answer)? {
             self.renewed = true;
             self.unsure = self.location.is_some();
             return Ok(Step::Again);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gentoomuch::internals::registry::Error;
+use gentoomuch::internals::registry::{Blob, Error};
 
 use crate::pushing::{Desk, MANIFEST, blob, content, digest, words};
 use crate::server::{Answer, Asked, Server, Then};
@@ -440,6 +440,117 @@ fn tokens() {
     let server = Fake::default().serve(|asked| (asked.target != "/v2/").then(|| Answer::status(403)));
     let error = stranger.open(&address(&server)).tags().unwrap_err();
     assert!(matches!(error, Error::Refused { forbidden: true, .. }), "{error:?}");
+}
+
+/// Wants a password for a token that it gives to anybody.
+fn thief() -> Server {
+    let port = Arc::new(AtomicUsize::new(0));
+    let own = Arc::clone(&port);
+    let server = Server::new(move |asked| {
+        if asked.target.starts_with("/token") {
+            return Answer::whole(br#"{"token": "t"}"#);
+        }
+        let line = format!(r#"Bearer realm="http://127.0.0.1:{}/token""#, own.load(Ordering::SeqCst));
+        Answer::status(401).with("WWW-Authenticate", &line)
+    });
+    port.store(server.port().into(), Ordering::SeqCst);
+    server
+}
+
+#[test]
+fn only_the_registry_itself_asks_who_we_are() {
+    let (bytes, thief) = (content(1000), thief());
+    let away = move |path: &'static str| {
+        let to = thief.url("/x");
+        let leads = move |asked: &Asked| {
+            let status = if asked.method == "POST" { 202 } else { 307 };
+            asked.target.starts_with(path).then(|| Answer::status(status).with("Location", &to))
+        };
+        // A greeting that is not redirected asks for the password, which is right.
+        let server =
+            Fake::default().serve(move |asked| if path == "/v2/" { leads(asked) } else { guarded(asked).or_else(|| leads(asked)) });
+        (known_at(&[&server, &thief]), server, thief.clone())
+    };
+    let fails = |path: &'static str, ask: &dyn Fn(&Desk, &str) -> Error| {
+        let (desk, server, thief) = away(path);
+        let error = ask(&desk, &address(&server));
+        let expected = format!("`{}` leads to `{}`, which refuses access", address(&server), thief.url(""));
+        assert_eq!(words(&error), expected, "{path}");
+        assert!(!thief.asked().is_empty());
+        for asked in thief.asked() {
+            assert!(asked.header("authorization").is_none() && !asked.target.starts_with("/token"), "{path}: {asked:?}");
+        }
+    };
+    fails("/v2/", &|desk, place| desk.open(place).tags().unwrap_err());
+    fails("/v2/a/tags", &|desk, place| desk.open(place).tags().unwrap_err());
+    fails("/v2/a/manifests/", &|desk, place| desk.open(place).manifest("x").unwrap_err());
+    fails("/v2/a/manifests/", &|desk, place| desk.open(place).has(&["x".to_owned()]).unwrap_err());
+    fails("/v2/a/blobs/", &|desk, place| desk.open(place).get_blob(&blob(&bytes), &desk.path("got")).unwrap_err());
+    fails("/v2/a/blobs/uploads/", &|desk, place| {
+        let (blob, file) = desk.blob(&bytes);
+        desk.open(place).put_blob(&blob, &file).unwrap_err()
+    });
+}
+
+#[test]
+fn no_password_without_tls_unless_the_user_says_so() {
+    // Without authorities the registry is asked by http at once. What it wants to know, it says at the first question or later.
+    for greets in [false, true] {
+        let server = Fake::default().serve(move |asked| if greets && asked.target == "/v2/" { None } else { guarded(asked) });
+        let (desk, here) = (known_at(&[&server]), format!("127.0.0.1:{}/a", server.port()));
+        let error = desk.open(&format!("oci://{here}")).manifest("x").unwrap_err();
+        assert_eq!(words(&error), format!("`oci://{here}` wants to know who asks, and is not asked by `https`"));
+        let hint = error.hint().unwrap();
+        assert!(hint.contains(&format!("`oci+http://{here}`")), "{hint}");
+        assert!(server.asked().iter().all(|asked| asked.header("authorization").is_none()));
+        assert_eq!(desk.open(&format!("oci+http://{here}")).manifest("x").unwrap(), None);
+    }
+    // A token server by http: beside a registry that the user wants to ask by http, and nowhere else.
+    let thief = thief();
+    let table = [
+        ("oci+http", format!("http://localhost:{}/token", thief.port()), "is on another host, and not asked by `https`"),
+        ("oci", thief.url("/token"), "wants to know who asks, and is not asked by `https`"),
+    ];
+    for (scheme, realm, expected) in table {
+        let line = format!(r#"Bearer realm="{realm}""#);
+        let server = Fake::default().serve(move |_| Some(Answer::status(401).with("WWW-Authenticate", &line)));
+        let desk = known_at(&[&server]);
+        let error = desk.open(&format!("{scheme}://127.0.0.1:{}/a", server.port())).tags().unwrap_err();
+        assert!(words(&error).ends_with(expected), "{error:?}");
+    }
+    assert!(thief.asked().is_empty(), "{:?}", thief.asked());
+}
+
+#[test]
+fn what_is_no_digest_and_no_tag_is_asked_of_nobody() {
+    let (server, desk) = (Fake::default().serve(|_| None), Desk::new());
+    let place = desk.open(&address(&server));
+    let (_, file) = desk.blob(b"x");
+    let upper = digest(b"x").to_uppercase().replace("SHA", "sha");
+    for bad in ["../../../api/drop?all=1&x=", "sha256:../../x", "sha512:00", "sha256:00", "", upper.as_str()] {
+        let blob = Blob { digest: bad.to_owned(), size: 1 };
+        let errors = [
+            place.has_blob(&blob).unwrap_err(),
+            place.get_blob(&blob, &desk.path("got")).unwrap_err(),
+            place.put_blob(&blob, &file).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(words(&error), format!("`{bad}` is not the SHA-256 digest of a blob"));
+        }
+    }
+    for bad in ["../x", "a/b", "a?b", "", "sha256:../../x", "sha512:00"] {
+        let errors = [
+            place.manifest(bad).unwrap_err(),
+            place.has(&[bad.to_owned()]).unwrap_err(),
+            place.put_manifest(bad, MANIFEST, b"{}").unwrap_err(),
+            place.remove(bad).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(words(&error), format!("`{bad}` is not a tag"));
+        }
+    }
+    // Not more than the greeting.
+    assert_eq!(log(&server), Vec::<String>::new());
 }
 
 #[test]

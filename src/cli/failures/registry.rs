@@ -9,10 +9,12 @@ impl From<registry::Error> for Failure {
         use registry::Error as E;
         let kind = match &error {
             E::Address(_) => Kind::Usage,
-            E::WrongDigest { .. } | E::TooLarge { .. } | E::NotAManifest { .. } => Kind::Verification,
+            E::WrongDigest { .. } | E::TooLarge { .. } | E::NotAManifest { .. } | E::NotADigest { .. } => Kind::Verification,
             E::Interrupted => Kind::Interrupted,
             E::Credentials(_)
             | E::Refused { .. }
+            | E::RefusedElsewhere { .. }
+            | E::NoTls { .. }
             | E::NotFound { .. }
             | E::NotAccepted { .. }
             | E::NotARegistry { .. }
