@@ -97,7 +97,7 @@ impl Unfinished {
     fn create(dir: &Path, target: &Path, mode: u32) -> Result<Self> {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         loop {
-            let path = dir.join(format!(".{name}.{}-{}.new", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+            let path = dir.join(unfinished_name(&name));
             match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
                 Ok(file) => {
                     let new = Self { file, path };
@@ -134,8 +134,13 @@ impl Drop for Unfinished {
     }
 }
 
+/// The next name of this process for what is to be called `name`: `.NAME.PID-N.new`.
+pub(crate) fn unfinished_name(name: &str) -> String {
+    format!(".{name}.{}-{}.new", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
 /// Locks a file for its writer. True where a file system has no locks: there nothing is swept.
-fn lock(file: &File) -> bool {
+pub(crate) fn lock(file: &File) -> bool {
     !matches!(rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive), Err(Errno::WOULDBLOCK))
 }
 
@@ -165,7 +170,7 @@ pub(crate) fn sweep(dir: &Path) {
 }
 
 /// Whether a name is `.NAME.PID-N.new`.
-fn is_unfinished(name: &str) -> bool {
+pub(crate) fn is_unfinished(name: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = name.strip_prefix('.').and_then(|name| name.strip_suffix(".new")).and_then(|name| name.rsplit_once('.'));
     number.and_then(|(_, number)| number.split_once('-')).is_some_and(|(pid, count)| digits(pid) && digits(count))

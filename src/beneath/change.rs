@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::dir::{RootDir, TreeDir};
 use super::error::{Error, Result};
+use super::file::Plain;
 use super::remove::remove_at;
 
 /// The directory that holds a name.
@@ -37,6 +38,33 @@ impl TreeDir {
         rustix::fs::fchmod(&made, Mode::from_raw_mode(mode & 0o7777))
             .map_err(|errno| Error::io("change the mode of", self.shown(path), errno))?;
         Ok(made)
+    }
+
+    /// Opens a directory. Makes it if it is missing, with a mode that the umask restricts, and says whether it did.
+    pub fn open_or_make_dir(&self, path: impl AsRef<Path>, mode: u32) -> Result<(TreeDir, bool)> {
+        let path = path.as_ref();
+        match self.open_dir(path) {
+            Err(error) if error.is_absent() => {}
+            opened => return opened.map(|dir| (dir, false)),
+        }
+        let Parent { fd, name } = self.parent(path)?;
+        match rustix::fs::mkdirat(&fd, name, Mode::from_raw_mode(mode & 0o7777)) {
+            Ok(()) | Err(Errno::EXIST) => self.open_dir(path).map(|dir| (dir, true)),
+            Err(errno) => Err(Error::io("make", self.shown(path), errno)),
+        }
+    }
+
+    /// Opens a regular file for writing, and changes nothing in it.
+    pub fn open_to_write(&self, path: impl AsRef<Path>) -> Result<File> {
+        let path = path.as_ref();
+        // As for reading: a FIFO without a reader is ENXIO, a terminal does not become ours.
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        Ok(Plain::new(self.resolve(path, flags)?, self.shown(path))?.file)
+    }
+
+    /// Brings the names in this directory to the disk.
+    pub fn sync(&self) -> Result<()> {
+        rustix::fs::fsync(self).map_err(|errno| Error::io("write", self.shown(Path::new("")), errno))
     }
 
     /// Makes a symbolic link that must not exist yet. Its target is not looked at.

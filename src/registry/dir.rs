@@ -7,7 +7,7 @@
 //!
 //! There are no locks, which not every file server has. A file is written under another name, brought to the disk, and renamed; so nobody
 //! sees a part of one, and of two who write the same one either may be the last. Others may write to the folder: what is read is a regular
-//! file, is bounded, and counts by its digest alone.
+//! file, is bounded, and counts by its digest alone; what is written or removed lies beneath a directory that was opened without links.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,16 +15,20 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::FileType;
+use rustix::io::Errno;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::address::is_tag;
+use super::new_file::{self, NewFile};
 use super::{Access, Blob, Collected, Error, MAX_MANIFEST_BYTES, Repository, Result};
 use crate::beneath;
 use crate::beneath::{NAMES_LIMIT, Plain, RootDir, TreeDir};
-use crate::durable::{self, Mode, Unfinished};
+use crate::durable::{self, Unfinished};
 use crate::path_error::PathError;
 use crate::progress::Event;
 
@@ -36,6 +40,8 @@ const CHUNK: usize = 1 << 20;
 pub(super) struct Folder<'a> {
     path: PathBuf,
     access: Access<'a>,
+    /// The places where leftovers were looked for: thousands of names are not listed for each of them.
+    swept: Mutex<BTreeSet<&'static str>>,
 }
 
 impl fmt::Debug for Folder<'_> {
@@ -46,7 +52,7 @@ impl fmt::Debug for Folder<'_> {
 
 impl<'a> Folder<'a> {
     pub(super) fn new(path: &Path, access: &Access<'a>) -> Self {
-        Self { path: path.to_owned(), access: access.clone() }
+        Self { path: path.to_owned(), access: access.clone(), swept: Mutex::default() }
     }
 
     /// The folder itself, which nobody makes by a slip of the pen, and not where it is to be mounted.
@@ -69,14 +75,29 @@ impl<'a> Folder<'a> {
         }
     }
 
-    /// Makes a place in the folder, if it is not there; for a name in it.
-    fn target(&self, place: &str, name: &str) -> Result<PathBuf> {
-        drop(self.root()?);
-        let dir = self.path.join(place);
-        durable::make_dirs(&dir, Mode::AtMost(0o777))?;
-        // Nobody's link leads us away.
-        drop(self.root()?.open_dir(place)?);
-        Ok(dir.join(name))
+    /// Opens a place in the folder for writing. Makes it, if it is not there. Nobody's link leads us away.
+    fn place(&self, place: &'static str) -> Result<TreeDir> {
+        let mut dir = self.root()?;
+        for name in place.split('/') {
+            let (inner, is_new) = dir.open_or_make_dir(name, 0o777)?;
+            if is_new {
+                dir.sync()?;
+            }
+            dir = inner;
+        }
+        if self.swept.lock().unwrap_or_else(PoisonError::into_inner).insert(place) {
+            new_file::sweep(&dir);
+        }
+        Ok(dir)
+    }
+
+    /// Opens a place in the folder, if it was ever made.
+    fn opened(&self, place: &str) -> Result<Option<TreeDir>> {
+        match self.root()?.open_dir(place) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn blob(&self, blob: &Blob) -> Result<Option<Plain>> {
@@ -90,18 +111,26 @@ impl<'a> Folder<'a> {
 
     /// The names in a place; none if it was never made.
     fn names(&self, place: &str) -> Result<Vec<String>> {
-        let entries = match self.root()?.open_dir(place) {
-            Ok(dir) => dir.entries(NAMES_LIMIT)?,
-            Err(error) if error.is_absent() => return Ok(Vec::new()),
-            Err(error) => return Err(error.into()),
-        };
+        let Some(dir) = self.opened(place)? else { return Ok(Vec::new()) };
+        let entries = dir.entries(NAMES_LIMIT)?;
         Ok(entries.iter().filter_map(|entry| entry.text().map(str::to_owned)).collect())
     }
 
     /// Copies so many bytes, and says whether they have this digest and there are no more of them.
-    fn copy(&self, mut from: impl Read, to: &File, blob: &Blob, paths: [&Path; 2]) -> Result<bool> {
+    fn copy(&self, from: impl Read, mut to: &File, blob: &Blob, paths: [&Path; 2]) -> Result<bool> {
         let [source, target] = paths;
-        let (mut hash, mut size, mut to) = (Sha256::new(), 0_u64, to);
+        let is_it = self.is_it(from, blob, source, |bytes| {
+            to.write_all(bytes).map_err(PathError::of("write", target))?;
+            self.access.observer.event(&Event::Advance(bytes.len() as u64));
+            Ok(())
+        })?;
+        to.sync_all().map_err(PathError::of("write", target))?;
+        Ok(is_it)
+    }
+
+    /// Whether this reads so many bytes with this digest, and no more. Each part of them is taken on.
+    fn is_it(&self, mut from: impl Read, blob: &Blob, shown: &Path, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<bool> {
+        let (mut hash, mut size) = (Sha256::new(), 0_u64);
         let mut buffer = vec![0; CHUNK];
         loop {
             if (self.access.downloader.cancelled())() {
@@ -109,28 +138,53 @@ impl<'a> Folder<'a> {
             }
             let n = match from.read(&mut buffer) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                read => read.map_err(PathError::of("read", source))?,
+                read => read.map_err(PathError::of("read", shown))?,
             };
             size += n as u64;
             if n == 0 || size > blob.size {
                 break;
             }
             hash.update(&buffer[..n]);
-            to.write_all(&buffer[..n]).map_err(PathError::of("write", target))?;
-            self.access.observer.event(&Event::Advance(n as u64));
+            take(&buffer[..n])?;
         }
-        to.sync_all().map_err(PathError::of("write", target))?;
         Ok(size == blob.size && format!("sha256:{}", hex::encode(hash.finalize())) == blob.digest)
     }
 
-    /// The blobs that manifests name. What is no manifest may name any.
+    /// Whether an opened place has a blob, and nobody has changed its bytes.
+    fn is_sound(&self, dir: &TreeDir, name: &str, blob: &Blob) -> Result<bool> {
+        let there = match dir.open_file(name) {
+            Ok(there) => there,
+            // Also a link, or whatever has the name: a new file takes its place.
+            Err(error) if error.is_no_such_file() => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        if there.size() != blob.size {
+            return Ok(false);
+        }
+        // Somebody who collects just now sees that it is wanted. Who does not own it cannot say so.
+        drop(there.file.set_modified(SystemTime::now()));
+        self.is_it(&there.file, blob, there.shown(), |_| Ok(()))
+    }
+
+    /// Writes a blob into an opened place.
+    fn put_into(&self, dir: &TreeDir, name: &str, blob: &Blob, file: &File) -> Result<()> {
+        let target = dir.shown(name.as_ref());
+        let new = NewFile::create(dir, name)?;
+        if !self.copy(FromStart { file, at: 0 }, &new.file, blob, [&target, &target])? {
+            return Err(Error::Changed { digest: blob.digest.clone() });
+        }
+        new.finish(name)
+    }
+
+    /// The names of the blobs that manifests name. What is no manifest may name any.
     fn named(&self) -> Result<BTreeSet<String>> {
         let mut named = BTreeSet::new();
         for tag in self.tags()? {
             let Some(bytes) = self.manifest(&tag)? else { continue };
             let manifest: Named =
                 serde_json::from_slice(&bytes).map_err(|_| Error::NotAManifest { place: self.shown(), tag: tag.clone() })?;
-            named.extend(manifest.layers.into_iter().chain(manifest.config).map(|descriptor| descriptor.digest));
+            let digests = manifest.layers.iter().chain(&manifest.config).map(|descriptor| &descriptor.digest);
+            named.extend(digests.filter_map(|digest| hex_of(digest)).map(str::to_owned));
         }
         Ok(named)
     }
@@ -158,7 +212,7 @@ impl Repository for Folder<'_> {
         let root = self.root()?;
         let mut found = BTreeSet::new();
         for tag in tags.iter().filter(|tag| is_tag(tag)) {
-            if root.stat(format!("{MANIFESTS}/{tag}"))?.is_some() {
+            if root.kind(format!("{MANIFESTS}/{tag}"))? == Some(FileType::RegularFile) {
                 found.insert(tag.clone());
             }
         }
@@ -170,7 +224,7 @@ impl Repository for Folder<'_> {
     }
 
     fn put_manifest(&self, tag: &str, _media_type: &str, bytes: &[u8]) -> Result<()> {
-        Ok(durable::replace(&self.target(MANIFESTS, tag)?, bytes, Mode::AtMost(0o644))?)
+        new_file::replace(&self.place(MANIFESTS)?, tag, bytes)
     }
 
     fn tags(&self) -> Result<Vec<String>> {
@@ -178,11 +232,17 @@ impl Repository for Folder<'_> {
     }
 
     fn remove(&self, tag: &str) -> Result<bool> {
-        let was_there = self.has(&[tag.to_owned()])?.contains(tag);
-        if was_there {
-            durable::remove_if_there(&self.path.join(MANIFESTS).join(tag))?;
+        let Some(dir) = self.opened(MANIFESTS)?.filter(|_| is_tag(tag)) else { return Ok(false) };
+        let Some(kind) = dir.kind(tag)? else { return Ok(false) };
+        if kind != FileType::Directory {
+            dir.unlink(tag)?;
+            return Ok(true);
         }
-        Ok(was_there)
+        dir.remove_empty(tag)?;
+        if dir.kind(tag)?.is_some() {
+            return Err(PathError::new("remove", dir.shown(tag.as_ref()), Errno::NOTEMPTY).into());
+        }
+        Ok(true)
     }
 
     fn has_blob(&self, blob: &Blob) -> Result<bool> {
@@ -201,48 +261,54 @@ impl Repository for Folder<'_> {
     }
 
     fn put_blob(&self, blob: &Blob, file: &File) -> Result<()> {
-        let name = hex_of(&blob.digest).unwrap_or_default();
-        let target = self.target(BLOBS, name)?;
-        if let Some(there) = self.blob(blob)?.filter(|there| there.size() == blob.size) {
-            // Somebody who collects just now sees that it is wanted. Who does not own it cannot say so.
-            drop(there.file.set_modified(SystemTime::now()));
-            return Ok(());
-        }
-        let new = Unfinished::beside(&target, 0o444)?;
-        if !self.copy(FromStart { file, at: 0 }, &new.file, blob, [&target, &target])? {
-            return Err(Error::Changed { digest: blob.digest.clone() });
-        }
-        new.finish(&target)?;
-        Ok(durable::sync_dir(&self.path.join(BLOBS))?)
+        // No bytes have another digest.
+        let Some(name) = hex_of(&blob.digest) else { return Err(Error::Changed { digest: blob.digest.clone() }) };
+        let dir = self.place(BLOBS)?;
+        if self.is_sound(&dir, name, blob)? { Ok(()) } else { self.put_into(&dir, name, blob, file) }
     }
 
     fn collect(&self, least_age: Duration, remove: bool) -> Result<Option<Collected>> {
         let named = self.named()?;
         let mut collected = Collected::default();
-        let now = SystemTime::now();
-        let dir = match self.root()?.open_dir(BLOBS) {
-            Err(error) if error.is_absent() => return Ok(Some(collected)),
-            dir => dir?,
-        };
-        for name in self.names(BLOBS)? {
-            let digest = format!("sha256:{name}");
-            if hex_of(&digest).is_none() || named.contains(&digest) {
-                continue;
-            }
-            let Ok(file) = dir.open_file(&name) else { continue };
-            let path = self.path.join(BLOBS).join(&name);
-            let modified = file.file.metadata().and_then(|meta| meta.modified()).map_err(PathError::of("examine", &path))?;
-            // A push puts its manifest last: what is young may belong to one that goes on just now.
-            if now.duration_since(modified).is_ok_and(|age| age >= least_age) {
-                if remove {
-                    durable::remove_if_there(&path)?;
-                }
-                collected.blobs += 1;
-                collected.bytes += file.size();
+        for place in [BLOBS, MANIFESTS] {
+            if let Some(dir) = self.opened(place)? {
+                let wanted = |name: &str| match hex_of(&format!("sha256:{name}")) {
+                    Some(_) if place == BLOBS => named.contains(name),
+                    _ => !durable::is_unfinished(name),
+                };
+                collect_in(&dir, least_age, remove, wanted, &mut collected)?;
             }
         }
         Ok(Some(collected))
     }
+}
+
+/// Removes the files of an opened directory that are so old and not wanted, or only counts them.
+fn collect_in(
+    dir: &TreeDir,
+    least_age: Duration,
+    remove: bool,
+    wanted: impl Fn(&str) -> bool,
+    collected: &mut Collected,
+) -> Result<()> {
+    let now = SystemTime::now();
+    for entry in dir.entries(NAMES_LIMIT)? {
+        let Some(name) = entry.text().filter(|name| entry.kind == FileType::RegularFile && !wanted(name)) else { continue };
+        let Ok(file) = dir.open_file(name) else { continue };
+        let modified = file.file.metadata().and_then(|meta| meta.modified()).map_err(PathError::of("examine", file.shown()))?;
+        // A push puts its manifest last: what is young may belong to one that goes on just now.
+        if now.duration_since(modified).is_ok_and(|age| age >= least_age) {
+            if durable::is_unfinished(name) && new_file::is_being_written(dir, name) {
+                continue;
+            }
+            if remove {
+                dir.unlink(name)?;
+            }
+            collected.blobs += 1;
+            collected.bytes += file.size();
+        }
+    }
+    Ok(())
 }
 
 /// A file from its beginning, whatever its position is.
@@ -386,6 +452,138 @@ mod tests {
             let error = repository.collect(Duration::ZERO, true).unwrap_err();
             assert!(error.to_string().starts_with("`b` in `dir:"), "{error}");
             assert!(repository.has_blob(&one).unwrap());
+        });
+    }
+
+    fn folder(dir: &Path, run: impl FnOnce(&Folder<'_>)) {
+        let sources = Sources::default();
+        let downloader = Downloader::new(download::Settings::default(), Arc::new(|| false));
+        run(&Folder::new(dir, &Access { downloader, credentials: &sources, observer: &Silent }));
+    }
+
+    /// Swaps a directory for a link to another one.
+    fn swap(dir: &Path, to: &Path) {
+        fs::rename(dir, dir.with_extension("away")).unwrap();
+        std::os::unix::fs::symlink(to, dir).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_is_swapped_for_a_link_leads_nothing_away() {
+        let place = tempfile::tempdir().unwrap();
+        let (dir, elsewhere) = (place.path().join("folder"), place.path().join("elsewhere"));
+        for made in [&dir, &elsewhere] {
+            fs::create_dir(made).unwrap();
+        }
+        folder(&dir, |folder| {
+            let there = put(folder, &dir, b"bytes");
+            let name = hex_of(&there.digest).unwrap();
+            fs::write(elsewhere.join(name), "precious").unwrap();
+            fs::write(elsewhere.join(".x.1-1.new"), "precious").unwrap();
+            let blobs = folder.place(BLOBS).unwrap();
+            swap(&dir.join(BLOBS), &elsewhere);
+            let others = blob(b"others");
+            fs::write(place.path().join("given"), "others").unwrap();
+            let given = File::open(place.path().join("given")).unwrap();
+            folder.put_into(&blobs, hex_of(&others.digest).unwrap(), &others, &given).unwrap();
+            let mut collected = Collected::default();
+            collect_in(&blobs, Duration::ZERO, true, |found| found != name, &mut collected).unwrap();
+            assert_eq!(collected, Collected { blobs: 1, bytes: 5 });
+            assert!(folder.put_blob(&others, &given).is_err());
+            assert!(folder.collect(Duration::ZERO, true).is_err());
+            assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 2);
+            assert!(!dir.join("blobs/sha256.away").join(name).exists());
+            // Nothing is made behind a link, either.
+            fs::remove_file(dir.join(BLOBS)).unwrap();
+            swap(&dir.join("blobs"), &elsewhere);
+            assert!(folder.put_blob(&others, &given).is_err());
+            folder.put_manifest("a", "", b"x").unwrap();
+            swap(&dir.join(MANIFESTS), &elsewhere);
+            fs::write(elsewhere.join("a"), "precious").unwrap();
+            assert!(folder.remove("a").is_err() && folder.put_manifest("a", "", b"y").is_err());
+            assert_eq!(fs::read(elsewhere.join("a")).unwrap(), b"precious");
+            assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 3);
+        });
+    }
+
+    #[test]
+    fn what_killed_pushes_leave_goes() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("folder");
+        fs::create_dir(&dir).unwrap();
+        let left = |name: &str| {
+            let path = dir.join(name);
+            fs::write(&path, "left").unwrap();
+            path
+        };
+        folder(&dir, |folder| {
+            let blobs = folder.place(BLOBS).unwrap();
+            // It can be locked by a sweep.
+            let new = NewFile::create(&blobs, "mine").unwrap();
+            let names = || folder.names(BLOBS).unwrap();
+            assert_eq!((names().len(), new.file.metadata().unwrap().permissions().mode() & 0o200), (1, 0o200));
+            new_file::sweep(&blobs);
+            let collect = |secs| folder.collect(Duration::from_secs(secs), true).unwrap().unwrap().blobs;
+            assert_eq!((collect(0), names().len()), (0, 1), "somebody writes it");
+            left("blobs/sha256/.x.1-1.new");
+            new_file::sweep(&blobs);
+            assert_eq!(names().len(), 1);
+            drop(new);
+            assert!(names().is_empty());
+            // Of older versions, which a sweep could not open.
+            let old = left("blobs/sha256/.y.1-1.new");
+            fs::set_permissions(&old, fs::Permissions::from_mode(0o444)).unwrap();
+            folder.put_manifest("a", "", b"{}").unwrap();
+            left("manifests/.a.1-1.new");
+            assert_eq!((collect(3600), collect(0)), (0, 2));
+            assert!(!old.exists() && folder.manifest("a").unwrap().is_some());
+        });
+    }
+
+    #[test]
+    fn a_garbled_blob_is_replaced() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("folder");
+        fs::create_dir(&dir).unwrap();
+        with(&dir, |repository| {
+            let given = put(repository, &dir, b"bytes");
+            let path = dir.join(BLOBS).join(hex_of(&given.digest).unwrap());
+            fs::write(&path, "bytez").unwrap();
+            put(repository, &dir, b"bytes");
+            assert_eq!(fs::read(&path).unwrap(), b"bytes");
+            fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink(place.path().join("given"), &path).unwrap();
+            put(repository, &dir, b"bytes");
+            assert!(fs::symlink_metadata(&path).unwrap().is_file());
+            let error = repository.put_blob(&Blob { digest: "sha256:../x".to_owned(), size: 5 }, &File::open(&path).unwrap());
+            assert!(matches!(error, Err(Error::Changed { .. })));
+        });
+    }
+
+    #[test]
+    fn what_is_no_manifest_is_in_no_others_way() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("folder");
+        fs::create_dir(&dir).unwrap();
+        with(&dir, |repository| {
+            repository.put_manifest("good", "", b"{}").unwrap();
+            rustix::fs::mkfifoat(rustix::fs::CWD, dir.join("manifests/pipe"), rustix::fs::Mode::RWXU).unwrap();
+            fs::create_dir(dir.join("manifests/empty")).unwrap();
+            fs::create_dir_all(dir.join("manifests/full/x")).unwrap();
+            assert_eq!(repository.tags().unwrap(), ["empty", "full", "good", "pipe"]);
+            assert_eq!(repository.has(&repository.tags().unwrap()).unwrap().len(), 1);
+            assert_eq!(repository.manifest("good").unwrap().as_deref(), Some(&b"{}"[..]));
+            for odd in ["empty", "full", "pipe"] {
+                assert!(repository.manifest(odd).unwrap_err().is_of_one(), "{odd}");
+                assert!(repository.collect(Duration::ZERO, true).is_err(), "nobody knows what it names");
+                if odd == "full" {
+                    let error = repository.remove(odd).unwrap_err();
+                    assert!(error.to_string().contains("cannot remove `") && error.to_string().ends_with("full`"), "{error}");
+                    fs::remove_dir(dir.join("manifests/full/x")).unwrap();
+                }
+                assert!(repository.remove(odd).unwrap() && !repository.remove(odd).unwrap(), "{odd}");
+            }
+            repository.collect(Duration::ZERO, true).unwrap();
         });
     }
 }

@@ -90,6 +90,11 @@ impl Error {
         matches!(self, Self::Unreachable { .. } | Self::Offline { .. } | Self::NoFolder { .. })
     }
 
+    /// Whether it concerns nothing but what was asked for: others in the same place may be sound.
+    pub fn is_of_one(&self) -> bool {
+        matches!(self, Self::Beneath(_) | Self::TooLarge { .. })
+    }
+
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Address(error) => return Some(error.hint()),

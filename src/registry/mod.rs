@@ -18,6 +18,7 @@ mod client;
 mod credentials;
 mod dir;
 mod error;
+mod new_file;
 mod oci;
 mod upload;
 
@@ -61,7 +62,7 @@ pub trait Repository: fmt::Debug + Send + Sync {
     }
     /// Brings a blob. What has come before an interruption is used. `target` exists only once size and digest are right.
     fn get_blob(&self, blob: &Blob, target: &Path) -> Result<()>;
-    /// Puts a blob, from the beginning of `file`. There is nothing to do if it is there.
+    /// Puts a blob, from the beginning of `file`. There is nothing to do if it is there; a folder looks whether it still has its bytes.
     fn put_blob(&self, blob: &Blob, file: &File) -> Result<()>;
     /// Removes the blobs that no manifest names and that are so old, or only counts them. `None`: the repository sees to that itself.
     fn collect(&self, _least_age: Duration, _remove: bool) -> Result<Option<Collected>> {
@@ -69,7 +70,7 @@ pub trait Repository: fmt::Debug + Send + Sync {
     }
 }
 
-/// What a collection removes.
+/// What a collection removes: what nothing names, and what killed pushes have left unfinished.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Collected {
     pub blobs: u64,
