@@ -44,8 +44,11 @@ pub(crate) fn rows(remote: &Remote<'_>) -> Result<Vec<Row>> {
         loop {
             let key = next.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some(key) = key else { break };
-            let row =
-                remote.repository.manifest(&tag_of(key)).map(|bytes| bytes.map(|bytes| row(key, &bytes, here.contains_key(key))));
+            let row = match remote.repository.manifest(&tag_of(key)) {
+                // One that cannot be read hides no other one.
+                Err(error) if error.is_of_one() => Ok(Some(flawed(key, error.to_string(), here.contains_key(key)))),
+                manifest => manifest.map(|bytes| bytes.map(|bytes| row(key, &bytes, here.contains_key(key)))),
+            };
             found.lock().unwrap_or_else(PoisonError::into_inner).push(row);
         }
     });
@@ -70,16 +73,20 @@ fn row(key: &str, bytes: &[u8], here: bool) -> Row {
                 flaw: None,
             }
         }
-        Err(flaw) => Row {
-            key: key.to_owned(),
-            name: None,
-            state: String::new(),
-            made: String::new(),
-            layers: 0,
-            size_bytes: 0,
-            here,
-            flaw: Some(flaw.to_string()),
-        },
+        Err(flaw) => flawed(key, flaw.to_string(), here),
+    }
+}
+
+fn flawed(key: &str, flaw: String, here: bool) -> Row {
+    Row {
+        key: key.to_owned(),
+        name: None,
+        state: String::new(),
+        made: String::new(),
+        layers: 0,
+        size_bytes: 0,
+        here,
+        flaw: Some(flaw),
     }
 }
 

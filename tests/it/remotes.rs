@@ -304,6 +304,8 @@ fn what_nobody_who_counts_has_signed_is_refused() {
     fs::remove_file(folder.manifest(key)).unwrap();
     child::check(Command::new("mkfifo").arg(folder.manifest(key)));
     pair.pull().fails(1).says("is not a regular file");
+    let row = folder.json(second, &["remote", "ls", "--json"])["states"][0].clone();
+    assert!(row["flaw"].as_str().is_some_and(|flaw| flaw.ends_with("is not a regular file")), "{row}");
     fs::remove_file(folder.manifest(key)).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", folder.manifest(key)).unwrap();
     pair.pull().fails(1);
