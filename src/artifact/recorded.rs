@@ -384,6 +384,7 @@ mod tests {
             origin: serde_json::Value::Null.into(),
             created: String::new(),
             newest_input: 0,
+            adopted: false,
         };
         let options = ExportOptions::of(None, None, "amd64");
         let image = serde_json::Value::Null;

@@ -213,12 +213,8 @@ pub(super) fn read_remote(findings: &mut Findings<'_>, dir: &Path) -> Option<Rem
     let entry = reading::single(findings, &dir.join("remote"))?;
     let (address, push) = match entry.value.rsplit_once(char::is_whitespace) {
         Some((address, "push")) => (address.trim_end(), true),
-        Some((_, word)) => {
-            let words = format!("`{}` is not `push`, the only word that may follow the address", word.escape_debug());
-            findings.error(&entry.place(), words);
-            return None;
-        }
-        None => (entry.value.as_str(), false),
+        // A folder's name may have spaces.
+        _ => (entry.value.as_str(), false),
     };
     match address.parse::<Address>() {
         Ok(address) => Some(RemoteAt { address, push }),

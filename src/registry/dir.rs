@@ -151,7 +151,7 @@ impl<'a> Folder<'a> {
     }
 
     /// Whether an opened place has a blob, and nobody has changed its bytes.
-    fn is_sound(&self, dir: &TreeDir, name: &str, blob: &Blob) -> Result<bool> {
+    fn is_sound_in(&self, dir: &TreeDir, name: &str, blob: &Blob) -> Result<bool> {
         let there = match dir.open_file(name) {
             Ok(there) => there,
             // Also a link, or whatever has the name: a new file takes its place.
@@ -249,6 +249,13 @@ impl Repository for Folder<'_> {
         Ok(self.blob(blob)?.is_some_and(|file| file.size() == blob.size))
     }
 
+    fn is_sound(&self, blob: &Blob) -> Result<bool> {
+        match (self.opened(BLOBS)?, hex_of(&blob.digest)) {
+            (Some(dir), Some(name)) => self.is_sound_in(&dir, name, blob),
+            _ => Ok(false),
+        }
+    }
+
     fn get_blob(&self, blob: &Blob, target: &Path) -> Result<()> {
         let Some(plain) = self.blob(blob)? else {
             return Err(Error::NotFound { place: self.shown(), what: format!("blob `{}`", blob.digest) });
@@ -264,7 +271,7 @@ impl Repository for Folder<'_> {
         // No bytes have another digest.
         let Some(name) = hex_of(&blob.digest) else { return Err(Error::Changed { digest: blob.digest.clone() }) };
         let dir = self.place(BLOBS)?;
-        if self.is_sound(&dir, name, blob)? { Ok(()) } else { self.put_into(&dir, name, blob, file) }
+        if self.is_sound_in(&dir, name, blob)? { Ok(()) } else { self.put_into(&dir, name, blob, file) }
     }
 
     fn collect(&self, least_age: Duration, remove: bool) -> Result<Option<Collected>> {

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,7 @@ use super::{Error, Remote, Result};
 use crate::archive::Format;
 use crate::archive::digest::Algorithm;
 use crate::archive::tasks::{self, ExportInput, ImportInput};
+use crate::beneath::{NAMES_LIMIT, RootDir};
 use crate::context::{self, Context};
 use crate::durable::{self, Mode, Unfinished};
 use crate::path_error::PathError;
@@ -110,7 +112,7 @@ impl Remote<'_> {
             return Ok(());
         }
         let place = place(self.cx)?;
-        sweep(&place)?;
+        sweep(&place);
         // Layers may be equal.
         let mut blobs: Vec<Blob> = layers.iter().map(|layer| layer.blob()).collect();
         blobs.sort_by(|a, b| a.digest.cmp(&b.digest));
@@ -171,14 +173,15 @@ impl Remote<'_> {
     }
 }
 
-/// Removes what earlier pulls have left for longer than a day. Who keeps it has an end of its own.
-fn sweep(place: &Path) -> Result<()> {
-    const LONG: std::time::Duration = std::time::Duration::from_hours(24);
-    for entry in std::fs::read_dir(place).map_err(PathError::of("list", place))?.flatten() {
-        let is_old = || entry.metadata().ok()?.modified().ok()?.elapsed().ok().map(|age| age > LONG);
-        if entry.file_name().as_encoded_bytes().starts_with(b"sha256-") && is_old() == Some(true) {
-            durable::remove_if_there(&entry.path())?;
+/// Removes what earlier pulls have left for longer than a day. What cannot be removed is no reason not to pull.
+fn sweep(place: &Path) {
+    const LONG: Duration = Duration::from_hours(24);
+    let Ok(dir) = RootDir::open(place).and_then(|root| root.tree()) else { return };
+    for entry in dir.entries(NAMES_LIMIT).unwrap_or_default() {
+        let Some(name) = entry.text().filter(|name| name.starts_with("sha256-")) else { continue };
+        let modified = dir.open_file(name).ok().and_then(|file| file.file.metadata().ok()?.modified().ok());
+        if modified.and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age > LONG) {
+            drop(dir.unlink(name));
         }
     }
-    Ok(())
 }

@@ -90,7 +90,6 @@ fn new_state(base: Option<&State>, key: &str) -> NewState {
         key: key.to_owned(),
         origin: json!({ "made": "by a test" }).into(),
         newest_input: 1,
-        adopted: false,
         parent: base.map(|b| b.id.clone()),
     }
 }

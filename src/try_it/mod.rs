@@ -520,6 +520,7 @@ mod tests {
             origin: serde_json::Value::Null.into(),
             created: String::new(),
             newest_input: 0,
+            adopted: false,
         };
         let subject = |name: &str, is_tried| Subject {
             name: name.to_owned(),
