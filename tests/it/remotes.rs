@@ -86,6 +86,23 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
+/// The keyring of one place, lent to another. It goes back before that place goes, which would remove the keyring with itself.
+struct Lent(PathBuf);
+
+impl Lent {
+    fn new(of: &Place, to: &Place) -> Self {
+        let link = to.path("gnupg");
+        std::os::unix::fs::symlink(fs::read_link(of.path("gnupg")).unwrap(), &link).unwrap();
+        Self(link)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).unwrap();
+    }
+}
+
 /// Another user's place with the same configuration, and keys of nobody who signs.
 fn another(config: &Path) -> Option<Place> {
     let place = Place::new()?;
@@ -161,7 +178,7 @@ fn a_state_that_was_pulled_is_the_one_that_was_pushed() {
     // Nothing is fetched twice, and the same layers make the same blobs wherever they are packed.
     assert_eq!(folder.json(&second, &["remote", "pull", kept, "--json"])["layers"], 0);
     let other = Folder::new(&second, "other");
-    std::os::unix::fs::symlink(fs::read_link(first.path("gnupg")).unwrap(), second.path("gnupg")).unwrap();
+    let _lent = Lent::new(&first, &second);
     fs::remove_dir_all(second.path("cache/remote")).unwrap();
     other.run(&second, &["remote", "push", "got"]).ok();
     let layers = |folder: &Folder| -> Vec<Value> {
@@ -190,7 +207,7 @@ fn what_another_has_built_is_not_built_again() {
     for what in ["the stage3", "gentoomuch/builder"] {
         assert!(bootstrap.stderr.contains(&folder.address), "{what}: {bootstrap}");
     }
-    std::os::unix::fs::symlink(fs::read_link(first.path("gnupg")).unwrap(), second.path("gnupg")).unwrap();
+    let _lent = Lent::new(&first, &second);
     let planned = second.run(&["pipeline", "--dry-run", "hello"]).ok().text();
     let plans: Vec<&str> = planned.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
     assert_eq!(plans[..4], ["PLAN", "fetch", "fetch", "build"], "{planned}");
