@@ -3,6 +3,7 @@
 //! Call [`pool`] before the first use of `rayon`, which panics otherwise.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
@@ -52,6 +53,38 @@ pub(crate) fn crew(count: usize, work: impl Fn() + Sync) {
             work();
         }
     });
+}
+
+/// Does `work` with each of `items`, up to `most` of them at a time. Returns the results in the order of the items.
+///
+/// # Errors
+///
+/// The first failure. No further item is begun after it.
+pub(crate) fn each<T: Sync, R: Send, E: Send>(
+    most: usize,
+    items: &[T],
+    work: impl Fn(&T) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
+    let (next, done, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()), Mutex::new(None));
+    crew(most.min(items.len()), || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(at) else { break };
+            match work(item) {
+                Ok(result) => done.lock().unwrap_or_else(PoisonError::into_inner).push((at, result)),
+                Err(error) => {
+                    next.store(items.len(), Ordering::Relaxed);
+                    failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                }
+            }
+        }
+    });
+    if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_unstable_by_key(|(at, _)| *at);
+    Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
 /// Every thread is started through this, so that tests can make it fail.
@@ -105,6 +138,23 @@ pub(crate) mod tests {
         let done = work();
         NONE.set(false);
         done
+    }
+
+    #[test]
+    fn results_keep_their_order_and_nothing_is_begun_after_a_failure() {
+        let items: Vec<u32> = (0..100).collect();
+        let doubled = |item: &u32| Ok::<_, ()>(item * 2);
+        let expected: Vec<u32> = items.iter().map(|item| item * 2).collect();
+        assert_eq!(each(3, &items, doubled).unwrap(), expected);
+        assert_eq!(without_any(|| each(3, &items, doubled)).unwrap(), expected);
+        assert!(each(3, &[], doubled).unwrap().is_empty());
+        let begun = AtomicUsize::new(0);
+        let fails = |item: &u32| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            if *item == 4 { Err("the fifth") } else { Ok(()) }
+        };
+        assert_eq!(without_any(|| each(3, &items, fails)).unwrap_err(), "the fifth");
+        assert_eq!(begun.into_inner(), 5);
     }
 
     #[test]

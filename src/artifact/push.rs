@@ -12,9 +12,6 @@
 use std::fs;
 use std::fs::File;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -42,7 +39,7 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const IMAGE_CONFIGS: [&str; 2] = ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 
-/// What was pushed.
+/// The result of a push.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Pushed {
@@ -122,25 +119,19 @@ impl<'a> Destination<'a> {
 
     /// Sends the blobs that are not there; returns how many, and their size.
     fn send(&self, cx: &Context<'_>, dir: &Path, blobs: &[Blob]) -> Result<(usize, u64)> {
-        let missing = Mutex::new(Vec::new());
-        each(blobs, |blob| {
-            if !self.place.has_blob(blob)? {
-                missing.lock().unwrap_or_else(PoisonError::into_inner).push(blob.clone());
-            }
-            Ok(())
-        })?;
-        let mut missing = missing.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let there = threads::each(PARALLEL, blobs, |blob| self.place.has_blob(blob))?;
+        let mut missing: Vec<Blob> = blobs.iter().zip(there).filter(|(_, there)| !there).map(|(blob, _)| blob.clone()).collect();
         // The largest first: the last one travels alone.
         missing.sort_by(|a, b| (b.size, &a.digest).cmp(&(a.size, &b.digest)));
         let total = missing.iter().map(|blob| blob.size).sum();
         cx.observer.event(&Event::Begin { what: "pushing", total: Some(total), unit: Unit::Bytes });
-        let outcome = each(&missing, |blob| {
+        let outcome = threads::each(PARALLEL, &missing, |blob| {
             let path = dir.join("blobs/sha256").join(blob.digest.trim_start_matches("sha256:"));
             let file = File::open(&path).map_err(Error::io("open", &path))?;
             Ok(self.place.put_blob(blob, &file)?)
         });
         cx.observer.event(&Event::End);
-        outcome.map(|()| (missing.len(), total))
+        outcome.map(|_| (missing.len(), total))
     }
 
     /// Puts our entry into the index under the tag. Returns the index, and whether it was like that before.
@@ -225,20 +216,6 @@ impl Image {
         blobs.dedup();
         Ok(Self { digest: descriptor.digest, manifest, platform, blobs })
     }
-}
-
-/// Does `work` for all of them, several at a time. The first failure ends it.
-fn each<T: Sync>(all: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
-    let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
-    threads::crew(PARALLEL.min(all.len()), || {
-        while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = work(one) {
-                next.store(all.len(), Ordering::Relaxed);
-                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            }
-        }
-    });
-    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
 /// The index with our entry in place of that of the same platform.

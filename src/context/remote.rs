@@ -36,7 +36,12 @@ impl RemoteSettings {
         self.down.store(true, Ordering::Relaxed);
     }
 
-    /// Tries once whether we can sign.
+    /// Whether a signature was tried and made.
+    pub(crate) fn signs(&self) -> bool {
+        self.signs.get() == Some(&true)
+    }
+
+    /// Tries whether we can sign, unless that is known. Of several threads one hears the error.
     pub(crate) fn try_signer(&self) -> Result<(), SignError> {
         let mut tried = Ok(());
         self.signs.get_or_init(|| {

@@ -346,17 +346,16 @@ mod tests {
     use super::*;
     use crate::download::{self, Downloader};
     use crate::progress::Silent;
-    use crate::registry::{Address, Sources};
+    use crate::registry::Sources;
 
     fn blob(bytes: &[u8]) -> Blob {
         Blob { digest: format!("sha256:{}", hex::encode(Sha256::digest(bytes))), size: bytes.len() as u64 }
     }
 
-    fn with(dir: &Path, run: impl FnOnce(&dyn Repository)) {
+    fn with(dir: &Path, run: impl FnOnce(&Folder<'_>)) {
         let sources = Sources::default();
         let downloader = Downloader::new(download::Settings::default(), Arc::new(|| false));
-        let access = Access { downloader, credentials: &sources, observer: &Silent };
-        run(&*super::super::open(&Address::Dir(dir.to_owned()), &access));
+        run(&Folder::new(dir, &Access { downloader, credentials: &sources, observer: &Silent }));
     }
 
     fn put(repository: &dyn Repository, dir: &Path, bytes: &[u8]) -> Blob {
@@ -462,12 +461,6 @@ mod tests {
         });
     }
 
-    fn folder(dir: &Path, run: impl FnOnce(&Folder<'_>)) {
-        let sources = Sources::default();
-        let downloader = Downloader::new(download::Settings::default(), Arc::new(|| false));
-        run(&Folder::new(dir, &Access { downloader, credentials: &sources, observer: &Silent }));
-    }
-
     /// Swaps a directory for a link to another one.
     fn swap(dir: &Path, to: &Path) {
         fs::rename(dir, dir.with_extension("away")).unwrap();
@@ -481,7 +474,7 @@ mod tests {
         for made in [&dir, &elsewhere] {
             fs::create_dir(made).unwrap();
         }
-        folder(&dir, |folder| {
+        with(&dir, |folder| {
             let there = put(folder, &dir, b"bytes");
             let name = hex_of(&there.digest).unwrap();
             fs::write(elsewhere.join(name), "precious").unwrap();
@@ -523,7 +516,7 @@ mod tests {
             fs::write(&path, "left").unwrap();
             path
         };
-        folder(&dir, |folder| {
+        with(&dir, |folder| {
             let blobs = folder.place(BLOBS).unwrap();
             // It can be locked by a sweep.
             let new = NewFile::create(&blobs, "mine").unwrap();

@@ -5,8 +5,6 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -166,23 +164,8 @@ impl Repository for Oci<'_> {
         }
         // One asks who we are before all others start.
         self.client.url("")?;
-        let (next, found, failed) = (AtomicUsize::new(0), Mutex::new(BTreeSet::new()), Mutex::new(None));
-        threads::crew(PARALLEL.min(tags.len()), || {
-            while let Some(tag) = tags.get(next.fetch_add(1, Ordering::Relaxed)) {
-                match self.has_tag(tag) {
-                    Ok(true) => drop(found.lock().unwrap_or_else(PoisonError::into_inner).insert(tag.clone())),
-                    Ok(false) => {}
-                    Err(error) => {
-                        next.store(tags.len(), Ordering::Relaxed);
-                        failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                    }
-                }
-            }
-        });
-        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner)),
-        }
+        let has = threads::each(PARALLEL, tags, |tag| self.has_tag(tag))?;
+        Ok(tags.iter().zip(has).filter(|(_, has)| *has).map(|(tag, _)| tag.clone()).collect())
     }
 
     fn manifest(&self, tag: &str) -> Result<Option<Vec<u8>>> {

@@ -210,7 +210,7 @@ pub(super) struct SignedState {
     pub(super) layers: Vec<SignedLayer>,
 }
 
-/// What is signed.
+/// One statement, clear-signed, is about all states of a push.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Statement {
     statement: String,

@@ -5,7 +5,6 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +21,7 @@ use crate::path_error::PathError;
 use crate::progress::{Event, Unit};
 use crate::registry::Blob;
 use crate::store::{Incoming, LayerId};
+use crate::threads;
 
 /// Raise it when the same layer gets other bytes.
 const PACKER: u32 = 1;
@@ -120,21 +120,11 @@ impl Remote<'_> {
         blobs.retain(|blob| path_of(&place, blob).metadata().map_or(true, |meta| meta.len() != blob.size));
         let total = blobs.iter().fold(0, |sum: u64, blob| sum.saturating_add(blob.size));
         self.cx.observer.event(&Event::Begin { what: "fetching", total: Some(total), unit: Unit::Bytes });
-        let (next, failed) = (Mutex::new(blobs.iter()), Mutex::new(None));
-        crate::threads::crew(AT_ONCE.min(blobs.len()), || {
-            loop {
-                let blob = next.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some(blob) = blob else { break };
-                if let Err(error) = self.repository.get_blob(blob, &path_of(&place, blob)) {
-                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    // Nobody begins another one.
-                    next.lock().unwrap_or_else(PoisonError::into_inner).by_ref().for_each(drop);
-                }
-            }
-        });
+        let fetched = threads::each(AT_ONCE, &blobs, |blob| self.repository.get_blob(blob, &path_of(&place, blob)));
         self.cx.observer.event(&Event::End);
         context::not_interrupted(self.cx)?;
-        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), |error| Err(error.into()))
+        fetched?;
+        Ok(())
     }
 
     /// Removes what was fetched.

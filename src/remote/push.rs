@@ -32,8 +32,6 @@ pub(crate) fn push(remote: &Remote<'_>, state: &State, name: Option<&str>) -> Re
     let tags: Vec<String> = chain.iter().map(|state| tag_of(&state.key)).collect();
     let there = remote.repository.has(&tags)?;
     let mut pushed = Pushed { states: Vec::new(), there: 0, signer: None };
-    // Packing takes long.
-    remote.settings.gpg.try_out().map_err(|source| Error::Sign { place: remote.shown(), source })?;
     let (mut layers, mut ready) = (BTreeMap::new(), Vec::new());
     for (at, state) in chain.iter().enumerate() {
         if !is_key(&state.key) {
@@ -42,6 +40,10 @@ pub(crate) fn push(remote: &Remote<'_>, state: &State, name: Option<&str>) -> Re
         if there.contains(&tags[at]) && is_whole(remote, &state.key)? {
             pushed.there += 1;
         } else {
+            if ready.is_empty() && !remote.settings.signs() {
+                // Packing takes long.
+                remote.settings.gpg.try_out().map_err(|source| Error::Sign { place: remote.shown(), source })?;
+            }
             let own = name.filter(|_| at + 1 == chain.len()).map(str::to_owned);
             let name = own.or_else(|| name_of(remote.cx, &state.id));
             ready.push(prepared(remote, &chain[..=at], name, &mut layers)?);

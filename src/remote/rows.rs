@@ -1,6 +1,5 @@
 //! What a remote has, and what goes.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -9,6 +8,7 @@ use super::document::{Manifest, is_beginning, is_key, key_of, tag_of};
 use super::pull::Wanted;
 use super::{Error, Remote, Result};
 use crate::registry::Collected;
+use crate::threads;
 
 /// A state in a remote. But for the key nobody has signed it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,21 +39,12 @@ pub(crate) fn rows(remote: &Remote<'_>) -> Result<Vec<Row>> {
     let keys: Vec<String> = remote.repository.tags()?.iter().filter_map(|tag| key_of(tag)).collect();
     let wanted: Vec<&str> = keys.iter().map(String::as_str).collect();
     let here = remote.cx.store.states_by_key(&wanted)?;
-    let (next, found) = (Mutex::new(keys.iter()), Mutex::new(Vec::new()));
-    crate::threads::crew(AT_ONCE.min(keys.len()), || {
-        loop {
-            let key = next.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some(key) = key else { break };
-            let row = match remote.repository.manifest(&tag_of(key)) {
-                // One that cannot be read hides no other one.
-                Err(error) if error.is_of_one() => Ok(Some(flawed(key, error.to_string(), here.contains_key(key)))),
-                manifest => manifest.map(|bytes| bytes.map(|bytes| row(key, &bytes, here.contains_key(key)))),
-            };
-            found.lock().unwrap_or_else(PoisonError::into_inner).push(row);
-        }
-    });
-    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let mut rows: Vec<Row> = found.into_iter().filter_map(std::result::Result::transpose).collect::<std::result::Result<_, _>>()?;
+    let read = |key: &String| match remote.repository.manifest(&tag_of(key)) {
+        // One that cannot be read hides no other one.
+        Err(error) if error.is_of_one() => Ok(Some(flawed(key, error.to_string(), here.contains_key(key)))),
+        manifest => manifest.map(|bytes| bytes.map(|bytes| row(key, &bytes, here.contains_key(key)))),
+    };
+    let mut rows: Vec<Row> = threads::each(AT_ONCE, &keys, read)?.into_iter().flatten().collect();
     rows.sort_by(|a, b| (&a.name, &a.made, &a.key).cmp(&(&b.name, &b.made, &b.key)));
     Ok(rows)
 }

@@ -508,12 +508,17 @@ fn a_remote_that_is_not_there_or_takes_nothing_is_no_failure_of_a_build() {
     std::os::unix::fs::symlink(&first.gpg.home, first.place.path("gnupg")).unwrap();
     fs::write(first.place.path("config/env/remote_key"), format!("{}\n", first.key)).unwrap();
     folder.run(&first.place, &["remote", "push", "profile/demo"]).ok();
+    // Who finds all there needs no key, only to know whose counts.
+    first.place.run(&["keys", "trust", &first.key, "--for", "remote"]).ok();
+    fs::write(first.place.path("config/env/remote_key"), format!("{}\n", "0".repeat(40))).unwrap();
+    let again = folder.run(&first.place, &["remote", "push", "profile/demo"]).ok().text();
+    assert_eq!(again, "there    1 state\n");
+    fs::write(first.place.path("config/env/remote_key"), format!("{}\n", first.key)).unwrap();
     // What others may only read is read.
     fs::set_permissions(folder.dir.join("manifests"), fs::Permissions::from_mode(0o555)).unwrap();
     fs::set_permissions(folder.dir.join("blobs/sha256"), fs::Permissions::from_mode(0o555)).unwrap();
     first.another("other", "x");
     folder.run(&first.place, &["remote", "push", "profile/other"]).fails(1).says("Permission denied");
-    first.place.run(&["keys", "trust", &first.key, "--for", "remote"]).ok();
     folder.run(&first.place, &["remote", "pull", "profile/demo/upstream"]).ok();
     for dir in ["manifests", "blobs/sha256"] {
         fs::set_permissions(folder.dir.join(dir), fs::Permissions::from_mode(0o755)).unwrap();
