@@ -198,7 +198,16 @@ fn what_another_has_built_is_not_built_again() {
     fs::write(first.config.join("env/remote_key"), format!("{}\n", shared.key)).unwrap();
     trust(&first, &shared.key, &shared.place.path("sign_key.asc"));
     let folder = Folder::new(&shared.place, "remote-built");
-    folder.run(&first, &["remote", "push", "stage4/hello", "profile/demo"]).ok();
+    // By their keys: the names lead to what other tests have built last.
+    let json = |args: &[&str]| serde_json::from_str::<Value>(&first.run(args).ok().text()).unwrap();
+    let builder = json(&["bootstrap", "demo", shared.testbed.stage3.to_str().unwrap(), "--json"])["builder"].clone();
+    let (plan, stored) = (json(&["pipeline", "plan", "--format", "json", "hello"]), json(&["store", "ls", "--json"]));
+    let state = |key: &Value| {
+        stored["states"].as_array().unwrap().iter().find(|state| state["key"] == *key).map(|state| state["id"].clone())
+    };
+    let keys = plan["nodes"].as_array().unwrap().iter().map(|node| &node["key"]).filter(|key| key.is_string());
+    let states: Vec<Value> = keys.map(|key| state(key).unwrap()).chain([builder]).collect();
+    folder.run(&first, &[&["remote", "push"], &states.iter().map(|id| id.as_str().unwrap()).collect::<Vec<_>>()[..]].concat()).ok();
 
     let Some(second) = another(&first.config) else { return };
     fs::write(second.config.join("env/remote"), format!("{}\n", folder.address)).unwrap();
