@@ -11,6 +11,8 @@ use std::hint::black_box;
 use gentoomuch::internals::config::ConfigDir;
 use gentoomuch::internals::portage::binpkgs::{Described, Index};
 
+#[path = "shared/fleet.rs"]
+mod fleet;
 #[path = "shared/fragments.rs"]
 mod fragments;
 
@@ -18,7 +20,7 @@ const FRAGMENTS: usize = 50;
 const PACKAGES: usize = 1000;
 
 /// What has a name, in the order of the table.
-const WORKS: [(&str, fn(usize)); 4] = [("merge", merge), ("check", check), ("key", key), ("index", index)];
+const WORKS: [(&str, fn(usize)); 5] = [("merge", merge), ("check", check), ("plan", plan), ("key", key), ("index", index)];
 
 fn config() -> (tempfile::TempDir, ConfigDir) {
     let dir = tempfile::tempdir().unwrap();
@@ -42,6 +44,15 @@ fn check(times: usize) {
     for _ in 0..times {
         black_box(config.check("amd64"));
     }
+}
+
+/// The plan of 20 stage4s which are all there, and that nothing is done.
+fn plan(times: usize) {
+    fleet::with_fleet(|run| {
+        for _ in 0..times {
+            black_box(run());
+        }
+    });
 }
 
 /// The keys of 1,000 packages.

@@ -42,8 +42,8 @@ pub(crate) fn built_from(cx: &Context<'_>, state: &State) -> Result<Option<State
 /// The states that names of `mine` have or had, and no name of `others`.
 pub(crate) fn states_of(cx: &Context<'_>, mine: impl Fn(&str) -> bool, others: impl Fn(&str) -> bool) -> Result<BTreeSet<StateId>> {
     let (mut own, mut shared) = (BTreeSet::new(), BTreeSet::new());
-    for (name, _) in cx.store.refs()? {
-        let values = cx.store.ref_history(&name)?.into_iter().map(|entry| entry.value);
+    for (name, values) in cx.store.readable_histories()? {
+        let values = values.into_iter().map(|entry| entry.value);
         if mine(&name) {
             own.extend(values);
         } else if others(&name) {
@@ -95,8 +95,8 @@ pub(crate) fn built_on(cx: &Context<'_>, states: &BTreeSet<StateId>, without: &B
 /// All states that a name has or had or that a session uses, with those below them. What `without` names does not count.
 pub(crate) fn reachable(cx: &Context<'_>, without: &BTreeSet<String>) -> Result<Vec<State>> {
     let mut waiting: Vec<StateId> = Vec::new();
-    for (name, _) in cx.store.refs()?.into_iter().filter(|(name, _)| !without.contains(name)) {
-        waiting.extend(cx.store.ref_history(&name)?.into_iter().map(|entry| entry.value));
+    for (_, values) in cx.store.readable_histories()?.into_iter().filter(|(name, _)| !without.contains(name)) {
+        waiting.extend(values.into_iter().map(|entry| entry.value));
     }
     waiting.extend(cx.store.sessions()?.into_iter().filter_map(|session| session.base));
     let mut seen = BTreeSet::new();
@@ -124,8 +124,8 @@ pub(crate) fn unnamed(cx: &Context<'_>, before: Vec<State>, after: &[State]) -> 
 pub(crate) fn uses(cx: &Context<'_>) -> Result<BTreeMap<StateId, BTreeSet<Use>>> {
     let states: BTreeMap<StateId, State> = cx.store.states()?.into_iter().map(|state| (state.id.clone(), state)).collect();
     let mut named = Vec::new();
-    for (name, _) in cx.store.refs()? {
-        named.extend(cx.store.ref_history(&name)?.into_iter().enumerate().map(|(at, entry)| (name.clone(), at, entry.value)));
+    for (name, values) in cx.store.readable_histories()? {
+        named.extend(values.into_iter().enumerate().map(|(at, entry)| (name.clone(), at, entry.value)));
     }
     let present: BTreeSet<&StateId> = named.iter().filter(|(_, at, _)| *at == 0).map(|(_, _, id)| id).collect();
     let mut found: BTreeMap<StateId, BTreeSet<Use>> = BTreeMap::new();

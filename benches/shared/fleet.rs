@@ -67,11 +67,12 @@ fn export(places: &Places, name: &str, state: &State) {
         (0..400).map(|n| serde_json::json!({ "package": format!("cat/p{n}"), "use": ["a", "b", "c"] })).collect();
     let archive = format!("stage4-amd64-{name}-19700101T000001Z-{}.tar.xz", &state.id.as_str()[..12]);
     let beside = [("CONTENTS.gz", ""), ("DIGESTS", ""), ("sha256", "")];
-    let mark = |text: &str| serde_json::json!({ "size": text.len(), "BLAKE2B": FileDigests::read("", text.as_bytes(), |_| ()).unwrap().blake2b });
+    let hash = |text: &str| FileDigests::read("", text.as_bytes(), |_| ()).unwrap().blake2b;
+    let mark = |text: &str| serde_json::json!({ "size": text.len(), "BLAKE2B": hash(text) });
     let files: BTreeMap<_, _> = beside.map(|(suffix, text)| (format!("{archive}.{suffix}"), mark(text))).into();
     let metadata = serde_json::json!({
         "state": state.id, "form": "tar.xz", "source_date_epoch": 1, "signed_by": null, "sign_key": null, "keep": [], "size": 1, "entries": 1,
-        "leaves_out": exclusions::DEFAULT, "packer": "1", "digests": mark("x"), "files": files, "packages": packages,
+        "leaves_out": exclusions::DEFAULT, "packer": "1", "digests": { "BLAKE2B": hash("x") }, "files": files, "packages": packages,
     });
     let dir = places.stages().join(name);
     write(&dir, &archive, "x");
@@ -135,7 +136,8 @@ pub(crate) fn with_fleet(measure: impl FnOnce(&dyn Fn() -> usize)) {
     }
     let run = || {
         let pipeline = pipeline::pipeline(&cx, &config, PipelineOptions::default()).unwrap();
-        assert!(pipeline.is_current());
+        let built: Vec<_> = pipeline.nodes().filter(|node| node.build).map(|node| (&node.id, &node.why)).collect();
+        assert!(built.is_empty(), "{built:?}");
         pipeline.run(false, &Nobody).unwrap().nodes.len()
     };
     assert_eq!(run(), BASES + 2 * STAGES);

@@ -62,12 +62,15 @@ impl Table {
         let mut text = String::new();
         for row in &self.rows {
             let cells: Vec<Vec<String>> = row.iter().zip(widths).map(|(cell, width)| wrapped(cell, *width)).collect();
+            let last = cells.len().saturating_sub(1);
             for at in 0..cells.iter().map(Vec::len).max().unwrap_or(0) {
                 let mut line = String::new();
                 for (column, cell) in cells.iter().enumerate() {
                     let part = cell.get(at).map_or("", String::as_str);
-                    let padding = " ".repeat(widths[column] - part.chars().count());
                     let is_right = self.right.get(column).copied().unwrap_or(false);
+                    // One long cell does not make all others of its column as long.
+                    let missing = if column == last && !is_right { 0 } else { widths[column] - part.chars().count() };
+                    let padding = " ".repeat(missing);
                     line.push_str(if column > 0 { GAP } else { "" });
                     line.push_str(&if is_right { padding + part } else { part.to_owned() + &padding });
                 }

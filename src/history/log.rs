@@ -3,6 +3,9 @@
 //! A name of a build state remembers its earlier values (`store::refs`), and a state the inputs that it was built from
 //! ([`crate::build_key::Inputs`]). So for two consecutive states we can tell which inputs changed.
 
+use std::collections::HashMap;
+
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -10,7 +13,7 @@ use crate::history::{Error, Result};
 use crate::names::named;
 use crate::names::named::{RefAt, TAGS};
 use crate::origin::Origin;
-use crate::store::{State, StateId};
+use crate::store::{RefEntry, State, StateId};
 use crate::{context, store};
 
 /// A present or earlier value of a name.
@@ -62,57 +65,69 @@ const FULL_NAMES: [&str; 6] = ["kept", "kernel", "kernel-sources", "profile", "s
 
 /// The values of a name, newest first; of all names if none is given.
 pub(crate) fn log(cx: &Context<'_>, name: Option<&str>) -> Result<Vec<LogEntry>> {
-    let histories = histories(cx)?;
+    let histories = cx.store.readable_histories()?;
+    let standing = Standing::of(&histories);
     let Some(text) = name else {
-        let mut entries = Vec::new();
-        for (name, _) in &histories {
-            entries.extend(log_of(cx, name, &histories)?);
-        }
+        let mut entries: Vec<LogEntry> =
+            histories.par_iter().flat_map_iter(|(name, values)| log_of(cx, name, values, &standing)).collect();
         entries.sort_by(|a, b| b.since.cmp(&a.since).then_with(|| a.name.cmp(&b.name)));
         return Ok(entries);
     };
     let RefAt { name, index, .. } = named::named_ref(cx, text)?;
-    Ok(log_of(cx, &name, &histories)?.into_iter().skip(index).collect())
+    Ok(log_of(cx, &name, &cx.store.ref_history(&name)?, &standing).into_iter().skip(index).collect())
 }
 
-/// Every name with its states, newest first.
-pub(crate) fn histories(cx: &Context<'_>) -> Result<Vec<(String, Vec<StateId>)>> {
-    let names = cx.store.refs()?.into_iter().map(|(name, _)| name);
-    names
-        .map(|name| {
-            let values = cx.store.ref_history(&name)?.into_iter().map(|entry| entry.value).collect();
-            Ok((name, values))
-        })
-        .collect()
+/// Under which names states are known.
+#[derive(Debug, Default)]
+pub(crate) struct Standing<'a> {
+    /// For each state the name that had it last, as its position and the name. A tag is the least informative, so it comes last.
+    named: HashMap<&'a StateId, (usize, bool, &'a str)>,
+    /// For each state its tags.
+    tags: HashMap<&'a StateId, Vec<&'a str>>,
 }
 
-fn log_of(cx: &Context<'_>, name: &str, histories: &[(String, Vec<StateId>)]) -> Result<Vec<LogEntry>> {
-    let history = cx.store.ref_history(name)?;
+impl<'a> Standing<'a> {
+    pub(crate) fn of(histories: &'a [(String, Vec<RefEntry>)]) -> Self {
+        let mut standing = Self::default();
+        for (name, values) in histories {
+            let tag = name.strip_prefix(TAGS);
+            for (index, entry) in values.iter().enumerate() {
+                let known = (index, tag.is_some(), name.as_str());
+                standing.named.entry(&entry.value).and_modify(|best| *best = known.min(*best)).or_insert(known);
+            }
+            if let (Some(tag), Some(entry)) = (tag, values.first()) {
+                standing.tags.entry(&entry.value).or_default().push(tag);
+            }
+        }
+        standing
+    }
+}
+
+fn log_of(cx: &Context<'_>, name: &str, history: &[RefEntry], standing: &Standing<'_>) -> Vec<LogEntry> {
     let states: Vec<Option<State>> = history.iter().map(|entry| cx.store.state(&entry.value).ok()).collect();
     let mut entries = Vec::new();
-    for (index, entry) in history.into_iter().enumerate() {
+    for (index, entry) in history.iter().enumerate() {
         let state = states[index].as_ref();
         let older = states.get(index + 1).and_then(Option::as_ref);
         let (changed, changed_below) = match (state, older) {
             (Some(state), Some(older)) => changes(&state.origin, &older.origin),
             _ => (None, Vec::new()),
         };
-        let tags = histories.iter().filter(|(_, values)| values.first() == Some(&entry.value));
         entries.push(LogEntry {
             name: RefAt { name: name.to_owned(), index, value: entry.value.clone(), kept: 0 }.to_string(),
             index,
-            since: entry.since,
+            since: entry.since.clone(),
             created: state.map(|state| state.created.clone()),
             complete: state.is_some_and(|state| state.layers.iter().all(|layer| cx.store.layer(layer).is_ok())),
             kind: state.and_then(|state| state.origin.kind()).map(str::to_owned),
-            from: state.and_then(|state| from(state, histories)),
+            from: state.and_then(|state| from(state, standing)),
             changed,
             changed_below,
-            tags: tags.filter_map(|(name, _)| name.strip_prefix(TAGS)).map(str::to_owned).collect(),
-            state: entry.value,
+            tags: standing.tags.get(&entry.value).into_iter().flatten().map(|tag| (*tag).to_owned()).collect(),
+            state: entry.value.clone(),
         });
     }
-    Ok(entries)
+    entries
 }
 
 /// Gives a state a tag, which keeps it when names move on. A tag of another state is only moved if asked for.
@@ -150,9 +165,10 @@ pub(crate) fn tag(cx: &Context<'_>, state: &str, name: &str, force: bool) -> Res
 /// All tags, by name.
 pub(crate) fn tags(cx: &Context<'_>) -> Result<Vec<Tag>> {
     let mut tags = Vec::new();
-    for (name, state) in cx.store.refs()? {
-        let Some(bare) = name.strip_prefix(TAGS) else { continue };
-        let history = cx.store.ref_history(&name)?;
+    for (name, history) in cx.store.readable_histories()? {
+        let (Some(bare), Some(state)) = (name.strip_prefix(TAGS), history.first().map(|entry| entry.value.clone())) else {
+            continue;
+        };
         let kind = cx.store.state(&state).ok().and_then(|state| state.origin.kind().map(str::to_owned));
         let since = history.first().map(|entry| entry.since.clone()).unwrap_or_default();
         let before = history.into_iter().nth(1).map(|entry| entry.value);
@@ -185,15 +201,10 @@ fn changes(new: &Origin, old: &Origin) -> (Option<Vec<String>>, Vec<String>) {
 }
 
 /// What a state was made from, as a name that commands accept if there is one.
-pub(crate) fn from(state: &State, histories: &[(String, Vec<StateId>)]) -> Option<String> {
+pub(crate) fn from(state: &State, standing: &Standing<'_>) -> Option<String> {
     let Some(parent) = &state.parent else { return state.origin.name().map(str::to_owned) };
-    // The name that had it last; a tag is the least informative.
-    let named = histories.iter().filter_map(|(name, values)| {
-        let index = values.iter().position(|value| value == parent)?;
-        Some((index, name.starts_with(TAGS), name))
-    });
-    Some(match named.min() {
-        Some((index, _, name)) => crate::names::profiles::joined(name, index),
+    Some(match standing.named.get(parent) {
+        Some((index, _, name)) => crate::names::profiles::joined(name, *index),
         None => parent.as_str().chars().take(12).collect(),
     })
 }

@@ -201,7 +201,7 @@ pub(crate) fn stage_show(cx: &Context<'_>, name: &str) -> Result<StageShown> {
 /// What a stage4's state was built on: not the state between that has the kernel.
 fn base_of(cx: &Context<'_>, state: &State) -> Result<Option<String>> {
     let base = State { parent: uses::built_from(cx, state)?, ..state.clone() };
-    Ok(log::from(&base, &log::histories(cx)?))
+    Ok(log::from(&base, &log::Standing::of(&cx.store.readable_histories()?)))
 }
 
 /// What goes of the stage4 `name`: of the artifacts the named ones, or everything with its state.

@@ -111,17 +111,6 @@ impl Store {
         values(self.ref_files()?.into_iter().filter_map(bare))
     }
 
-    /// As [`Self::histories`], without damaged ones, see [`Store::damaged`].
-    pub fn readable_histories(&self) -> Result<Vec<(String, Vec<RefEntry>)>> {
-        self.refs()?.into_iter().map(|(name, _)| Ok((name.clone(), self.ref_history(&name)?))).collect()
-    }
-
-    /// As [`Self::tree_histories`], without damaged ones.
-    pub fn readable_tree_histories(&self) -> Result<Vec<(String, Vec<RefEntry<TreeId>>)>> {
-        let read = |name: &str| refs::read(&self.ref_path(&format!("tree/{name}")));
-        self.tree_refs()?.into_iter().map(|(name, _)| Ok((name.clone(), read(&name)?))).collect()
-    }
-
     /// The files without which nobody knows what is needed: damaged states, names and descriptions of trees.
     pub fn doubts(&self) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();

@@ -8,13 +8,13 @@
 //!
 //! Value and history are one file, so that one rename changes both. The ending keeps the name `a` apart from the directory of `a/b`.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{Error, LockMode, NameProblem, Result, StateId, Store, TreeId, durable, make_dir, process};
@@ -111,7 +111,12 @@ impl Store {
 
     /// All refs of build states, sorted by name, without damaged ones, see [`Store::damaged`].
     pub fn refs(&self) -> Result<Vec<(String, StateId)>> {
-        self.all(false)
+        Ok(self.readable_histories()?.into_iter().filter_map(first).collect())
+    }
+
+    /// As [`Self::refs`], with the previous values, newest first.
+    pub fn readable_histories(&self) -> Result<Vec<(String, Vec<RefEntry>)>> {
+        self.readable(false)
     }
 
     /// The tree snapshot called `NAME` or `NAME@{n}` (the ref `tree/NAME`).
@@ -134,7 +139,13 @@ impl Store {
 
     /// All names of tree snapshots, without `tree/`, sorted, without damaged ones, see [`Store::damaged`].
     pub fn tree_refs(&self) -> Result<Vec<(String, TreeId)>> {
-        Ok(self.all::<TreeId>(true)?.into_iter().map(|(name, id)| (name[TREE_PREFIX.len()..].to_owned(), id)).collect())
+        Ok(self.readable_tree_histories()?.into_iter().filter_map(first).collect())
+    }
+
+    /// As [`Self::tree_refs`], with the previous values, newest first.
+    pub fn readable_tree_histories(&self) -> Result<Vec<(String, Vec<RefEntry<TreeId>>)>> {
+        let bare = |(name, values): (String, _)| (name[TREE_PREFIX.len()..].to_owned(), values);
+        Ok(self.readable(true)?.into_iter().map(bare).collect())
     }
 
     /// The state that `text` means: a ref, `ref@{n}`, or an id or its beginning (at least 4 digits).
@@ -228,23 +239,26 @@ impl Store {
         Ok(true)
     }
 
-    fn all<T: FromStr>(&self, tree: bool) -> Result<Vec<(String, T)>> {
-        let mut found = BTreeMap::new();
-        for (name, path) in self.ref_files()? {
-            if name.starts_with(TREE_PREFIX) == tree
-                && let Some(entries) = self.unless_damaged(&path, read::<T>(&path))?
-                && let Some(entry) = entries.into_iter().next()
-            {
-                found.insert(name, entry.value);
-            }
-        }
-        Ok(found.into_iter().collect())
+    /// All refs of one kind, sorted. Reads each file once, several at a time.
+    fn readable<T: FromStr + Send>(&self, tree: bool) -> Result<Vec<(String, Vec<RefEntry<T>>)>> {
+        let mut files = self.ref_files()?;
+        files.retain(|(name, _)| name.starts_with(TREE_PREFIX) == tree);
+        let read = |(name, path): (String, PathBuf)| {
+            // One that is removed between listing and reading has no values.
+            let values = self.unless_damaged(&path, read::<T>(&path)).transpose()?;
+            Some(values.map(|values| (name, values))).filter(|read| !read.as_ref().is_ok_and(|(_, values)| values.is_empty()))
+        };
+        files.into_par_iter().filter_map(read).collect()
     }
 
     /// Name and path of each file whose name ends like a ref's.
     pub(super) fn ref_files(&self) -> Result<Vec<(String, PathBuf)>> {
         files_in(self.path("refs"))
     }
+}
+
+fn first<T>((name, values): (String, Vec<RefEntry<T>>)) -> Option<(String, T)> {
+    Some((name, values.into_iter().next()?.value))
 }
 
 /// All refs below the directory `top`, with their files, sorted by name.

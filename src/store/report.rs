@@ -159,13 +159,14 @@ pub struct SealReport {
 impl Store {
     pub fn list(&self) -> Result<ListReport> {
         let states = self.states()?;
-        let names = self.names_by_state()?;
         let uses = uses(&states);
         let mut refs = Vec::new();
-        for (name, state) in self.refs()? {
-            let history = self.ref_history(&name)?;
-            let since = history.first().map(|e| e.since.clone()).unwrap_or_default();
-            refs.push(RefRow { name, state, since, previous: history.len().saturating_sub(1) });
+        let mut names: BTreeMap<StateId, Vec<String>> = BTreeMap::new();
+        for (name, mut history) in self.readable_histories()? {
+            let previous = history.len() - 1;
+            let RefEntry { value: state, since } = history.swap_remove(0);
+            names.entry(state.clone()).or_default().push(name.clone());
+            refs.push(RefRow { name, state, since, previous });
         }
         let tree_names = self.tree_refs()?;
         let trees = self.trees()?.into_iter().map(|tree| TreeRow {
@@ -190,8 +191,7 @@ impl Store {
         let uses = uses(&states);
         let mut former_refs = Vec::new();
         let mut refs = Vec::new();
-        for (name, _) in self.refs()? {
-            let history: Vec<RefEntry> = self.ref_history(&name)?;
+        for (name, history) in self.readable_histories()? {
             if let Some(position) = history.iter().position(|e| e.value == state.id) {
                 if position == 0 { refs.push(name) } else { former_refs.push((name, position)) }
             }

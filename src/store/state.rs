@@ -146,14 +146,13 @@ impl Store {
 
     /// All states, oldest first, without damaged ones, see [`Store::damaged`].
     pub fn states(&self) -> Result<Vec<State>> {
-        let mut states = Vec::new();
-        for id in self.ids::<StateId>("states", ".json")? {
-            match self.state(&id) {
-                // Deleted between listing and reading.
-                Err(Error::NoSuchState(_)) => {}
-                state => states.extend(self.unless_damaged(&self.state_path(&id), state)?),
-            }
-        }
+        let read = |id: StateId| match self.state(&id) {
+            // Deleted between listing and reading.
+            Err(Error::NoSuchState(_)) => None,
+            state => self.unless_damaged(&self.state_path(&id), state).transpose(),
+        };
+        let ids = self.ids::<StateId>("states", ".json")?;
+        let mut states: Vec<State> = ids.into_par_iter().filter_map(read).collect::<Result<_>>()?;
         states.sort_by(|a, b| (&a.created, &a.id).cmp(&(&b.created, &b.id)));
         Ok(states)
     }
@@ -219,7 +218,7 @@ impl Store {
             Err(Error::NoSuchLayer(_)) if !self.layer_dir(&id).exists() => Ok(None),
             layer => self.unless_damaged(&self.layer_dir(&id).join("layer.json"), layer),
         };
-        self.layer_ids()?.into_iter().filter_map(|id| read(id).transpose()).collect()
+        self.layer_ids()?.into_par_iter().filter_map(|id| read(id).transpose()).collect()
     }
 
     pub fn layer_ids(&self) -> Result<Vec<LayerId>> {

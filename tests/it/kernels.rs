@@ -121,7 +121,7 @@ impl Objects {
         let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
         let published = place.path("cache/ccache/demo/sys-kernel/testbed-sources");
-        let objects = Self { kept: cache.join("gentoomuch-it/kernel objects"), published };
+        let objects = Self { kept: cache.join("gentoomuch-it/objects of kernels"), published };
         set(place, "env/ccache", "64M");
         if objects.kept.is_dir() && !objects.published.exists() {
             copy(&objects.kept, &objects.published);
@@ -157,7 +157,10 @@ fn cached(built: &Ran) -> (usize, usize) {
 #[test]
 fn a_kernel_is_configured_once_compiled_once_and_shared() {
     let Some((_shared, place)) = place("shared") else { return };
-    let (tiny, one, two) = (named("tiny"), named("kernel-one"), named("kernel-two"));
+    let (one, two) = (named("kernel-one"), named("kernel-two"));
+    // The kernel's headers have its name: only the next kernel of the same name compiles without running the preprocessor for each file.
+    let has = place.run(&["store", "show", "kernel/demo/tiny"]).status.success();
+    let tiny = if has { named("tiny") } else { "tiny".to_owned() };
     let prepared = prepare(&place, &tiny, "testbed-sources", MORE);
     let objects = Objects::bring(&place);
     let newest = version(&prepared);

@@ -161,6 +161,9 @@ fn with_uses<'a>(list: &'a ListReport, uses: &Uses, ccache: &'a [OfProfile]) -> 
     Listed { refs, states, layers, sessions, trees, ccache }
 }
 
+/// So many of a state's uses are said in words. A stage3 can be the base of all else.
+const MOST_USES: usize = 6;
+
 /// What a state is for, in words.
 fn purpose(uses: Option<&BTreeSet<Use>>) -> String {
     let words = |what: &Use| match what {
@@ -170,8 +173,13 @@ fn purpose(uses: Option<&BTreeSet<Use>>) -> String {
         Use::ResumeOf { of, .. } => format!("resume of {of}"),
         Use::Earlier { name } => format!("earlier {name}"),
     };
-    let all: Vec<String> = uses.into_iter().flatten().map(words).collect();
-    if all.is_empty() { "nothing: `clean` removes it".to_owned() } else { all.join(", ") }
+    let all = uses.into_iter().flatten();
+    let said: Vec<String> = all.clone().take(MOST_USES).map(words).collect();
+    match all.count() {
+        0 => "nothing: `clean` removes it".to_owned(),
+        count if count > MOST_USES => format!("{} and {} more", said.join(", "), count - MOST_USES),
+        _ => said.join(", "),
+    }
 }
 
 /// What a name is, in words.
@@ -453,6 +461,11 @@ mod tests {
         ]);
         assert_eq!(purpose(Some(&all)), "kept by freshroot as x, base of stage4/web, resume of stage4/web, earlier stage4/web@{1}");
         assert_eq!(purpose(None), "nothing: `clean` removes it");
+        let many = (0..MOST_USES + 2).map(|number| Use::BaseOf { name: format!("kept/{number}") }).collect();
+        assert_eq!(
+            purpose(Some(&many)),
+            "base of kept/0, base of kept/1, base of kept/2, base of kept/3, base of kept/4, base of kept/5 and 2 more"
+        );
     }
 
     #[test]
