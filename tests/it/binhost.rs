@@ -298,6 +298,7 @@ fn a_definition_that_takes_nothing_of_hosts_asks_none() {
 }
 
 #[test]
+#[ignore = "long: a builder and its update"]
 fn the_first_builder_is_a_hosts_and_its_update_is_ones_own() {
     let Some(shared) = shared() else { return };
     shared.place.run(&["profile", "rm", "--force", "binhost-first"]);

@@ -188,10 +188,11 @@ fn a_fleet_goes_on_after_each_way_to_stop_it_at_each_step() {
     let last = pipeline(&place, &["--json"]).ok();
     assert_eq!(results(&last)[&names.base()], "reused", "{last}");
     child::assert_no_strangers();
+    by_make(&place, &names);
 }
 
 #[test]
-fn a_fleet_is_killed_and_interrupted_and_then_left_alone() {
+fn a_fleet_is_interrupted_goes_on_and_is_left_alone() {
     let Some((_shared, place, names)) = fleet("fleet") else { return };
     let Names { one, two, three, .. } = &names;
     let base = names.base();
@@ -202,7 +203,7 @@ fn a_fleet_is_killed_and_interrupted_and_then_left_alone() {
     }
     assert!(dry.contains("never built") && dry.contains("\n7 of 8 nodes to build"), "{dry}");
 
-    stopped(&place, &names, &[(Step::World, Signal::SIGKILL), (Step::Packages, Signal::SIGTERM)]);
+    stopped(&place, &names, &[(Step::Packages, Signal::SIGTERM)]);
     let last = pipeline(&place, &["--json"]).ok();
     let results = results(&last);
     assert_eq!(results[&base], "reused", "{last}");
@@ -225,7 +226,6 @@ fn a_fleet_is_killed_and_interrupted_and_then_left_alone() {
     assert_ne!(layers(one)[..2], layers(three)[..2]);
     unchanged(&place);
     one_flag(&place, &names);
-    by_make(&place, &names);
     compiled_once(&place, &names);
 }
 
