@@ -92,7 +92,7 @@ impl Error {
 
     /// Whether it concerns nothing but what was asked for: others in the same place may be sound.
     pub fn is_of_one(&self) -> bool {
-        matches!(self, Self::Beneath(_) | Self::TooLarge { .. })
+        matches!(self, Self::Beneath(_) | Self::TooLarge { .. } | Self::WrongDigest { .. } | Self::NotFound { .. })
     }
 
     pub fn hint(&self) -> Option<String> {

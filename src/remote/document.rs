@@ -20,16 +20,16 @@ use crate::registry::Blob;
 use crate::store::{LayerId, LayerMeta, State, StateId};
 
 pub(crate) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-const STATE_TYPE: &str = "application/vnd.gentoomuch.state.v1";
+pub(super) const STATE_TYPE: &str = "application/vnd.gentoomuch.state.v1";
 const ORIGIN_TYPE: &str = "application/vnd.gentoomuch.state.origin.v1+json";
 const LAYER_TYPE: &str = "application/vnd.gentoomuch.layer.v1.tar+zstd";
-const STATEMENT_TYPE: &str = "application/vnd.gentoomuch.statement.v1+pgp";
+pub(super) const STATEMENT_TYPE: &str = "application/vnd.gentoomuch.statement.v1+pgp";
 /// What tells the tags of states from others.
 const TAG_PREFIX: &str = "state-";
-const KEY: &str = "vnd.gentoomuch.key";
+pub(super) const KEY: &str = "vnd.gentoomuch.key";
 const STATE: &str = "vnd.gentoomuch.state";
-const NAME: &str = "vnd.gentoomuch.name";
-const MADE: &str = "org.opencontainers.image.created";
+pub(super) const NAME: &str = "vnd.gentoomuch.name";
+pub(super) const MADE: &str = "org.opencontainers.image.created";
 /// The first line of what is signed, so that no other document of the signer is taken for it.
 const STATEMENT: &str = "gentoomuch remote states 1";
 /// An origin of this program's has a megabyte at most.
@@ -49,8 +49,12 @@ pub(super) fn key_of(tag: &str) -> Option<String> {
 
 /// Whether states have such keys: 64 digits, or `kept:` and the id of a session.
 pub(super) fn is_key(key: &str) -> bool {
-    let digits = |text: &str, count| text.len() == count && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    digits(key, 64) || key.strip_prefix("kept:").is_some_and(|id| digits(id, 20))
+    is_hex(key, 64) || key.strip_prefix("kept:").is_some_and(|id| is_hex(id, 20))
+}
+
+/// Whether it is so many hexadecimal digits.
+pub(super) fn is_hex(text: &str, count: usize) -> bool {
+    text.len() == count && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Whether it is the beginning of a key or of an id. A name that looks so stands for nothing.
@@ -59,9 +63,8 @@ pub(super) fn is_beginning(text: &str) -> bool {
 }
 
 /// Whether it is `sha256:HEX`. Others never become a part of an address or of a path.
-fn is_digest(text: &str) -> bool {
-    let hex = text.strip_prefix("sha256:").unwrap_or_default();
-    hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+pub(super) fn is_digest(text: &str) -> bool {
+    text.strip_prefix("sha256:").is_some_and(|hex| is_hex(hex, 64))
 }
 
 /// `sha256:HEX` of some bytes.
@@ -78,7 +81,7 @@ pub(super) struct Descriptor {
 }
 
 impl Descriptor {
-    fn new(media_type: &str, blob: &Blob) -> Self {
+    pub(super) fn new(media_type: &str, blob: &Blob) -> Self {
         Self { media_type: media_type.to_owned(), digest: blob.digest.clone(), size: blob.size }
     }
 
@@ -118,20 +121,32 @@ impl Manifest {
             (MADE.to_owned(), state.created.clone()),
         ]);
         annotations.extend(name.map(|name| (NAME.to_owned(), name.to_owned())));
-        let layers = layers.iter().map(|layer| Descriptor::new(LAYER_TYPE, &layer.blob()));
+        let layers = layers.iter().map(|layer| Descriptor::new(LAYER_TYPE, &layer.blob())).collect();
+        Self::of(STATE_TYPE, Descriptor::new(ORIGIN_TYPE, origin), statement, layers, annotations)
+    }
+
+    /// A manifest that names a signed statement before its `layers`.
+    pub(super) fn of(
+        artifact_type: &str,
+        config: Descriptor,
+        statement: &Blob,
+        layers: Vec<Descriptor>,
+        annotations: BTreeMap<String, String>,
+    ) -> Self {
         Self {
             schema_version: 2,
             media_type: MANIFEST_TYPE.to_owned(),
-            artifact_type: STATE_TYPE.to_owned(),
-            config: Descriptor::new(ORIGIN_TYPE, origin),
+            artifact_type: artifact_type.to_owned(),
+            config,
             layers: std::iter::once(Descriptor::new(STATEMENT_TYPE, statement)).chain(layers).collect(),
             annotations,
         }
     }
 
-    pub(super) fn parse(bytes: &[u8]) -> std::result::Result<Self, Flaw> {
+    /// Reads one of this type.
+    pub(super) fn parse(bytes: &[u8], artifact_type: &str) -> std::result::Result<Self, Flaw> {
         let manifest: Self = serde_json::from_slice(bytes).map_err(|source| Flaw::Json { what: "manifest", source })?;
-        if manifest.artifact_type != STATE_TYPE {
+        if manifest.artifact_type != artifact_type {
             return Err(Flaw::Kind(manifest.artifact_type));
         }
         Ok(manifest)

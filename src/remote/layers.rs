@@ -2,6 +2,7 @@
 //!
 //! A layer never changes, so its blob is known once it was packed: the cache has a line for each. The archive itself is not kept.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -14,12 +15,12 @@ use super::{Error, Remote, Result};
 use crate::archive::Format;
 use crate::archive::digest::Algorithm;
 use crate::archive::tasks::{self, ExportInput, ImportInput};
-use crate::beneath::{NAMES_LIMIT, RootDir};
+use crate::beneath::{NAMES_LIMIT, RootDir, remove_tree};
 use crate::context::{self, Context};
 use crate::durable::{self, Mode, Unfinished};
 use crate::path_error::PathError;
 use crate::progress::{Event, Unit};
-use crate::registry::Blob;
+use crate::registry::{self, Blob};
 use crate::store::{Incoming, LayerId};
 use crate::threads;
 
@@ -29,6 +30,9 @@ const PACKER: u32 = 1;
 const LEVEL: u32 = 3;
 /// How many blobs are fetched at once.
 const AT_ONCE: usize = 4;
+
+/// What directories of packages on their way into a pool begin with.
+pub(super) const STAGING: &str = "packages-";
 
 /// What is remembered of a packed layer.
 #[derive(Debug, Serialize, Deserialize)]
@@ -105,26 +109,32 @@ impl Remote<'_> {
         Ok(Blob { digest, size: exported.archive.size })
     }
 
-    /// Fetches the blobs of layers, several at a time. What an earlier pull has left stays for a day, so that it is not fetched once more
-    /// because of the one that was missing.
+    /// Fetches the blobs of layers.
     pub(super) fn fetch(&self, layers: &[&SignedLayer]) -> Result<()> {
-        if layers.is_empty() {
-            return Ok(());
+        self.fetch_blobs(layers.iter().map(|layer| layer.blob()).collect(), false).map(drop)
+    }
+
+    /// Fetches blobs, several at a time. What an earlier pull has left stays for a day, so that it is not fetched once more because of the
+    /// one that was missing. If it is to `go_on`, what is wrong with one blob stops no other one, and is returned by its digest.
+    pub(super) fn fetch_blobs(&self, mut blobs: Vec<Blob>, go_on: bool) -> Result<BTreeMap<String, registry::Error>> {
+        if blobs.is_empty() {
+            return Ok(BTreeMap::new());
         }
         let place = place(self.cx)?;
         sweep(&place);
         // Layers may be equal.
-        let mut blobs: Vec<Blob> = layers.iter().map(|layer| layer.blob()).collect();
         blobs.sort_by(|a, b| a.digest.cmp(&b.digest));
         blobs.dedup();
         blobs.retain(|blob| path_of(&place, blob).metadata().map_or(true, |meta| meta.len() != blob.size));
         let total = blobs.iter().fold(0, |sum: u64, blob| sum.saturating_add(blob.size));
         self.cx.observer.event(&Event::Begin { what: "fetching", total: Some(total), unit: Unit::Bytes });
-        let fetched = threads::each(AT_ONCE, &blobs, |blob| self.repository.get_blob(blob, &path_of(&place, blob)));
+        let fetched = threads::each(AT_ONCE, &blobs, |blob| match self.repository.get_blob(blob, &path_of(&place, blob)) {
+            Err(error) if go_on && error.is_of_one() => Ok(Some((blob.digest.clone(), error))),
+            fetched => fetched.map(|()| None),
+        });
         self.cx.observer.event(&Event::End);
         context::not_interrupted(self.cx)?;
-        fetched?;
-        Ok(())
+        Ok(fetched?.into_iter().flatten().collect())
     }
 
     /// Removes what was fetched.
@@ -168,10 +178,10 @@ fn sweep(place: &Path) {
     const LONG: Duration = Duration::from_hours(24);
     let Ok(dir) = RootDir::open(place).and_then(|root| root.tree()) else { return };
     for entry in dir.entries(NAMES_LIMIT).unwrap_or_default() {
-        let Some(name) = entry.text().filter(|name| name.starts_with("sha256-")) else { continue };
-        let modified = dir.open_file(name).ok().and_then(|file| file.file.metadata().ok()?.modified().ok());
-        if modified.and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age > LONG) {
-            drop(dir.unlink(name));
+        let Some(name) = entry.text().filter(|name| name.starts_with("sha256-") || name.starts_with(STAGING)) else { continue };
+        let modified = place.join(name).symlink_metadata().and_then(|meta| meta.modified());
+        if modified.ok().and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age > LONG) {
+            drop(remove_tree(&place.join(name)));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! States elsewhere, by their build keys: found there instead of being built, and published.
+//! States and binary packages elsewhere, by their keys: found there instead of being built, and published.
 //!
 //! ```text
 //! push   seal -> pack each layer once -> blobs -> sign what they are -> manifest, last
@@ -9,11 +9,16 @@
 //! A state that was pulled is the one that was pushed: same id, same layers, so the same exports. Its layers keep their ids, and one that
 //! is here already is not fetched again.
 //!
-//! document.rs has the documents, layers.rs packs and unpacks, gate.rs is what recipes ask.
+//! A package comes into its pool in the form in which it lay in another one, under the same package key.
+//!
+//! document.rs and package.rs have the documents, layers.rs packs and unpacks, gate.rs is what recipes and sessions ask.
 
 mod document;
 mod gate;
 mod layers;
+mod package;
+mod package_pull;
+mod package_push;
 mod pull;
 mod push;
 mod rows;
@@ -25,16 +30,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::context::{self, Context};
 use crate::path_error::PathError;
+use crate::portage::binpkgs;
+use crate::portage::binpkgs::gpkg::Refusal;
 use crate::registry::{self, Access, Blob, Repository};
 use crate::stage3::sign::SignError;
 use crate::stage3::{VerifyError, VerifyOptions};
 use crate::store::StateId;
 use crate::{sandbox, store};
 
-pub(crate) use gate::{bring, foresee, known, publish};
+pub(crate) use gate::{bring, bring_packages, foresee, known, publish};
+pub(crate) use package_pull::pull_packages;
+pub(crate) use package_push::push_packages;
 pub(crate) use pull::pull;
 pub(crate) use push::push;
-pub(crate) use rows::{Row, collect, find, remove, rows};
+pub(crate) use rows::{Found, Listing, PackageRow, Row, collect, find, listing, remove};
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
@@ -46,9 +55,10 @@ pub(crate) enum Error {
     #[error(transparent)]
     Registry(#[from] registry::Error),
     /// Who signed it does not count here, or nobody did.
-    #[error("`{place}` has a state that does not count")]
+    #[error("`{place}` has a {what} that does not count")]
     NotTrusted {
         place: String,
+        what: &'static str,
         #[source]
         source: Box<VerifyError>,
     },
@@ -69,8 +79,10 @@ pub(crate) enum Error {
         #[source]
         source: sandbox::Error,
     },
-    #[error("`{place}` has no state `{wanted}`")]
+    #[error("`{place}` has no state or package `{wanted}`")]
     NotThere { place: String, wanted: String },
+    #[error("`{wanted}` is a package, and packages have no tags")]
+    NoTag { wanted: String },
     /// Only what was built or kept can be found again.
     #[error("build state `{state}` has no build key")]
     NoKey { state: StateId },
@@ -87,6 +99,8 @@ pub(crate) enum Error {
     #[error(transparent)]
     Context(#[from] context::Error),
     #[error(transparent)]
+    Pool(#[from] binpkgs::Error),
+    #[error(transparent)]
     Io(#[from] PathError),
 }
 
@@ -101,8 +115,8 @@ pub(crate) enum Flaw {
     },
     #[error("it is another kind of thing: `{}`", cut(.0))]
     Kind(String),
-    /// Somebody has put the state of one key in the place of another one.
-    #[error("it is of another build key: {}", cut(says))]
+    /// Somebody has put what has one key in the place of another one.
+    #[error("it is of another key: {}", cut(says))]
     Key { says: String },
     #[error("`{}` is no digest", cut(says))]
     Digest { says: String },
@@ -117,6 +131,13 @@ pub(crate) enum Flaw {
     Other(&'static str),
     #[error("it lacks a part of what it was made from, or has more than was signed")]
     Incomplete,
+    /// The file of a package has other metadata than was signed.
+    #[error("the package says that it is `{}`", cut(says))]
+    OtherPackage { says: String },
+    #[error("the package cannot be used")]
+    Unreadable(#[from] Refusal),
+    #[error("{0}")]
+    Package(&'static str),
 }
 
 /// The beginning of what anybody may have written.

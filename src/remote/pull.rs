@@ -1,6 +1,6 @@
 //! Brings a state.
 
-use super::document::{Manifest, Origins, SignedState, Statement, digest_of, tag_of};
+use super::document::{Manifest, Origins, STATE_TYPE, SignedState, Statement, digest_of, tag_of};
 use super::{Error, Remote, Result};
 use crate::context;
 use crate::registry::Blob;
@@ -9,7 +9,7 @@ use crate::stage3::{Signer, verify_clear_signed};
 use crate::store::{Incoming, State};
 
 /// Who holds it fetches layers from the remote with this address.
-fn lock_of(remote: &Remote<'_>) -> String {
+pub(super) fn lock_of(remote: &Remote<'_>) -> String {
     let digest = digest_of(remote.shown().as_bytes());
     format!("transfer/{}", &digest[digest.len() - 16..])
 }
@@ -44,16 +44,24 @@ impl Remote<'_> {
     /// What the remote has under a key, once its signature counts. Nothing else is read before.
     pub(super) fn look(&self, key: &str) -> Result<Option<Found>> {
         let Some(bytes) = self.repository.manifest(&tag_of(key))? else { return Ok(None) };
-        let (statement, origin) = Manifest::parse(&bytes)?.documents(key)?;
-        let document = self.document(&statement)?;
-        let trusted = self.settings.keys.counting_for(Purpose::Remote);
-        let (text, signer) = verify_clear_signed("the statement", &document, trusted, &Self::verify_options())
-            .map_err(|source| Error::NotTrusted { place: self.shown(), source: Box::new(source) })?;
+        let (statement, origin) = Manifest::parse(&bytes, STATE_TYPE)?.documents(key)?;
+        let (text, signer) = self.signed_text(&statement, "state")?;
         let signed = Statement::of_key(&text, key)?;
         if signed.origin != origin.digest {
             return Err(super::Flaw::Other("origin").into());
         }
         Ok(Some(Found { signed, signer, origin }))
+    }
+
+    /// The text of a statement, once its signature counts. It is of a `what`.
+    pub(super) fn signed_text(&self, statement: &Blob, what: &'static str) -> Result<(String, Signer)> {
+        let document = self.document(statement)?;
+        let trusted = self.settings.keys.counting_for(Purpose::Remote);
+        verify_clear_signed("the statement", &document, trusted, &Self::verify_options()).map_err(|source| Error::NotTrusted {
+            place: self.shown(),
+            what,
+            source: Box::new(source),
+        })
     }
 }
 

@@ -72,7 +72,7 @@ pub(crate) fn push(remote: &Remote<'_>, state: &State, name: Option<&str>) -> Re
 }
 
 /// A state and all that it was made from, which comes first.
-fn made_from(cx: &Context<'_>, state: &State) -> Result<Vec<State>> {
+pub(super) fn made_from(cx: &Context<'_>, state: &State) -> Result<Vec<State>> {
     let mut chain = vec![state.clone()];
     if !is_key(&state.key) {
         return Err(Error::NoKey { state: state.id.clone() });

@@ -79,6 +79,7 @@ mod pretend;
 mod profiles;
 mod pushed;
 mod refusals;
+mod remote_packages;
 mod remotes;
 mod removal;
 mod report;

@@ -12,17 +12,18 @@ use crate::child;
 use crate::host;
 use crate::place::{Place, Ran, command_line, copy, finish, run};
 use crate::registry::{Kind, PASSWORD, Registry};
+use crate::remote_packages::{self, Packages};
 use crate::shared::shared;
 use crate::tiny::{Tiny, sum, tiny};
 
 /// A shared folder in a place.
-struct Folder {
-    dir: PathBuf,
-    address: String,
+pub(crate) struct Folder {
+    pub(crate) dir: PathBuf,
+    pub(crate) address: String,
 }
 
 impl Folder {
-    fn new(place: &Place, name: &str) -> Self {
+    pub(crate) fn new(place: &Place, name: &str) -> Self {
         let dir = place.path(name);
         // A place that is kept has that of an earlier run.
         drop(fs::remove_dir_all(&dir));
@@ -31,11 +32,11 @@ impl Folder {
     }
 
     /// Runs the program with this remote.
-    fn run(&self, place: &Place, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, place: &Place, args: &[&str]) -> Ran {
         place.run(&[&["--remote", &self.address], args].concat())
     }
 
-    fn json(&self, place: &Place, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, place: &Place, args: &[&str]) -> Value {
         serde_json::from_str(&self.run(place, args).ok().text()).unwrap()
     }
 
@@ -65,12 +66,12 @@ impl Folder {
         serde_json::from_slice(&fs::read(self.manifest(key)).unwrap()).unwrap()
     }
 
-    fn blob(&self, digest: &str) -> PathBuf {
+    pub(crate) fn blob(&self, digest: &str) -> PathBuf {
         self.dir.join("blobs/sha256").join(digest.strip_prefix("sha256:").unwrap())
     }
 
     /// Puts a blob, as anybody may who can write here. Returns its digest and size.
-    fn put(&self, bytes: &[u8]) -> (String, usize) {
+    pub(crate) fn put(&self, bytes: &[u8]) -> (String, usize) {
         let new = self.dir.join("new");
         fs::write(&new, bytes).unwrap();
         let digest = format!("sha256:{}", sum("sha256sum", &new).split(' ').next().unwrap());
@@ -79,7 +80,7 @@ impl Folder {
     }
 }
 
-fn names(dir: &Path) -> Vec<String> {
+pub(crate) fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name().into_string().unwrap()).collect();
     names.sort();
@@ -104,19 +105,19 @@ impl Drop for Lent {
 }
 
 /// Another user's place with the same configuration, and keys of nobody who signs.
-fn another(config: &Path) -> Option<Place> {
+pub(crate) fn another(config: &Path) -> Option<Place> {
     let place = Place::new()?;
     copy(config, &place.config);
     Some(place)
 }
 
-fn trust(place: &Place, key: &str, public: &Path) {
+pub(crate) fn trust(place: &Place, key: &str, public: &Path) {
     place.run(&["keys", "import", public.to_str().unwrap()]).ok();
     place.run(&["keys", "trust", key, "--for", "remote", "--comment", "our states"]).ok();
 }
 
 /// Of each layer of a state, its digest.
-fn digests(place: &Place, state: &str) -> Vec<String> {
+pub(crate) fn digests(place: &Place, state: &str) -> Vec<String> {
     place.run(&["store", "seal", state]).ok();
     let shown: Value = serde_json::from_str(&place.run(&["store", "show", state, "--json"]).ok().text()).unwrap();
     shown["layer_rows"].as_array().unwrap().iter().map(|row| row["digest"].as_str().unwrap().to_owned()).collect()
@@ -206,8 +207,16 @@ fn what_another_has_built_is_not_built_again() {
         stored["states"].as_array().unwrap().iter().find(|state| state["key"] == *key).map(|state| state["id"].clone())
     };
     let keys = plan["nodes"].as_array().unwrap().iter().map(|node| &node["key"]).filter(|key| key.is_string());
-    let states: Vec<Value> = keys.map(|key| state(key).unwrap()).chain([builder]).collect();
-    folder.run(&first, &[&["remote", "push"], &states.iter().map(|id| id.as_str().unwrap()).collect::<Vec<_>>()[..]].concat()).ok();
+    let states: Vec<Value> = keys.map(|key| state(key).unwrap()).collect();
+    let push = |states: &[Value]| {
+        let ids: Vec<&str> = states.iter().map(|id| id.as_str().unwrap()).collect();
+        folder.json(&first, &[&["remote", "push", "--json"], &ids[..]].concat())
+    };
+    let (pushed, again) = (push(&states), push(&states));
+    let count = pushed["packages"].as_array().unwrap().len();
+    assert!(count >= 3 && again["packages_there"] == count && again["packages"] == json!([]), "{pushed} {again}");
+    let own = folder.json(&first, &["remote", "ls", "--packages", "--json"])["package_rows"].clone();
+    push(&[builder]);
 
     let Some(second) = another(&first.config) else { return };
     fs::write(second.config.join("env/remote"), format!("{}\n", folder.address)).unwrap();
@@ -231,6 +240,11 @@ fn what_another_has_built_is_not_built_again() {
     assert_eq!(emerged.count(), 0, "{logs:?}");
     // What is here is not asked for.
     second.run(&["stage", "build", "hello", "--format", "tar.zst"]).ok().says_nothing_of("came from");
+    let keyring = fs::read_link(shared.place.path("gnupg")).unwrap();
+    let packages =
+        Packages { folder: &folder, second: &second, keyring, signer: &shared.key, distfiles: &shared.testbed.distfiles, own };
+    remote_packages::refused(&packages);
+    remote_packages::merged(&packages);
 }
 
 /// Two places and a folder to which the first has pushed its profile, and whose signer the second trusts.
@@ -342,10 +356,10 @@ fn what_nobody_who_counts_has_signed_is_refused() {
     fs::write(folder.manifest(&other), &good).unwrap();
     let mut forged: Value = manifest.clone();
     let pull_other = || folder.run(second, &["remote", "pull", &other]);
-    pull_other().fails(4).says(&format!("it is of another build key: {key}"));
+    pull_other().fails(4).says(&format!("it is of another key: {key}"));
     forged["annotations"]["vnd.gentoomuch.key"] = json!(other);
     fs::write(folder.manifest(&other), forged.to_string()).unwrap();
-    pull_other().fails(4).says(&format!("it is of another build key: {key}"));
+    pull_other().fails(4).says(&format!("it is of another key: {key}"));
     fs::remove_file(folder.manifest(&other)).unwrap();
     pull_other().fails(2).says("has no state");
     // A statement of something else, and one whose origin has more than is signed.

@@ -1,5 +1,6 @@
 //! `gentoomuch remote ls|push|pull|rm|gc`
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,14 +16,14 @@ use crate::cli::table::{Table, count, human_bytes, print, print_either, short_id
 use crate::context;
 use crate::history::log;
 use crate::names::named::named;
-use crate::remote::{self, Remote, Row};
+use crate::remote::{self, Found, Listing, PackageRow, Remote, Row};
 use crate::store::StateId;
 
-/// See and change what a remote has: build states by their keys
+/// See and change what a remote has: states and packages by key
 ///
-/// A remote is an OCI registry or a shared folder. Commands that build ask it for each state before they build it, if `--remote` or
-/// `env/remote` names one, and publish what they have built with `--push`. Only states count that a key has signed which is trusted for
-/// remotes.
+/// A remote is an OCI registry or a shared folder. Commands that build ask it for each state before they build it, and for each package before
+/// they compile it, if `--remote` or `env/remote` names one, and publish what they have built with `--push`. Only what a key has signed counts
+/// that is trusted for remotes.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
 #[command(after_help = "Examples:
@@ -45,21 +46,26 @@ enum RemoteCommand {
     Gc(GcArgs),
 }
 
-/// List the states that a remote has
+/// List the states that a remote has, or its packages
 ///
-/// Nothing of it but the key is verified before a state is pulled.
+/// Nothing of it but the key is verified before a state or a package is pulled.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
-  gentoomuch remote ls --json")]
+#[command(after_help = "Examples:
+  gentoomuch remote ls
+  gentoomuch remote ls --packages --json")]
 struct LsArgs {
+    /// List the binary packages instead of the states
+    #[arg(long)]
+    packages: bool,
     /// Print the list as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Publish states, and what they were made from
+/// Publish states, what they were made from, and their binary packages
 ///
-/// Each layer is sent once, whatever states have it. What the remote has already stays as it is.
+/// Each layer is sent once, whatever states have it. Of the packages those are sent that are in the pools of this machine. What the remote has
+/// already stays as it is.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   gentoomuch remote push stage4/web profile/server")]
@@ -72,16 +78,18 @@ struct PushArgs {
     json: bool,
 }
 
-/// Bring a state, with what it was made from
+/// Bring a state, with what it was made from, or binary packages
 ///
-/// Without a tag it has no name, and the next `clean` removes it; a build that wants the same finds it until then.
+/// Without a tag a state has no name, and the next `clean` removes it; a build that wants the same finds it until then. Packages come into the
+/// pool that they were built for.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch remote pull stage4/web --tag web
-  gentoomuch remote pull 3f9c2a7d1b04")]
+  gentoomuch remote pull 3f9c2a7d1b04
+  gentoomuch remote pull app-misc/hello-2.10")]
 struct PullArgs {
-    /// The name that it had where it was pushed, or the beginning of its key or its id
-    #[arg(value_name = "STATE")]
+    /// The name that it had where it was pushed, a package with its version, or the beginning of a key or of a state's id
+    #[arg(value_name = "WHAT")]
     state: String,
     /// Give it this tag here
     #[arg(long, value_name = "NAME")]
@@ -91,13 +99,15 @@ struct PullArgs {
     json: bool,
 }
 
-/// Remove states from a remote; their blobs stay until they are collected
+/// Remove states or packages from a remote
+///
+/// Their blobs stay until they are collected.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   gentoomuch remote rm stage4/old --yes")]
 struct RmArgs {
-    /// Names that they had where they were pushed, or beginnings of keys or ids
-    #[arg(required = true, value_name = "STATE")]
+    /// Names that they had where they were pushed, packages with their versions, or beginnings of keys or ids
+    #[arg(required = true, value_name = "WHAT")]
     states: Vec<String>,
     /// Do not ask
     #[arg(short, long)]
@@ -107,10 +117,10 @@ struct RmArgs {
     json: bool,
 }
 
-/// Remove blobs from a shared folder that no state there has
+/// Remove blobs from a shared folder that no state or package there has
 ///
-/// A registry collects its own blobs: its administrator decides when. Blobs younger than a day stay, since a push puts its state's name
-/// last.
+/// A registry collects its own blobs: its administrator decides when. Blobs younger than a day stay, since a push puts the name of a state or a
+/// package last.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   gentoomuch remote gc --dry-run")]
@@ -145,10 +155,15 @@ fn age(text: &str) -> Result<Duration, String> {
 pub(in crate::cli) struct Listed {
     remote: String,
     states: Vec<Row>,
+    /// How many packages it has.
+    packages: usize,
+    /// These, with `--packages`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    package_rows: Option<Vec<PackageRow>>,
 }
 
 /// What `push --json` prints.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(in crate::cli) struct Published {
     remote: String,
@@ -156,6 +171,10 @@ pub(in crate::cli) struct Published {
     states: Vec<StateId>,
     /// How many were there already.
     there: usize,
+    /// Packages that were published, by name with version.
+    packages: Vec<String>,
+    /// How many packages were there already.
+    packages_there: usize,
     /// The key that signed, if anything was published.
     signer: Option<String>,
 }
@@ -165,13 +184,16 @@ pub(in crate::cli) struct Published {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(in crate::cli) struct Brought {
     remote: String,
-    state: StateId,
-    key: String,
-    /// The primary key that has signed it.
+    /// `None`: packages were meant.
+    state: Option<StateId>,
+    key: Option<String>,
+    /// The primary key that has signed it; of packages all of them.
     signer: String,
     /// Layers that were fetched; the others are here.
     layers: usize,
-    /// Bytes of their blobs.
+    /// Packages that were fetched, by name with version; the others are here.
+    packages: Vec<String>,
+    /// Bytes of what was fetched.
     size_bytes: u64,
     tag: Option<String>,
 }
@@ -205,7 +227,8 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     let remote = Remote::open(&cx)?;
     match &args.command {
         RemoteCommand::Ls(args) => {
-            let listed = Listed { remote: remote.shown(), states: remote::rows(&remote)? };
+            let Listing { states, packages, package_rows } = remote::listing(&remote, args.packages)?;
+            let listed = Listed { remote: remote.shown(), states, packages, package_rows };
             print_either(args.json, &listed, table)?;
         }
         RemoteCommand::Push(args) => push(args, &cx, &remote)?,
@@ -217,15 +240,21 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
 }
 
 fn table(listed: &Listed) -> String {
+    if let Some(rows) = &listed.package_rows {
+        return package_table(&listed.remote, rows);
+    }
+    let packages = match listed.packages {
+        0 => String::new(),
+        packages => format!("{}: `--packages` lists them\n", count(packages as u64, "package")),
+    };
     if listed.states.is_empty() {
-        return format!("{} has no states\n", listed.remote);
+        return format!("{} has no states\n{packages}", listed.remote);
     }
     let mut table = Table::new(&["KEY", "NAME", "STATE", "MADE", ">LAYERS", ">SIZE", "HERE"]);
     for row in &listed.states {
-        let name = row.flaw.as_ref().map_or_else(|| row.name.clone().unwrap_or_else(|| "-".to_owned()), |flaw| format!("({flaw})"));
         table.row([
             row.key.chars().take(12).collect::<String>(),
-            name,
+            name_or(row.flaw.as_deref(), row.name.as_deref()),
             row.state.chars().take(12).collect(),
             short_time(&row.made),
             row.layers.to_string(),
@@ -233,19 +262,43 @@ fn table(listed: &Listed) -> String {
             if row.here { "yes" } else { "" }.to_owned(),
         ]);
     }
+    table.render() + &packages
+}
+
+fn package_table(remote: &str, rows: &[PackageRow]) -> String {
+    if rows.is_empty() {
+        return format!("{remote} has no packages\n");
+    }
+    let mut table = Table::new(&["KEY", "PACKAGE", "MADE", ">SIZE", "HERE"]);
+    for row in rows {
+        table.row([
+            row.key.chars().take(12).collect::<String>(),
+            name_or(row.flaw.as_deref(), row.name.as_deref()),
+            short_time(&row.made),
+            human_bytes(row.size_bytes),
+            if row.here { "yes" } else { "" }.to_owned(),
+        ]);
+    }
     table.render()
+}
+
+fn name_or(flaw: Option<&str>, name: Option<&str>) -> String {
+    flaw.map_or_else(|| name.unwrap_or("-").to_owned(), |flaw| format!("({flaw})"))
 }
 
 fn push(args: &PushArgs, cx: &context::Context<'_>, remote: &Remote<'_>) -> Result<(), crate::cli::report::Failure> {
     let _store = context::share_store(cx)?;
-    let mut all = Published { remote: remote.shown(), states: Vec::new(), there: 0, signer: None };
+    let mut all = Published { remote: remote.shown(), ..Published::default() };
     for text in &args.states {
         let found = named(cx, text)?;
         let name = found.at.as_ref().filter(|at| at.index == 0).map(|at| at.name.as_str());
         let pushed = remote::push(remote, &found.state, name)?;
         all.states.extend(pushed.states);
         all.there += pushed.there;
-        all.signer = pushed.signer.or(all.signer);
+        let packages = remote::push_packages(remote, &found.state, true)?;
+        all.packages.extend(packages.packages);
+        all.packages_there += packages.there;
+        all.signer = pushed.signer.or(packages.signer).or(all.signer);
     }
     Ok(print_either(args.json, &all, |all| {
         let mut text = String::new();
@@ -254,6 +307,11 @@ fn push(args: &PushArgs, cx: &context::Context<'_>, remote: &Remote<'_>) -> Resu
         }
         if all.there > 0 {
             let _ = writeln!(text, "there    {}", count(all.there as u64, "state"));
+        }
+        for (done, packages) in [("pushed", all.packages.len()), ("there", all.packages_there)] {
+            if packages > 0 {
+                let _ = writeln!(text, "{done:<8} {}", count(packages as u64, "package"));
+            }
         }
         if let Some(signer) = &all.signer {
             let _ = writeln!(text, "signed   by {signer}");
@@ -264,7 +322,10 @@ fn push(args: &PushArgs, cx: &context::Context<'_>, remote: &Remote<'_>) -> Resu
 
 fn pull(args: &PullArgs, cx: &context::Context<'_>, remote: &Remote<'_>) -> Result<(), crate::cli::report::Failure> {
     let sharing = context::share_store(cx)?;
-    let (key, wanted) = remote::find(remote, &args.state)?;
+    let (key, wanted) = match remote::find(remote, &args.state)? {
+        Found::State(key, wanted) => (key, wanted),
+        Found::Packages(keys) => return pull_packages(args, &keys, remote),
+    };
     let pulled = remote::pull(remote, &key, wanted.as_ref())?
         .ok_or_else(|| remote::Error::NotThere { place: remote.shown(), wanted: args.state.clone() })?;
     // Naming it takes the lock again, which somebody may wait for alone.
@@ -274,15 +335,53 @@ fn pull(args: &PullArgs, cx: &context::Context<'_>, remote: &Remote<'_>) -> Resu
     }
     let brought = Brought {
         remote: remote.shown(),
-        state: pulled.state.id,
-        key: pulled.state.key,
+        state: Some(pulled.state.id),
+        key: Some(pulled.state.key),
         signer: pulled.signer.primary.to_string(),
         layers: pulled.layers,
+        packages: Vec::new(),
         size_bytes: pulled.bytes,
         tag: args.tag.as_ref().map(|tag| format!("tag/{tag}")),
     };
-    Ok(print_either(args.json, &brought, |brought| {
-        let mut text = format!("state    {}\nkey      {}\n", brought.state, brought.key);
+    tell(args, &brought)
+}
+
+fn pull_packages(args: &PullArgs, keys: &BTreeSet<String>, remote: &Remote<'_>) -> Result<(), crate::cli::report::Failure> {
+    if args.tag.is_some() {
+        return Err(remote::Error::NoTag { wanted: args.state.clone() }.into());
+    }
+    let came = remote::pull_packages(remote, keys)?;
+    if let Some((_, error)) = came.refused.into_iter().next() {
+        return Err(error.into());
+    }
+    let brought = Brought {
+        remote: remote.shown(),
+        state: None,
+        key: None,
+        signer: came.signers.into_iter().collect::<Vec<_>>().join(", "),
+        layers: 0,
+        packages: came.packages,
+        size_bytes: came.bytes,
+        tag: None,
+    };
+    tell(args, &brought)
+}
+
+fn tell(args: &PullArgs, brought: &Brought) -> Result<(), crate::cli::report::Failure> {
+    Ok(print_either(args.json, brought, |brought| {
+        let mut text = String::new();
+        let (Some(state), Some(key)) = (&brought.state, &brought.key) else {
+            for package in &brought.packages {
+                let _ = writeln!(text, "package  {package}");
+            }
+            if !brought.signer.is_empty() {
+                let _ = writeln!(text, "signed   by {}", brought.signer);
+            }
+            let _ =
+                writeln!(text, "fetched  {}, {}", count(brought.packages.len() as u64, "package"), human_bytes(brought.size_bytes));
+            return text;
+        };
+        let _ = writeln!(text, "state    {state}\nkey      {key}");
         let _ = writeln!(text, "signed   by {}", brought.signer);
         let _ = writeln!(text, "fetched  {}, {}", count(brought.layers as u64, "layer"), human_bytes(brought.size_bytes));
         let _ = match &brought.tag {
@@ -294,13 +393,16 @@ fn pull(args: &PullArgs, cx: &context::Context<'_>, remote: &Remote<'_>) -> Resu
 }
 
 fn rm(args: &RmArgs, opened: &Opened<'_>, remote: &Remote<'_>) -> Outcome {
-    let find = |text: &String| remote::find(remote, text).map(|(key, _)| key);
-    let keys = args.states.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-    let question = format!("remove {} from {}", count(keys.len() as u64, "state"), remote.shown());
+    let found = args.states.iter().map(|text| remote::find(remote, text)).collect::<Result<Vec<_>, _>>()?;
+    let packages: usize = found.iter().map(|found| if let Found::Packages(keys) = found { keys.len() } else { 0 }).sum();
+    let states = found.iter().filter(|found| matches!(found, Found::State(..))).count();
+    let parts = [(states, "state"), (packages, "package")].into_iter().filter(|(number, _)| *number > 0);
+    let what: Vec<String> = parts.map(|(number, noun)| count(number as u64, noun)).collect();
+    let question = format!("remove {} from {}", what.join(" and "), remote.shown());
     if !args.yes && !agreed(&question, opened)? {
         return Ok(ExitCode::SUCCESS);
     }
-    let gone = Gone { remote: remote.shown(), keys: remote::remove(remote, &keys)? };
+    let gone = Gone { remote: remote.shown(), keys: remote::remove(remote, &found)? };
     print_either(args.json, &gone, |gone| gone.keys.iter().fold(String::new(), |text, key| text + "removed  " + key + "\n"))?;
     Ok(ExitCode::SUCCESS)
 }

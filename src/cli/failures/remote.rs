@@ -29,9 +29,10 @@ impl From<remote::Error> for Failure {
                     .fold(Self::new(Kind::Signing, error), Self::detail)
                     .hint("write the fingerprint of a key that can sign into `env/remote_key`; it may lack a passphrase")
             }
+            E::NoTag { .. } => Self::new(Kind::Usage, error).hint("leave out `--tag`: builds find packages by their keys"),
             E::Collected { .. } => Self::new(Kind::Other, error).hint("repeat the command"),
             E::NoKey { .. } => Self::new(Kind::Usage, error).hint("push a state that was built or kept"),
-            E::Pack { .. } | E::Io(_) => Self::new(Kind::Other, error),
+            E::Pack { .. } | E::Pool(_) | E::Io(_) => Self::new(Kind::Other, error),
         }
     }
 }

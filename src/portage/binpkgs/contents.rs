@@ -118,20 +118,27 @@ fn examine_gpkg(file: &File, stop: fn() -> bool) -> io::Result<Contents> {
         let entry = entry?;
         let name = entry.path_bytes().into_owned();
         let Some(at) = name.windows(10).position(|w| w == b"/image.tar") else { continue };
-        return match &name[at + 10..] {
-            b"" => examine_image(entry, stop),
-            b".zst" => {
-                let mut decoder = zstd::stream::read::Decoder::new(entry)?;
-                decoder.window_log_max(MAX_WINDOW_LOG)?;
-                examine_image(decoder, stop)
-            }
-            b".gz" => examine_image(flate2::read::MultiGzDecoder::new(entry), stop),
-            b".xz" => examine_image(liblzma::read::XzDecoder::new_multi_decoder(entry), stop),
-            // Our sessions do not use bzip2, lz4, lzip and lzop.
-            _ => Ok(Contents::Fine),
+        return match unpacked(&name[at + 10..], entry)? {
+            Some(image) => examine_image(image, stop),
+            None => Ok(Contents::Fine),
         };
     }
     Ok(Contents::Broken)
+}
+
+/// A part of a package, by the end of its name after `.tar`. `None`: a compression that our sessions do not use (bzip2, lz4, lzip, lzop).
+pub(super) fn unpacked<'r>(extension: &[u8], part: impl Read + 'r) -> io::Result<Option<Box<dyn Read + 'r>>> {
+    Ok(Some(match extension {
+        b"" => Box::new(part),
+        b".zst" => {
+            let mut decoder = zstd::stream::read::Decoder::new(part)?;
+            decoder.window_log_max(MAX_WINDOW_LOG)?;
+            Box::new(decoder)
+        }
+        b".gz" => Box::new(flate2::read::MultiGzDecoder::new(part)),
+        b".xz" => Box::new(liblzma::read::XzDecoder::new_multi_decoder(part)),
+        _ => return Ok(None),
+    }))
 }
 
 fn examine_image(image: impl Read, stop: fn() -> bool) -> io::Result<Contents> {

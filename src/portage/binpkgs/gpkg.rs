@@ -18,6 +18,7 @@
 //!
 //! [`verify()`] is the other direction: it looks at a package that somebody else has signed.
 
+mod identity;
 mod members;
 mod verify;
 
@@ -34,6 +35,7 @@ use tar::{Builder, Header};
 use self::members::{Members, Trouble};
 use crate::terminal_text::sanitize_line;
 
+pub(crate) use identity::{Identity, identity};
 pub(crate) use verify::Refusal;
 pub(crate) use verify::verify;
 

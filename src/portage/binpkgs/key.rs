@@ -44,8 +44,8 @@ impl fmt::Display for PoolKey {
 /// Raise it when an input changes its meaning, so that older packages are not used.
 const RECIPE: &str = "pool-2";
 
-/// The pool for `inputs`: a readable part, then a hash of all inputs.
-pub(crate) fn pool_key(inputs: &PoolInputs) -> PoolKey {
+/// A hash of all inputs: 64 hexadecimal digits.
+pub(crate) fn pool_digest(inputs: &PoolInputs) -> String {
     let mut hash = Sha256::new();
     let mut field = |name: &str, value: &str| {
         // Lengths first, so that different lists of fields never give the same bytes.
@@ -74,7 +74,12 @@ pub(crate) fn pool_key(inputs: &PoolInputs) -> PoolKey {
         // No variable has this name.
         field("own of", own);
     }
-    let digest = hex::encode(hash.finalize());
+    hex::encode(hash.finalize())
+}
+
+/// The pool for `inputs`: a readable part, then a hash of all inputs.
+pub(crate) fn pool_key(inputs: &PoolInputs) -> PoolKey {
+    let digest = pool_digest(inputs);
     let profile = inputs.portage_profile.trim_matches('/');
     let profile = profile.strip_prefix("default/linux/").unwrap_or(profile);
     PoolKey(format!("{}-{}-{}", in_a_name(&inputs.chost), in_a_name(profile), &digest[..12]))

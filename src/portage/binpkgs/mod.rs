@@ -35,7 +35,7 @@ use crate::progress::Observer;
 
 pub(crate) use contents::Examiner;
 pub use index::Index;
-pub(crate) use key::{PoolInputs, PoolKey, pool_key};
+pub(crate) use key::{PoolInputs, PoolKey, pool_digest, pool_key};
 pub(crate) use name::PackageFile;
 pub use package_key::{Described, PackageKey};
 pub(crate) use publish::{KeyOf, Transfer, key_in, publish};
@@ -97,6 +97,11 @@ pub(crate) fn pool_dir(binpkgs: &Path, kind: PoolKind, key: &PoolKey) -> PathBuf
         PoolKind::Release => binpkgs.join(key.as_str()),
         PoolKind::Throwaway => binpkgs.join(THROWAWAY).join(key.as_str()),
     }
+}
+
+/// What the packages of a pool have in common, as its description says. `None` if that cannot be read.
+pub(crate) fn inputs_of(pool: &Path) -> Option<PoolInputs> {
+    serde_json::from_slice(&std::fs::read(pool.join(DESCRIPTION)).ok()?).ok()
 }
 
 /// Creates the pool for `inputs` below `binpkgs` if needed; returns its directory.

@@ -40,7 +40,7 @@ impl Drop for Compiling<'_> {
 
 impl Keys {
     /// What a run is going to compile and other sessions could use.
-    fn to_compile(&self, foreseen: &Foreseen, request: &Request) -> Wanted {
+    pub(super) fn to_compile(&self, foreseen: &Foreseen, request: &Request) -> Wanted {
         if self.pool.is_none() || !request.usepkg {
             return Wanted::new();
         }
@@ -102,7 +102,7 @@ fn claim(cx: &Context<'_>, work: &Work<'_>, pool: &Path, wanted: &Wanted) -> Res
 }
 
 /// Shows the session what has come into the pools. Its own packages are published first, so they are there, too.
-fn look_at_pools_again(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
+pub(super) fn look_at_pools_again(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     pools::publish_rest(cx, work)?;
     if let Some(packages) = &work.root.packages {
         remove_index(&packages.own)?;

@@ -16,7 +16,7 @@ use crate::query::keys::Made;
 use crate::session::ask::{ask, ask_both};
 use crate::session::foreseen::Foreseen;
 use crate::session::inspect::Facts;
-use crate::session::keys::{Entry, Package, record, replace};
+use crate::session::keys::{Entry, Package, brought, claims, record, replace};
 use crate::session::work::{Given, Subject};
 use crate::session::{Error, Result, Work, emerge_argv, foreseen, inspect, work};
 use crate::store::{Purpose, State};
@@ -141,16 +141,23 @@ pub(crate) fn learn_beside(cx: &Context<'_>, work: &Work<'_>, subject: &Subject,
     learnt
 }
 
-/// Foresees what a request merges. It asks emerge once between two runs.
+/// Foresees what a request merges, once a remote was asked for what would be compiled. It asks emerge once between two runs, and again if
+/// packages came.
 pub(crate) fn foresee_and_learn(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> Result<Foreseen> {
     let argv = emerge_argv::emerge_argv(cx, work, request)?;
     if let Some(known) = work.keys.foreseen.borrow().get(&argv) {
         return Ok(known.clone());
     }
-    let foreseen = foreseen::foresee(cx, work, request)?;
-    let packages: Vec<Package> =
-        foreseen.list.iter().filter_map(|merge| Some((merge.cpv.clone(), merge.repository.clone()?))).collect();
-    learn(cx, work, &packages, false)?;
+    let (foreseen, packages) = loop {
+        let foreseen = foreseen::foresee(cx, work, request)?;
+        let named = foreseen.list.iter().filter_map(|merge| Some((merge.cpv.clone(), merge.repository.clone()?)));
+        let packages: Vec<Package> = named.collect();
+        learn(cx, work, &packages, false)?;
+        if !brought::bring(cx, work, &foreseen, request)? {
+            break (foreseen, packages);
+        }
+        claims::look_at_pools_again(cx, work)?;
+    };
     let built = foreseen.list.iter().filter(|merge| !merge.binary);
     let built: Vec<Package> = built.filter_map(|merge| Some((merge.cpv.clone(), merge.repository.clone()?))).collect();
     for words in work.keys.words_of_unanswered(&built) {

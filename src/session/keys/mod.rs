@@ -5,12 +5,13 @@
 //!                                   -> keys, in the session's directory outside; view of the pools: what has these keys
 //! the first emerge runs             no further key is made, here or when the session goes on (record.rs): what ran could have changed what
 //!                                   Portage says
-//! a run is about to compile         what another session compiles already is waited for (claims.rs)
+//! a run is about to compile         what a remote has is brought (brought.rs); what another session compiles already is waited for (claims.rs)
 //! a package is complete             published under its key, while emerge goes on
 //! ```
 //!
 //! [`crate::portage::binpkgs::package_key`] says what a key is made of.
 
+mod brought;
 pub(crate) mod claims;
 pub(crate) mod learn;
 pub(crate) mod pools;
@@ -66,6 +67,8 @@ pub(crate) struct Keys {
     pools: Vec<PathBuf>,
     /// What this session compiles while others wait for it.
     claims: RefCell<Option<Claims>>,
+    /// Keys for which a remote was asked.
+    asked: RefCell<BTreeSet<PackageKey>>,
     /// What was foreseen since the last run of emerge, by command.
     foreseen: RefCell<BTreeMap<Vec<String>, Foreseen>>,
     /// Packages without a key, with the compiler that would compile them. Once there was a note about one it is removed.
