@@ -28,6 +28,7 @@ mod contents;
 mod directories;
 mod error;
 mod fits;
+mod importable;
 mod pax;
 #[cfg(test)]
 mod round_trip;

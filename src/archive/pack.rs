@@ -11,7 +11,7 @@
 //! * In a bare layer ([`View::Layer`]) a whiteout becomes an empty file `.wh.NAME`, and an opaque directory gets a file `.wh..wh..opq`
 //!   (OCI image specification, `layer.md`). A name that looks like one of these is an error.
 //! * In an exact layer ([`View::Exact`]) a whiteout is the device 0:0 that it is, and an opaque directory has its attribute: unpacked as a
-//!   layer, it is the same layer again. What no archive can hold is an error.
+//!   layer, it is the same layer again. What no archive can hold is an error, and so is what the importer would refuse.
 //! * Sockets and device nodes below `dev/` are left out. A device node elsewhere is an error, and so is a whiteout in a merged tree.
 //!
 //! ```text
@@ -36,7 +36,8 @@ use super::digest::{Algorithm, Digests};
 use super::encode::{self, Codec, encode};
 use super::error::{Error, Oddity, Result};
 use super::exclude::Excludes;
-use super::member::Kind;
+use super::importable;
+use super::member::{Kind, Limits};
 use super::owners::OwnerNames;
 use super::pax::append_record;
 use super::shown::EntryName;
@@ -185,6 +186,7 @@ struct Writer<'a> {
     /// First path, as it was written, of each inode with several names.
     first: HashMap<(u64, u64), Vec<u8>>,
     budget: Budget,
+    limits: Limits,
 }
 
 impl<'a> Writer<'a> {
@@ -198,6 +200,7 @@ impl<'a> Writer<'a> {
             packed: Packed::default(),
             first: HashMap::new(),
             budget: Budget::default(),
+            limits: Limits::default(),
         }
     }
 
@@ -268,12 +271,27 @@ impl<'a> Writer<'a> {
         };
         self.lines.append(&mut self.packed.contents, &line);
         let headers = headers(&line, &xattrs);
+        if self.options.view == View::Exact {
+            importable::check(&self.limits, &name, &kind, &xattrs, headers.len())
+                .map_err(|cause| Error::Refused { entry: EntryName::new(path), cause })?;
+        }
         self.put(&headers)?;
         if let Some(file) = data {
             self.file(file.as_fd(), size, path)?;
         }
+        self.fits()?;
         self.packed.entries += 1;
         Ok(())
+    }
+
+    /// Whether an importer would still go on.
+    fn fits(&self) -> Result<()> {
+        let Limits { entries, stream_bytes, .. } = self.limits;
+        match self.options.view {
+            View::Exact if self.packed.entries >= entries => Err(Error::TooManyEntries { limit: entries }),
+            View::Exact if self.written > stream_bytes => Err(Error::TooManyBytes { limit: stream_bytes }),
+            _ => Ok(()),
+        }
     }
 
     fn time(&self, stat: &Stat) -> i64 {

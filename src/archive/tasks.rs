@@ -18,6 +18,7 @@ use super::encode::{Codec, encode};
 use super::error::{Error, Result};
 use super::exclude::Excludes;
 use super::fits;
+use super::member::Limits;
 use super::owners::OwnerNames;
 use super::pack::{Format, PackOptions, Packed, View, measure, pack};
 use super::unpack::{UnpackOptions, Unpacked, unpack};
@@ -346,6 +347,11 @@ fn do_export(context: &mut TaskContext) -> Result<Exported> {
         })
         .transpose()?;
     let Packed { entries, bytes_tar, tar_sha256, digests: archive, .. } = packed;
+    let limit = stream_limit(archive.size, Limits::default().stream_bytes);
+    if input.exact && bytes_tar > limit {
+        // The importer would stop there.
+        return Err(Error::TooManyBytes { limit });
+    }
     Ok(Exported { entries, bytes_tar, tar_sha256, archive, contents })
 }
 

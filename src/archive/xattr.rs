@@ -53,13 +53,15 @@ pub(super) fn gather(pax: &Pax, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>,
             xattrs.push((name.to_vec(), acl_from_text(text).ok_or(Refusal::Acl)?));
         }
     }
-    let sane = |(name, value): &(Vec<u8>, Vec<u8>)| {
-        !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains(&0) && value.len() <= VALUE_BYTES_MAX
-    };
-    if xattrs.len() > limit || !xattrs.iter().all(sane) {
+    if xattrs.len() > limit || !xattrs.iter().all(is_sane) {
         return Err(Refusal::Xattrs { limit });
     }
     Ok(xattrs)
+}
+
+/// Whether a kernel takes an attribute of this name and value.
+pub(super) fn is_sane((name, value): &(Vec<u8>, Vec<u8>)) -> bool {
+    !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains(&0) && value.len() <= VALUE_BYTES_MAX
 }
 
 /// A capability in the form that means the same in every namespace: version 3 loses its root id.

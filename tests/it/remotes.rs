@@ -399,6 +399,29 @@ fn what_nobody_who_counts_has_signed_is_refused() {
     pair.pull().ok();
 }
 
+/// A store can hold more than the importer of others takes.
+#[test]
+fn what_nobody_could_pull_is_not_pushed() {
+    let Some(pair) = pair() else { return };
+    let Pair { first, folder, .. } = &pair;
+    let push = |name: &str, make: &str| {
+        let state = first.keep(name, "profile/demo/upstream", 1);
+        let etc = first.place.store().join(format!("layers/{}/fs/etc", state.layers.last().unwrap()));
+        child::check(Command::new("python3").args(["-c", make]).arg(etc));
+        folder.run(&first.place, &["remote", "push", &format!("kept/{name}")])
+    };
+    let deep = "import os, sys\nos.chdir(sys.argv[1])\nfor n in range(520): os.mkdir('d'); os.chdir('d')";
+    push("deep", deep).fails(1).says("refused entry `etc/d/d").says("it lies deeper than 512 directories");
+    let attributes = |name: &str, count: u32| {
+        format!("import os, sys\nfor n in range({count}): os.setxattr(sys.argv[1] + '/{name}', f'user.{{n}}', b'')")
+    };
+    let before = folder.files();
+    push("many", &attributes("many", 129)).fails(1).says("refused entry `etc/many`").says("attributes exceed 128");
+    assert_eq!(folder.files(), before, "nothing half is left");
+    push("some", &attributes("some", 128)).ok();
+    folder.run(&pair.second, &["remote", "pull", "kept/some"]).ok();
+}
+
 /// Who may write to the folder, and has no key, gives an old state the name, the id, the date of another one.
 #[test]
 fn names_that_nobody_has_signed_lead_nowhere() {

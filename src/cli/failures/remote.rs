@@ -32,7 +32,9 @@ impl From<remote::Error> for Failure {
             E::NoTag { .. } => Self::new(Kind::Usage, error).hint("leave out `--tag`: builds find packages by their keys"),
             E::Collected { .. } => Self::new(Kind::Other, error).hint("repeat the command"),
             E::NoKey { .. } => Self::new(Kind::Usage, error).hint("push a state that was built or kept"),
-            E::Pack { .. } | E::Pool(_) | E::Io(_) => Self::new(Kind::Other, error),
+            E::Pack { .. } => Self::new(Kind::Other, error)
+                .hint("what a remote has must be unpacked by others: change or remove what is named, and build or keep it again"),
+            E::Pool(_) | E::Io(_) => Self::new(Kind::Other, error),
         }
     }
 }
