@@ -59,7 +59,10 @@ pub(super) fn path_of(place: &Path, blob: &Blob) -> PathBuf {
 impl Remote<'_> {
     /// Sees to it that the repository has the layer, and says what is to be signed of it.
     pub(super) fn put_layer(&self, id: &LayerId) -> Result<SignedLayer> {
-        let sealed = self.cx.store.seal(id, self.cx.launcher)?.sealed;
+        let sealed = {
+            let _sharing = context::share_store(self.cx)?;
+            self.cx.store.seal(id, self.cx.launcher)?.sealed
+        };
         let signed =
             |blob: Blob| SignedLayer { id: id.clone(), contents: sealed.digest.clone(), blob: blob.digest, size: blob.size };
         let meta = place(self.cx)?.join(format!("{id}.json"));
@@ -89,6 +92,8 @@ impl Remote<'_> {
 
     fn pack(&self, id: &LayerId, out: &File) -> Result<Blob> {
         let cx = self.cx;
+        // The archive is a file of its own: nobody's `clean` waits until it is sent.
+        let _sharing = context::share_store(cx)?;
         let input = ExportInput {
             layers: vec![cx.store.layer(id)?.path],
             as_layer: false,

@@ -79,6 +79,10 @@ pub(crate) fn pull(remote: &Remote<'_>, key: &str, wanted: Option<&Wanted>) -> R
     if let Some(wanted) = wanted.filter(|wanted| Some(&wanted.made) != made) {
         return Err(super::Flaw::NotMeant { wanted: format!("{} of {}", wanted.text, wanted.made) }.into());
     }
+    // Nobody's `clean` waits for a slow remote: the store is shared once all is here.
+    let lacking: Vec<_> = signed.layers.iter().filter(|layer| remote.cx.store.layer(&layer.id).is_err()).collect();
+    remote.fetch(&lacking)?;
+    let _sharing = context::share_store(remote.cx)?;
     let mut incoming = remote.cx.store.incoming()?;
     let brought = bring_layers(remote, &signed, &origins, &mut incoming);
     let (layers, bytes) = match brought {
@@ -103,6 +107,7 @@ fn bring_layers(remote: &Remote<'_>, signed: &SignedState, origins: &Origins, in
             missing.push(layer);
         }
     }
+    // What was here a moment ago, and is not now.
     remote.fetch(&missing)?;
     let (layers, bytes) = (missing.len(), missing.iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.size)));
     for layer in &missing {

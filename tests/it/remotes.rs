@@ -399,6 +399,26 @@ fn what_nobody_who_counts_has_signed_is_refused() {
     pair.pull().ok();
 }
 
+/// Somebody who never answers keeps nobody else waiting.
+#[test]
+fn a_slow_remote_keeps_nobody_from_cleaning() {
+    let Some(first) = tiny() else { return };
+    let place = &first.place;
+    std::os::unix::fs::symlink(&first.gpg.home, place.path("gnupg")).unwrap();
+    fs::write(place.path("config/env/remote_key"), format!("{}\n", first.key)).unwrap();
+    first.another("demo", "x");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("oci+http://{}/team/states", listener.local_addr().unwrap());
+    for args in [["pull", "profile/demo/upstream"], ["push", "profile/demo/upstream"]] {
+        let mut command = place.command(&[&["--remote", &address, "remote"], &args[..]].concat());
+        let mut running = child::spawn(&mut command);
+        let (_asked, _) = listener.accept().unwrap();
+        place.run(&["--no-wait", "clean", "--yes"]).ok();
+        running.child().kill().unwrap();
+        drop(running.output());
+    }
+}
+
 /// A store can hold more than the importer of others takes.
 #[test]
 fn what_nobody_could_pull_is_not_pushed() {

@@ -287,10 +287,13 @@ fn name_or(flaw: Option<&str>, name: Option<&str>) -> String {
 }
 
 fn push(args: &PushArgs, cx: &context::Context<'_>, remote: &Remote<'_>) -> Result<(), crate::cli::report::Failure> {
-    let _store = context::share_store(cx)?;
     let mut all = Published { remote: remote.shown(), ..Published::default() };
     for text in &args.states {
-        let found = named(cx, text)?;
+        // What `clean` removes while a remote answers is an error, and not waited for.
+        let found = {
+            let _sharing = context::share_store(cx)?;
+            named(cx, text)?
+        };
         let name = found.at.as_ref().filter(|at| at.index == 0).map(|at| at.name.as_str());
         let pushed = remote::push(remote, &found.state, name)?;
         all.states.extend(pushed.states);
@@ -321,15 +324,12 @@ fn push(args: &PushArgs, cx: &context::Context<'_>, remote: &Remote<'_>) -> Resu
 }
 
 fn pull(args: &PullArgs, cx: &context::Context<'_>, remote: &Remote<'_>) -> Result<(), crate::cli::report::Failure> {
-    let sharing = context::share_store(cx)?;
     let (key, wanted) = match remote::find(remote, &args.state)? {
         Found::State(key, wanted) => (key, wanted),
         Found::Packages(keys) => return pull_packages(args, &keys, remote),
     };
     let pulled = remote::pull(remote, &key, wanted.as_ref())?
         .ok_or_else(|| remote::Error::NotThere { place: remote.shown(), wanted: args.state.clone() })?;
-    // Naming it takes the lock again, which somebody may wait for alone.
-    drop(sharing);
     if let Some(tag) = &args.tag {
         log::tag(cx, &pulled.state.id.to_string(), tag, true)?;
     }
