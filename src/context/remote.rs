@@ -1,11 +1,13 @@
 //! Where states are asked for before they are built, and published afterwards: what the program has found out about it.
 
-use std::sync::OnceLock;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::registry::Address;
 use crate::stage3::keys::TrustedKeys;
 use crate::stage3::sign::{Gpg, SignError};
+use crate::store::StateId;
 
 /// The remote of one invocation.
 #[derive(Debug)]
@@ -21,11 +23,13 @@ pub struct RemoteSettings {
     signs: OnceLock<bool>,
     /// It could not be reached: it is not asked again.
     down: AtomicBool,
+    /// States that came from it.
+    fetched: Mutex<BTreeSet<String>>,
 }
 
 impl RemoteSettings {
     pub(crate) fn new(address: Address, push: bool, gpg: Gpg, keys: TrustedKeys) -> Self {
-        Self { address, push, gpg, keys, signs: OnceLock::new(), down: AtomicBool::new(false) }
+        Self { address, push, gpg, keys, signs: OnceLock::new(), down: AtomicBool::new(false), fetched: Mutex::default() }
     }
 
     pub(crate) fn is_down(&self) -> bool {
@@ -49,6 +53,15 @@ impl RemoteSettings {
             tried.is_ok()
         });
         tried
+    }
+
+    pub(crate) fn note_fetched(&self, state: &StateId) {
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner).insert(state.to_string());
+    }
+
+    /// Whether this invocation has fetched the state with this id.
+    pub(crate) fn has_fetched(&self, state: &str) -> bool {
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner).contains(state)
     }
 
     /// Whether what is built is published.

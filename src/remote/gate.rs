@@ -20,6 +20,7 @@ pub(crate) fn bring(cx: &Context<'_>, key: &str, words: &str) -> context::Result
         Ok(None) => Ok(None),
         Ok(Some(pulled)) => {
             let whose = pulled.signer.primary.to_string();
+            settings.note_fetched(&pulled.state.id);
             cx.observer.note(&format!("{words} came from {}, signed by {whose}", settings.address));
             Ok(Some(pulled.state))
         }

@@ -225,6 +225,7 @@ fn what_another_has_built_is_not_built_again() {
     for what in ["the stage3", "gentoomuch/builder"] {
         assert!(bootstrap.stderr.contains(&folder.address), "{what}: {bootstrap}");
     }
+    assert_eq!(bootstrap.text().matches("  (fetched)").count(), 2, "{bootstrap}");
     let _lent = Lent::new(&first, &second);
     let planned = second.run(&["pipeline", "--dry-run", "hello"]).ok().text();
     let plans: Vec<&str> = planned.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();

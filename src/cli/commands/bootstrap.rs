@@ -16,7 +16,7 @@ use crate::release::Which;
 use crate::resolve;
 
 use super::by_hand::FailureArgs;
-use super::{Outcome, pretended};
+use super::{Outcome, found, pretended};
 use crate::cli::ask::answer;
 use crate::cli::invocation::Invocation;
 use crate::cli::limits::LimitArgs;
@@ -104,10 +104,10 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         crate::cli::table::print_json(&Done { done: &done, set_profiles })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let reused = |yes| if yes { "  (unchanged)" } else { "" };
-    let mut text = format!("profile   {}\nupstream  {}{}\n", done.profile, done.upstream, reused(done.upstream_reused));
+    let came = found(&cx, &done.upstream, done.upstream_reused);
+    let mut text = format!("profile   {}\nupstream  {}{came}\n", done.profile, done.upstream);
     if let Some(builder) = &done.builder {
-        text.push_str(&format!("builder   {builder}{}\n", reused(done.builder_reused)));
+        text.push_str(&format!("builder   {builder}{}\n", found(&cx, builder, done.builder_reused)));
     }
     crate::cli::table::print(&text)?;
     if !homeless.is_empty() && (args.set_profiles || agrees(&homeless, &args.profile, &opened)?) {

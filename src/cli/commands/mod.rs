@@ -46,6 +46,7 @@ use clap::Subcommand;
 
 use crate::cli::invocation::Invocation;
 use crate::cli::report::Failure;
+use crate::context::Context;
 
 pub(crate) use crate::cli::invocation::now_secs;
 
@@ -150,5 +151,14 @@ pub(crate) fn run(command: Command, invocation: &Invocation) -> Outcome {
         Command::Clean(args) => clean::run(&args, invocation),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args, invocation),
+    }
+}
+
+/// What is printed behind a state that was not built.
+fn found(cx: &Context<'_>, state: &str, reused: bool) -> &'static str {
+    match cx.settings.remote.as_deref() {
+        Some(remote) if remote.has_fetched(state) => "  (fetched)",
+        _ if reused => "  (unchanged)",
+        _ => "",
     }
 }

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::by_hand::FailureArgs;
 use super::store::all_was_readable;
-use super::{Outcome, pretended};
+use super::{Outcome, found, pretended};
 use crate::cli::ask::agreed;
 use crate::cli::invocation::Invocation;
 use crate::cli::limits::LimitArgs;
@@ -290,8 +290,8 @@ fn build(args: &Build, invocation: &Invocation) -> Outcome {
         crate::cli::table::print_json(&built)?;
         return Ok(code);
     }
-    let reused = |yes| if yes { "  (unchanged)" } else { "" };
-    crate::cli::table::print(format!("stage4    {}\nstate     {}{}\n", built.name, built.state, reused(built.state_reused)))?;
+    let came = found(&cx, &built.state, built.state_reused);
+    crate::cli::table::print(format!("stage4    {}\nstate     {}{came}\n", built.name, built.state))?;
     if !built.skipped.is_empty() {
         crate::cli::table::print(format!("lacks     {}\n", built.skipped.join(" ")))?;
     }
@@ -299,7 +299,7 @@ fn build(args: &Build, invocation: &Invocation) -> Outcome {
     crate::cli::table::print(format!(
         "artifact  {}{}\nformat    {}\nsize      {}\nsigned    {}\n",
         artifact.path.shown(),
-        reused(artifact.reused),
+        if artifact.reused { "  (unchanged)" } else { "" },
         artifact.format,
         extent(artifact),
         artifact.signed_by.as_deref().unwrap_or("no"),

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use crate::config::ConfigDir;
 use crate::pipeline::kernel;
 
-use crate::cli::commands::Outcome;
 use crate::cli::commands::by_hand::FailureArgs;
+use crate::cli::commands::{Outcome, found};
 use crate::cli::invocation::Invocation;
 use crate::cli::limits::LimitArgs;
 use crate::cli::opened::Opened;
@@ -63,7 +63,7 @@ pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         built.package,
         built.profile,
         built.state,
-        if built.reused { "  (unchanged)" } else { "" },
+        found(&cx, &built.state, built.reused),
         built.built_in,
         count(built.modules, "module"),
     );
