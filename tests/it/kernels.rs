@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::child;
 use crate::place::{Place, Ran, copy};
+use crate::remotes::{self, Folder};
 use crate::shared::{BULK, User, shared};
 use crate::terminal::Terminal;
 use crate::traced;
@@ -156,10 +157,12 @@ fn cached(built: &Ran) -> (usize, usize) {
 
 #[test]
 fn a_kernel_is_configured_once_compiled_once_and_shared() {
-    let Some((_shared, place)) = place("shared") else { return };
+    let Some((shared, place)) = place("shared") else { return };
     // The kernel's headers have its name: only the next kernel of the same name compiles without running the preprocessor for each file.
     let has = place.run(&["store", "show", "kernel/demo/tiny"]).status.success();
-    shared_by_two(&place, &if has { named("tiny") } else { "tiny".to_owned() }, "kernel");
+    let tiny = if has { named("tiny") } else { "tiny".to_owned() };
+    shared_by_two(&place, &tiny, "kernel");
+    fetched_elsewhere(&shared, &place, &tiny, &format!("kernel/demo/{tiny}"));
 }
 
 #[test]
@@ -247,6 +250,22 @@ fn shared_by_two(place: &Place, tiny: &str, stages: &str) -> Kernel {
     assert!(row["built"][0]["size_bytes"].as_u64().unwrap() > 500_000, "{row}");
 
     Kernel { two, older, newest, release }
+}
+
+/// Another machine takes it from a remote: no sources are installed there, and nothing is compiled.
+fn fetched_elsewhere(shared: &User, place: &Place, tiny: &str, kernel: &str) {
+    let folder = Folder::new(place, "remote-kernels");
+    set(place, "env/remote_key", &shared.key);
+    remotes::trust(place, &shared.key, &place.path("sign_key.asc"));
+    folder.run(place, &["remote", "push", kernel, &remotes::builder(shared, place)]).ok();
+    let Some(second) = remotes::another(&place.config) else { return };
+    set(&second, "env/remote", &folder.address);
+    second.run(&["sync", "--from", shared.testbed.tree.to_str().unwrap()]).ok();
+    second.run(&["bootstrap", "demo", shared.testbed.stage3.to_str().unwrap()]).ok();
+    let built = second.run(&["kernel", "build", tiny, "--profile", "demo"]).ok().says("came from dir:");
+    let built = built.says_nothing_of("* compiling").says_nothing_of("emerging");
+    assert!(built.text().contains("  (fetched)\n"), "{built}");
+    assert_eq!(remotes::digests(&second, kernel), remotes::digests(place, kernel));
 }
 
 /// The pool has the module as a binary package, which may be for any kernel: it is compiled for this one.

@@ -13,7 +13,7 @@ use crate::host;
 use crate::place::{Place, Ran, command_line, copy, finish, run};
 use crate::registry::{Kind, PASSWORD, Registry};
 use crate::remote_packages::{self, Packages};
-use crate::shared::shared;
+use crate::shared::{User, shared};
 use crate::tiny::{Tiny, sum, tiny};
 
 /// A shared folder in a place.
@@ -116,6 +116,13 @@ pub(crate) fn trust(place: &Place, key: &str, public: &Path) {
     place.run(&["keys", "trust", key, "--for", "remote", "--comment", "our states"]).ok();
 }
 
+/// The state of the profile `demo`, as this configuration has it: another test may have given its name to another one.
+pub(crate) fn builder(shared: &User, place: &Place) -> String {
+    let done = place.run(&["bootstrap", "demo", shared.testbed.stage3.to_str().unwrap(), "--json"]).ok();
+    let done: Value = serde_json::from_str(&done.text()).unwrap();
+    done["builder"].as_str().unwrap().to_owned()
+}
+
 /// Of each layer of a state, its digest.
 pub(crate) fn digests(place: &Place, state: &str) -> Vec<String> {
     place.run(&["store", "seal", state]).ok();
@@ -201,22 +208,20 @@ fn what_another_has_built_is_not_built_again() {
     let folder = Folder::new(&shared.place, "remote-built");
     // By their keys: the names lead to what other tests have built last.
     let json = |args: &[&str]| serde_json::from_str::<Value>(&first.run(args).ok().text()).unwrap();
-    let builder = json(&["bootstrap", "demo", shared.testbed.stage3.to_str().unwrap(), "--json"])["builder"].clone();
+    let builder = builder(&shared, &first);
     let (plan, stored) = (json(&["pipeline", "plan", "--format", "json", "hello"]), json(&["store", "ls", "--json"]));
     let state = |key: &Value| {
         stored["states"].as_array().unwrap().iter().find(|state| state["key"] == *key).map(|state| state["id"].clone())
     };
     let keys = plan["nodes"].as_array().unwrap().iter().map(|node| &node["key"]).filter(|key| key.is_string());
     let states: Vec<Value> = keys.map(|key| state(key).unwrap()).collect();
-    let push = |states: &[Value]| {
-        let ids: Vec<&str> = states.iter().map(|id| id.as_str().unwrap()).collect();
-        folder.json(&first, &[&["remote", "push", "--json"], &ids[..]].concat())
-    };
+    let states: Vec<&str> = states.iter().map(|id| id.as_str().unwrap()).collect();
+    let push = |states: &[&str]| folder.json(&first, &[&["remote", "push", "--json"], states].concat());
     let (pushed, again) = (push(&states), push(&states));
     let count = pushed["packages"].as_array().unwrap().len();
     assert!(count >= 3 && again["packages_there"] == count && again["packages"] == json!([]), "{pushed} {again}");
     let own = folder.json(&first, &["remote", "ls", "--packages", "--json"])["package_rows"].clone();
-    push(&[builder]);
+    push(&[&builder]);
 
     let Some(second) = another(&first.config) else { return };
     fs::write(second.config.join("env/remote"), format!("{}\n", folder.address)).unwrap();
