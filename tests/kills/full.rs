@@ -50,6 +50,51 @@ cat /dev/zero >>"$data/fill" 2>/dev/null || :
 echo done
 "#;
 
+/// Pushes to a folder without room and pulls to where there is none: into the cache, then into the store. `KEY` signs.
+const REMOTE: &str = r#"
+"$program" bootstrap --no-rebuild kills "$tarball"
+"$program" store show profile/kills --json | grep '^  "id"'
+folder=$scratch/folder blobs=$GENTOOMUCH_CACHE/remote
+mkdir -p "$folder" "$blobs"
+attempt() {
+    status=0
+    "$program" --remote "dir:$folder" remote "$@" || status=$?
+    echo "status $status"
+}
+store() {
+    find "$data/store/layers" "$data/store/states" "$data/store/sessions" "$data/store/tmp" -mindepth 1
+}
+echo "== folder"
+mount -t tmpfs -o size=64k,mode=0700 tmpfs "$folder"
+attempt push profile/kills/upstream
+find "$folder" "$blobs" -type f
+mount -o remount,size=100m "$folder"
+attempt push profile/kills/upstream
+"$program" profile rm kills
+"$program" clean --yes
+store
+echo "== cache"
+mount -t tmpfs -o size=64k,mode=0700 tmpfs "$blobs"
+attempt pull profile/kills/upstream
+find "$blobs" -type f
+store
+umount "$blobs"
+echo "== store"
+: >"$data/fill"
+cat /dev/zero >>"$data/fill" 2>/dev/null || :
+truncate -s -2M "$data/fill"
+attempt pull profile/kills/upstream
+"$program" store verify --json
+store
+rm "$data/fill"
+attempt pull profile/kills/upstream --tag back
+"$program" store show back --json | grep '^  "id"'
+"$program" store verify --json
+find "$blobs" -type f -name 'sha256-*'
+gpgconf --kill all
+echo done
+"#;
+
 /// Looks at a store on a file system that is mounted read-only, as is the cache.
 const READ: &str = r#"
 "$program" bootstrap --no-rebuild kills "$tarball"
@@ -102,6 +147,36 @@ pub(crate) fn clean() {
     let (_, printed, all) = run(&place, &release, CLEAN, "size=200m,nr_inodes=20000");
     assert!(printed.contains(r#""findings": []"#), "{all}");
     assert!(printed.ends_with("the store is empty\ndone\n"), "{all}");
+}
+
+pub(crate) fn remote() {
+    let place = Place::new();
+    let release = Release::new(&place);
+    let keys = place.command("gpg").args(["--list-keys", "--with-colons"]).output().unwrap();
+    let keys = String::from_utf8(keys.stdout).unwrap();
+    let key = keys.lines().find_map(|line| line.strip_prefix("fpr:")).unwrap().trim_matches(':');
+    place.configure("env/remote_key", &format!("{key}\n"));
+    place.run(&["keys", "trust", key, "--for", "remote"]);
+    let (said, printed, all) = run(&place, &release, REMOTE, "size=60m,nr_inodes=20000");
+    let part = |name: &str| {
+        let rest = printed.split_once(&format!("== {name}\n")).unwrap_or_else(|| panic!("{all}")).1;
+        rest.split("\n== ").next().unwrap().to_owned()
+    };
+    // Three failed for lack of room, and each said where.
+    assert_eq!(said.matches("No space left on device").count(), 3, "{all}");
+    for place in [place.path("scratch/folder/blobs/sha256"), place.path("cache/remote"), place.data()] {
+        assert!(said.contains(&format!("hint: free some space on the file system of `{}`", place.display())), "{all}");
+    }
+    let of =
+        |text: &str| text.lines().filter(|line| line.starts_with("status ") || line.starts_with('/')).map(str::to_owned).collect();
+    let [folder, cache, store]: [Vec<String>; 3] = ["folder", "cache", "store"].map(|name| of(&part(name)));
+    assert_eq!(folder, ["status 1", "status 0"], "{all}");
+    assert_eq!(cache, ["status 1"], "{all}");
+    assert_eq!(store, ["status 1", "status 0"], "{all}");
+    assert_eq!(printed.matches(r#""findings": []"#).count(), 2, "{all}");
+    let ids: Vec<&str> = printed.lines().filter(|line| line.contains(r#""id": "#)).collect();
+    assert!(ids.len() == 2 && ids[0] == ids[1], "{all}");
+    assert!(printed.ends_with("done\n"), "{all}");
 }
 
 pub(crate) fn read_only() {

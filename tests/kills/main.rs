@@ -83,6 +83,14 @@ fn a_full_disk_is_named_and_leaves_nothing() {
 }
 
 #[test]
+fn a_full_disk_at_either_end_of_a_remote_loses_nothing() {
+    let _turn = turn();
+    if able() {
+        full::remote();
+    }
+}
+
+#[test]
 fn a_full_disk_can_be_cleaned() {
     let _turn = turn();
     if able() {

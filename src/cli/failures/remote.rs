@@ -1,7 +1,7 @@
 //! Kinds and hints of remotes.
 
 use crate::cli::report::{Failure, Kind};
-use crate::remote;
+use crate::{remote, sandbox};
 
 impl From<remote::Error> for Failure {
     fn from(error: remote::Error) -> Self {
@@ -18,6 +18,8 @@ impl From<remote::Error> for Failure {
                 let hint = source.hint().unwrap_or_else(trust);
                 Self::new(Kind::Verification, error).hint(hint)
             }
+            // Else the layer is sound, and this machine cannot unpack it.
+            E::Layer { ref source, .. } if !is_about_the_archive(source) => Self::new(Kind::Other, error),
             E::Flaw(_) | E::Layer { .. } => {
                 Self::new(Kind::Verification, error).hint("remove it there with `gentoomuch remote rm`, and push it again")
             }
@@ -37,4 +39,10 @@ impl From<remote::Error> for Failure {
             E::Pool(_) | E::Io(_) => Self::new(Kind::Other, error),
         }
     }
+}
+
+/// Whether the importer found something wrong with what it unpacked.
+fn is_about_the_archive(error: &sandbox::Error) -> bool {
+    const KINDS: [&str; 3] = ["archive-changed", "archive-refused", "archive-damaged"];
+    matches!(error, sandbox::Error::Task { failure, .. } if KINDS.contains(&failure.kind.as_str()))
 }
