@@ -11,16 +11,18 @@
 //! (`scripts/source-rules` checks that).
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions, Permissions};
+use std::ffi::OsStr;
+use std::fs::{File, Permissions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 use std::{fs, io};
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode as Permitted, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::path_error::PathError;
@@ -59,7 +61,7 @@ impl Replace<'_> {
     pub(crate) fn replace(self, target: &Path, bytes: &[u8]) -> Result<()> {
         let (Mode::Exactly(mode) | Mode::AtMost(mode)) = self.mode;
         let mut new = match self.staging {
-            Some(dir) => Unfinished::create(dir, target, mode)?,
+            Some(dir) => Unfinished::staged(dir, target, mode)?,
             None => Unfinished::beside(target, mode)?,
         };
         self.permit(&new.file)
@@ -79,34 +81,44 @@ impl Replace<'_> {
     }
 }
 
-/// A file that is written under a hidden name of its own, `.NAME.PID-N.new`. If it is dropped before it is finished, it is removed.
+/// A file that is written under a hidden name of its own, `.NAME.PID-N.new`. If it is dropped before it is finished, it is removed. Whoever
+/// swaps the name of its directory for a link meanwhile leads nothing of ours away.
 #[derive(Debug)]
 pub(crate) struct Unfinished {
     pub file: File,
-    path: PathBuf,
+    dir: OwnedFd,
+    /// Empty once it has its name.
+    hidden: String,
 }
 
 impl Unfinished {
     /// Beside `target`, with a mode that the umask restricts. What killed processes have left there is removed.
     pub(crate) fn beside(target: &Path, mode: u32) -> Result<Self> {
         sweep_once(parent_of(target));
-        Self::create(parent_of(target), target, mode)
+        Self::staged(parent_of(target), target, mode)
     }
 
-    /// Under an unused name: a killed process with our PID may have left one, so that alone is not unique.
-    fn create(dir: &Path, target: &Path, mode: u32) -> Result<Self> {
+    fn staged(dir: &Path, target: &Path, mode: u32) -> Result<Self> {
+        let dir = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Permitted::empty());
+        Self::create(dir.map_err(PathError::of("write", target))?, target, mode)
+    }
+
+    /// In an open directory, under an unused name: a killed process with our PID may have left one, so that alone is not unique. Of `target`
+    /// the last name counts; the rest is for messages.
+    pub(crate) fn create(dir: OwnedFd, target: &Path, mode: u32) -> Result<Self> {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
-            let path = dir.join(unfinished_name(&name));
-            match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
+            let hidden = unfinished_name(&name);
+            match rustix::fs::openat(&dir, &*hidden, flags, Permitted::from_raw_mode(mode)) {
                 Ok(file) => {
-                    let new = Self { file, path };
+                    let file = File::from(file);
                     // A sweep that came between may have it, or have removed it.
-                    if lock(&new.file) && new.file.metadata().is_ok_and(|meta| meta.nlink() > 0) {
-                        return Ok(new);
+                    if lock(&file) && file.metadata().is_ok_and(|meta| meta.nlink() > 0) {
+                        return Ok(Self { file, dir, hidden });
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(Errno::EXIST) => {}
                 Err(source) => return Err(PathError::new("write", target, source)),
             }
         }
@@ -114,28 +126,42 @@ impl Unfinished {
 
     /// The same file, to be read.
     pub(crate) fn open_again(&self) -> Result<File> {
-        File::open(&self.path).map_err(PathError::of("open", &self.path))
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&self.dir, &*self.hidden, flags, Permitted::empty());
+        opened.map(File::from).map_err(PathError::of("open", &*self.hidden))
     }
 
     /// Gives the file its name, over one that is there.
-    pub(crate) fn finish(mut self, target: &Path) -> Result<()> {
-        rename_over(&self.path, target)?;
-        self.path = PathBuf::new();
+    pub(crate) fn finish(self, target: &Path) -> Result<()> {
+        self.rename(CWD, target.as_os_str(), target)
+    }
+
+    /// The same in its own directory, once it is on the disk. The caller syncs the directory.
+    pub(crate) fn finish_here(self, target: &Path) -> Result<()> {
+        sync(&self.file, target)?;
+        let dir = self.dir.try_clone().map_err(PathError::of("replace", target))?;
+        self.rename(dir.as_fd(), target.file_name().unwrap_or_default(), target)
+    }
+
+    fn rename(mut self, dir: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<()> {
+        rustix::fs::renameat(&self.dir, &*self.hidden, dir, name).map_err(PathError::of("replace", shown))?;
+        record("rename", shown);
+        self.hidden.clear();
         Ok(())
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if !self.path.as_os_str().is_empty() {
+        if !self.hidden.is_empty() {
             // The error that led here is reported, not that of the removal.
-            drop(fs::remove_file(&self.path));
+            let _ = rustix::fs::unlinkat(&self.dir, &*self.hidden, AtFlags::empty());
         }
     }
 }
 
 /// The next name of this process for what is to be called `name`: `.NAME.PID-N.new`.
-pub(crate) fn unfinished_name(name: &str) -> String {
+fn unfinished_name(name: &str) -> String {
     format!(".{name}.{}-{}.new", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
@@ -154,18 +180,30 @@ fn sweep_once(dir: &Path) {
 
 /// Removes the files in `dir` that killed processes have left unfinished.
 pub(crate) fn sweep(dir: &Path) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if !entry.file_name().to_str().is_some_and(is_unfinished) || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+    let Ok(opened) = File::open(dir) else { return };
+    let names = fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    sweep_in(opened.as_fd(), names);
+}
+
+/// The same in an open directory, which has these names. What cannot be removed is in nobody's way.
+pub(crate) fn sweep_in(dir: BorrowedFd<'_>, names: impl IntoIterator<Item: AsRef<str>>) {
+    // NFS locks only what is open for writing. A FIFO without a reader cannot be opened so.
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    for name in names {
+        let name = name.as_ref();
+        if !is_unfinished(name) {
             continue;
         }
-        // Whoever writes it has the lock, which is ours until the file is gone: else somebody could begin to write it in between. NFS locks
-        // only what is open for writing.
-        let swept = OpenOptions::new().write(true).open(&path).and_then(|file| {
-            rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-            fs::remove_file(&path)
-        });
-        tracing::debug!(path = %path.display(), ?swept, "left by a process that was killed");
+        let Ok(file) = rustix::fs::openat(dir, name, flags, Permitted::empty()).map(File::from) else { continue };
+        if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+            continue;
+        }
+        // Whoever writes it has the lock, which is ours until the file is gone: else somebody could begin to write it in between. Without
+        // locks nothing is swept.
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let swept = rustix::fs::unlinkat(dir, name, AtFlags::empty());
+            tracing::debug!(name, ?swept, "left by a process that was killed");
+        }
     }
 }
 
@@ -427,7 +465,7 @@ pub(crate) mod tests {
         let new = Unfinished::beside(&dir.path().join("mine"), 0o600).unwrap();
         sweep(dir.path());
         assert_eq!(names().len(), kept.len() + 2);
-        assert!(new.path.exists());
+        assert!(dir.path().join(&new.hidden).exists());
         drop(new);
         assert_eq!(names(), [&kept[..1], &[".a.1.new", ".a.x-1.new", ".d.1-1.new", "a.1-2.new", "lists.json"]].concat());
         let new = Unfinished::beside(&dir.path().join("mine"), 0o600).unwrap();

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -24,7 +25,6 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::address::is_tag;
-use super::new_file::{self, NewFile};
 use super::{Access, Blob, Collected, Error, MAX_MANIFEST_BYTES, Repository, Result};
 use crate::beneath;
 use crate::beneath::{NAMES_LIMIT, Plain, RootDir, TreeDir};
@@ -86,7 +86,7 @@ impl<'a> Folder<'a> {
             dir = inner;
         }
         if self.swept.lock().unwrap_or_else(PoisonError::into_inner).insert(place) {
-            new_file::sweep(&dir);
+            sweep(&dir);
         }
         Ok(dir)
     }
@@ -169,11 +169,12 @@ impl<'a> Folder<'a> {
     /// Writes a blob into an opened place.
     fn put_into(&self, dir: &TreeDir, name: &str, blob: &Blob, file: &File) -> Result<()> {
         let target = dir.shown(name.as_ref());
-        let new = NewFile::create(dir, name)?;
+        let new = create_in(dir, &target)?;
         if !self.copy(FromStart { file, at: 0 }, &new.file, blob, [&target, &target])? {
             return Err(Error::Changed { digest: blob.digest.clone() });
         }
-        new.finish(name)
+        new.finish_here(&target)?;
+        Ok(dir.sync()?)
     }
 
     /// The names of the blobs that manifests name. What is no manifest may name any.
@@ -224,7 +225,12 @@ impl Repository for Folder<'_> {
     }
 
     fn put_manifest(&self, tag: &str, _media_type: &str, bytes: &[u8]) -> Result<()> {
-        new_file::replace(&self.place(MANIFESTS)?, tag, bytes)
+        let dir = self.place(MANIFESTS)?;
+        let target = dir.shown(tag.as_ref());
+        let mut new = create_in(&dir, &target)?;
+        new.file.write_all(bytes).map_err(PathError::of("write", &target))?;
+        new.finish_here(&target)?;
+        Ok(dir.sync()?)
     }
 
     fn tags(&self) -> Result<Vec<String>> {
@@ -290,6 +296,18 @@ impl Repository for Folder<'_> {
     }
 }
 
+/// Removes what killed processes have left unfinished.
+fn sweep(dir: &TreeDir) {
+    let entries = dir.entries(NAMES_LIMIT).unwrap_or_default();
+    durable::sweep_in(dir.as_fd(), entries.iter().filter_map(|entry| entry.text()));
+}
+
+/// A new file in an opened directory. Its owner may write to it, since a sweep has to lock it.
+fn create_in(dir: &TreeDir, target: &Path) -> Result<Unfinished> {
+    let dir = dir.as_fd().try_clone_to_owned().map_err(PathError::of("write", target))?;
+    Ok(Unfinished::create(dir, target, 0o644)?)
+}
+
 /// Removes the files of an opened directory that are so old and not wanted, or only counts them.
 fn collect_in(
     dir: &TreeDir,
@@ -305,7 +323,9 @@ fn collect_in(
         let modified = file.file.metadata().and_then(|meta| meta.modified()).map_err(PathError::of("examine", file.shown()))?;
         // A push puts its manifest last: what is young may belong to one that goes on just now.
         if now.duration_since(modified).is_ok_and(|age| age >= least_age) {
-            if durable::is_unfinished(name) && new_file::is_being_written(dir, name) {
+            // One that we may not write to was made by an older version or by somebody else.
+            let is_being_written = || dir.open_to_write(name).is_ok_and(|file| !durable::lock(&file));
+            if durable::is_unfinished(name) && is_being_written() {
                 continue;
             }
             if remove {
@@ -519,14 +539,14 @@ mod tests {
         with(&dir, |folder| {
             let blobs = folder.place(BLOBS).unwrap();
             // It can be locked by a sweep.
-            let new = NewFile::create(&blobs, "mine").unwrap();
+            let new = create_in(&blobs, "mine".as_ref()).unwrap();
             let names = || folder.names(BLOBS).unwrap();
             assert_eq!((names().len(), new.file.metadata().unwrap().permissions().mode() & 0o200), (1, 0o200));
-            new_file::sweep(&blobs);
+            sweep(&blobs);
             let collect = |secs| folder.collect(Duration::from_secs(secs), true).unwrap().unwrap().blobs;
             assert_eq!((collect(0), names().len()), (0, 1), "somebody writes it");
             left("blobs/sha256/.x.1-1.new");
-            new_file::sweep(&blobs);
+            sweep(&blobs);
             assert_eq!(names().len(), 1);
             drop(new);
             assert!(names().is_empty());

@@ -18,7 +18,6 @@ mod client;
 mod credentials;
 mod dir;
 mod error;
-mod new_file;
 mod oci;
 mod upload;
 
