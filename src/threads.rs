@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
+
 /// The system refused to start another thread.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start a thread to {what}")]
@@ -121,6 +123,18 @@ pub(crate) fn pool() -> Result<(), NoThread> {
     refused.map_or(Ok(()), |code| Err(NoThread::new("work with", io::Error::from_raw_os_error(code))))
 }
 
+/// Fewer small files are read sooner by one thread than others are started.
+const WORTH_SHARING: usize = 256;
+
+/// Does a little work with each of `items`, in all threads of the pool where these are many and it can be had. Returns the results in the order
+/// of the items, up to the first error.
+pub(crate) fn share<T: Send, R: Send, E: Send>(items: Vec<T>, work: impl Fn(T) -> Result<R, E> + Sync) -> Result<Vec<R>, E> {
+    if items.len() < WORTH_SHARING || pool().is_err() {
+        return items.into_iter().map(work).collect();
+    }
+    items.into_par_iter().map(&work).collect()
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use std::cell::Cell;
@@ -170,5 +184,14 @@ pub(crate) mod tests {
         without_any(|| crew(3, work));
         assert_eq!(done.into_inner(), 4);
         pool().unwrap();
+    }
+
+    #[test]
+    fn many_items_are_shared_and_keep_their_order() {
+        let double = |number: usize| if number == 700 { Err(number) } else { Ok(2 * number) };
+        for count in [0, 3, 700] {
+            assert_eq!(share((0..count).collect(), double), Ok((0..count).map(|number| 2 * number).collect()));
+        }
+        assert_eq!(share((0..1000).collect(), double), Err(700));
     }
 }

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 
-use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -14,6 +13,7 @@ use crate::names::named;
 use crate::names::named::{RefAt, TAGS};
 use crate::origin::Origin;
 use crate::store::{RefEntry, State, StateId};
+use crate::threads::share;
 use crate::{context, store};
 
 /// A present or earlier value of a name.
@@ -68,8 +68,8 @@ pub(crate) fn log(cx: &Context<'_>, name: Option<&str>) -> Result<Vec<LogEntry>>
     let histories = cx.store.readable_histories()?;
     let standing = Standing::of(&histories);
     let Some(text) = name else {
-        let mut entries: Vec<LogEntry> =
-            histories.par_iter().flat_map_iter(|(name, values)| log_of(cx, name, values, &standing)).collect();
+        let of = |(name, values): &(String, Vec<RefEntry>)| Ok::<_, Error>(log_of(cx, name, values, &standing));
+        let mut entries: Vec<LogEntry> = share(histories.iter().collect(), of)?.into_iter().flatten().collect();
         entries.sort_by(|a, b| b.since.cmp(&a.since).then_with(|| a.name.cmp(&b.name)));
         return Ok(entries);
     };

@@ -14,10 +14,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{Error, LockMode, NameProblem, Result, StateId, Store, TreeId, durable, make_dir, process};
+use crate::threads::share;
 
 /// How many values a ref remembers, the present one included.
 const KEPT: usize = 32;
@@ -243,12 +243,12 @@ impl Store {
     fn readable<T: FromStr + Send>(&self, tree: bool) -> Result<Vec<(String, Vec<RefEntry<T>>)>> {
         let mut files = self.ref_files()?;
         files.retain(|(name, _)| name.starts_with(TREE_PREFIX) == tree);
-        let read = |(name, path): (String, PathBuf)| {
+        let read = |(name, path): (String, PathBuf)| -> Result<_> {
             // One that is removed between listing and reading has no values.
-            let values = self.unless_damaged(&path, read::<T>(&path)).transpose()?;
-            Some(values.map(|values| (name, values))).filter(|read| !read.as_ref().is_ok_and(|(_, values)| values.is_empty()))
+            let values = self.unless_damaged(&path, read::<T>(&path))?;
+            Ok(values.filter(|values| !values.is_empty()).map(|values| (name, values)))
         };
-        files.into_par_iter().filter_map(read).collect()
+        Ok(share(files, read)?.into_iter().flatten().collect())
     }
 
     /// Name and path of each file whose name ends like a ref's.

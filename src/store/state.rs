@@ -5,12 +5,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Error, LayerId, LockMode, NewState, Purpose, Result, StateId, Store, durable, process};
 use crate::origin::Recorded;
+use crate::threads::share;
 
 /// More lower directories than these the kernel does not stack (`OVL_MAX_STACK`).
 const MOST_LAYERS: usize = 500;
@@ -148,11 +148,10 @@ impl Store {
     pub fn states(&self) -> Result<Vec<State>> {
         let read = |id: StateId| match self.state(&id) {
             // Deleted between listing and reading.
-            Err(Error::NoSuchState(_)) => None,
-            state => self.unless_damaged(&self.state_path(&id), state).transpose(),
+            Err(Error::NoSuchState(_)) => Ok(None),
+            state => self.unless_damaged(&self.state_path(&id), state),
         };
-        let ids = self.ids::<StateId>("states", ".json")?;
-        let mut states: Vec<State> = ids.into_par_iter().filter_map(read).collect::<Result<_>>()?;
+        let mut states: Vec<State> = share(self.ids("states", ".json")?, read)?.into_iter().flatten().collect();
         states.sort_by(|a, b| (&a.created, &a.id).cmp(&(&b.created, &b.id)));
         Ok(states)
     }
@@ -169,8 +168,8 @@ impl Store {
     pub fn states_by_key(&self, keys: &[&str]) -> Result<BTreeMap<String, State>> {
         let wanted: BTreeSet<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
         let ids = self.ids::<StateId>("states", ".json")?;
-        let read = |id: &StateId| -> Result<Option<State>> {
-            let path = self.state_path(id);
+        let read = |id: StateId| -> Result<Option<State>> {
+            let path = self.state_path(&id);
             let bytes = match fs::read(&path) {
                 Ok(bytes) => bytes,
                 // Deleted between listing and reading.
@@ -184,9 +183,8 @@ impl Store {
             let state: Option<State> = self.unless_damaged(&path, state)?;
             Ok(state.filter(|state| wanted.contains(state.key.as_bytes())))
         };
-        let found: Vec<State> = ids.par_iter().filter_map(|id| read(id).transpose()).collect::<Result<_>>()?;
         let mut youngest: BTreeMap<String, State> = BTreeMap::new();
-        for state in found {
+        for state in share(ids, read)?.into_iter().flatten() {
             match youngest.get(&state.key) {
                 Some(other) if other.rank() > state.rank() => {}
                 _ => drop(youngest.insert(state.key.clone(), state)),
@@ -218,7 +216,7 @@ impl Store {
             Err(Error::NoSuchLayer(_)) if !self.layer_dir(&id).exists() => Ok(None),
             layer => self.unless_damaged(&self.layer_dir(&id).join("layer.json"), layer),
         };
-        self.layer_ids()?.into_par_iter().filter_map(|id| read(id).transpose()).collect()
+        Ok(share(self.layer_ids()?, read)?.into_iter().flatten().collect())
     }
 
     pub fn layer_ids(&self) -> Result<Vec<LayerId>> {
