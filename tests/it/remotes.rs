@@ -415,11 +415,15 @@ fn a_slow_remote_keeps_nobody_from_cleaning() {
     first.another("demo", "x");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("oci+http://{}/team/states", listener.local_addr().unwrap());
-    for args in [["pull", "profile/demo/upstream"], ["push", "profile/demo/upstream"]] {
-        let mut command = place.command(&[&["--remote", &address, "remote"], &args[..]].concat());
+    for verb in ["pull", "push"] {
+        // Without anything to remove, nobody would wait.
+        first.another(verb, verb);
+        place.run(&["profile", "rm", verb]).ok();
+        let mut command = place.command(&["--remote", &address, "remote", verb, "profile/demo/upstream"]);
         let mut running = child::spawn(&mut command);
         let (_asked, _) = listener.accept().unwrap();
         place.run(&["--no-wait", "clean", "--yes"]).ok();
+        assert_eq!(place.list()["states"].as_array().unwrap().len(), 1);
         running.child().kill().unwrap();
         drop(running.output());
     }
