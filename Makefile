@@ -5,13 +5,16 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-faults fuzz kills testbed bench install static dist
+.PHONY: help demo demo-fleet test test-long test-faults fuzz kills testbed bench install static dist
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
 
 demo: ## a verified stage3 becomes a builder and then a signed stage4 (STAGE3=amd64-openrc: upstream's)
 	@scripts/demo
+
+demo-fleet: ## three stage4s on a Slurm cluster of two nodes and a registry, all on this machine; a third machine then builds nothing
+	@scripts/demo-fleet
 
 test: ## every gate: format, lints, documentation, licences, tests
 	@scripts/test

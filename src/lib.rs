@@ -85,6 +85,7 @@ mod resolve;
 mod rsync;
 mod sandbox;
 mod session;
+mod slurm;
 mod stage3;
 mod store;
 mod sys;

@@ -1,6 +1,6 @@
 //! Events by which the library reports progress; the program decides how they look.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One thing worth telling while work goes on.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +52,7 @@ pub enum Unit {
 }
 
 /// Where a package of a running `emerge` has come to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PackageStep {
     /// It is compiled.
     Building,
@@ -97,7 +97,7 @@ impl Observer for Silent {
 }
 
 /// Where a running `emerge` stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EmergeStatus {
     /// Packages finished so far.
     pub done: usize,
@@ -112,7 +112,7 @@ pub struct EmergeStatus {
 }
 
 /// How long a package takes, by earlier builds of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Expected {
     /// Seconds from its start to its end.
@@ -122,7 +122,7 @@ pub struct Expected {
 }
 
 /// How long something will still take, by earlier builds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Left {
     /// Seconds.
@@ -134,7 +134,7 @@ pub struct Left {
 }
 
 /// Where fetching for a run stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetching {
     /// Files that are here.
     pub done: usize,
@@ -158,7 +158,7 @@ impl Fetching {
 }
 
 /// One package that `emerge` is working on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EmergeTask {
     /// `category/name-version`.
     pub cpv: String,

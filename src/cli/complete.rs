@@ -363,6 +363,7 @@ mod tests {
         "freshroot command",
         "shell command",
         "cp to",
+        "pipeline attach run",
         "logs log",
         "rollback to",
         "tag name",

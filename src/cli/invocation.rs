@@ -29,7 +29,7 @@ use crate::stage3::VerifyOptions;
 use crate::stage3::keys::{GENTOO, TrustedKeys};
 use crate::stage3::sign::Gpg;
 use crate::trees::Programs;
-use crate::{download, registry, release};
+use crate::{download, registry, release, slurm};
 
 /// Where distributions keep the authorities whose certificates count: Debian and Gentoo, Fedora, openSUSE, Alpine.
 const AUTHORITIES: [&str; 4] =
@@ -71,6 +71,18 @@ impl Invocation {
             progress.event(&Event::Note(&format!("closed `{}` to other users: its mode was {mode:04o}", path.shown())));
         }
         Ok(Self { global: global.clone(), places, progress, cwd })
+    }
+
+    /// The same with other directories.
+    pub(crate) fn at(&self, places: Places) -> Self {
+        Self { global: self.global.clone(), places, progress: Arc::clone(&self.progress), cwd: self.cwd.clone() }
+    }
+
+    /// Where a job of a cluster finds itself.
+    pub(crate) fn cluster_job() -> slurm::Here {
+        // Somebody may run by hand what a job would run.
+        let job = env::var("SLURM_JOB_ID").ok().filter(|job| job.bytes().all(|byte| byte.is_ascii_digit()));
+        slurm::Here { job: job.unwrap_or_else(|| format!("by-hand-{}", std::process::id())), tmp: env::temp_dir() }
     }
 
     /// Who runs this.

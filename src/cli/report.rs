@@ -18,6 +18,7 @@ use crate::cli::Cli;
 use crate::cli::args::{Global, LogFormat};
 use crate::cli::room;
 use crate::cli::screen::{self, Style, Text};
+use crate::pipeline::Reported;
 use crate::sandbox::refusal::PROCESSES;
 use crate::{config, sandbox};
 
@@ -74,6 +75,14 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// That of a failure elsewhere, by its exit code.
+    pub(crate) fn of(code: u8) -> Self {
+        let all = [Self::Usage, Self::Config, Self::Verification, Self::Host, Self::Emerge, Self::Signing];
+        all.into_iter().find(|kind| kind.code() == code).unwrap_or(Self::Other)
+    }
+}
+
 /// A failed command: what `main` prints and exits with.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -111,6 +120,11 @@ impl Failure {
     /// Of which kind it is.
     pub(crate) fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// In words, for another machine.
+    pub(crate) fn reported(&self) -> Reported {
+        Reported::new(self.kind.code(), &self.causes(), self.detail.clone(), self.hints.clone())
     }
 
     /// What could not be done, in one line.

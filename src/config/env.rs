@@ -7,7 +7,7 @@ use super::diagnostic::{Diagnostic, Findings, Located, Place};
 use super::repos_conf::is_repository_name;
 use super::resources::Resources;
 use super::source::{Revision, SourceError, TreeSource};
-use super::{binary_packages, reading, resources};
+use super::{binary_packages, reading, resources, slurm};
 use crate::did_you_mean::{nearest, question};
 use crate::limits;
 use crate::limits::{Asked, Bound};
@@ -19,7 +19,7 @@ use crate::registry::Address;
 pub(crate) const ARCHITECTURES: [&str; 14] =
     ["alpha", "amd64", "arm", "arm64", "hppa", "loong", "m68k", "mips", "ppc", "ppc64", "riscv", "s390", "sparc", "x86"];
 
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "arch",
     binary_packages::FILES[0],
     binary_packages::FILES[1],
@@ -31,6 +31,7 @@ const FILES: [&str; 16] = [
     "remote",
     "remote_key",
     "sign_key",
+    "slurm",
     "stage_key",
     "tmpfs",
     "tree",
@@ -98,6 +99,8 @@ pub(crate) fn read(findings: &mut Findings<'_>, default_arch: &str) -> Env {
     let resources = resources::read(findings);
     let limits = read_limits(findings, &dir.join("limits"));
     check_memory(findings, &resources, &limits);
+    // Who submits asks for it alone.
+    slurm::read(findings);
     Env {
         arch: arch.map_or_else(|| default_arch.to_owned(), |arch| arch.value),
         resources,
@@ -121,7 +124,7 @@ fn check_files(findings: &mut Findings<'_>, dir: &Path) {
                 let hint = match nearest(name, FILES) {
                     Some(near) => question(near),
                     None => {
-                        "there are arch, binhost, binpkgs, ccache, ionice, jobs, limits, nice, remote, remote_key, sign_key, tmpfs and tree"
+                        "there are arch, binhost, binpkgs, ccache, ionice, jobs, limits, nice, remote, remote_key, sign_key, slurm, tmpfs and tree"
                             .to_owned()
                     }
                 };

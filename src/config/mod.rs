@@ -45,6 +45,7 @@ mod reading;
 mod repos_conf;
 pub(crate) mod resources;
 mod secrets;
+pub(crate) mod slurm;
 pub(crate) mod source;
 mod stage;
 mod switches;
@@ -178,6 +179,13 @@ impl ConfigDir {
         let mut findings = Findings::new(&self.root);
         let limits = env::read_limits(&mut findings, Path::new("env/limits"));
         findings.finish(limits).map(|(limits, _)| limits)
+    }
+
+    /// What `env/slurm` says, whatever errors the rest of `env/` has.
+    pub(crate) fn slurm(&self) -> Result<slurm::Slurm> {
+        let mut findings = Findings::new(&self.root);
+        let slurm = slurm::read(&mut findings);
+        findings.finish(slurm).map(|(slurm, _)| slurm)
     }
 
     /// What `env/remote` and `env/remote_key` say, whatever errors the rest of `env/` has.

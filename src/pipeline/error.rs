@@ -1,5 +1,9 @@
 //! Why a graph of stages is not built.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
 use crate::causes::{by_way_of, lifted};
 use crate::config::hooks::HooksError;
 use crate::threads::NoThread;
@@ -39,6 +43,46 @@ pub enum Error {
         /// The nodes to build first.
         needs: Vec<String>,
     },
+    /// It failed on another machine.
+    #[error(transparent)]
+    Elsewhere(Box<Reported>),
+    /// It was built on another machine, and that is all.
+    #[error("`{id}` was built elsewhere, and the remote does not have it")]
+    NotArrived { id: String },
+}
+
+/// A failure in words, as another machine has reported it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reported {
+    /// What it would have exited with.
+    pub exit_code: u8,
+    pub words: String,
+    /// Why.
+    pub cause: Option<Box<Reported>>,
+    /// Lines such as the end of a log.
+    pub detail: Vec<String>,
+    pub hints: Vec<String>,
+}
+
+impl Reported {
+    /// Of its words and those of its causes.
+    pub(crate) fn new(exit_code: u8, words: &[String], detail: Vec<String>, hints: Vec<String>) -> Self {
+        let below = words.get(1..).unwrap_or_default();
+        let cause = (!below.is_empty()).then(|| Box::new(Self::new(exit_code, below, Vec::new(), Vec::new())));
+        Self { exit_code, words: words.first().cloned().unwrap_or_default(), cause, detail, hints }
+    }
+}
+
+impl fmt::Display for Reported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+impl std::error::Error for Reported {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &(dyn std::error::Error + 'static))
+    }
 }
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;

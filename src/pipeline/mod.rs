@@ -29,11 +29,15 @@
 //! waits for its node. There is no deadlock: locks of profiles are taken in the order of their names and before any node's; a thread
 //! holds the lock of one node at a time, and waits for no other lock meanwhile except those held for moments.
 //!
+//! **Elsewhere.** Nodes may be built on other machines (`elsewhere.rs`): then a thread waits for each, and gets its state from the remote.
+//! Files are made here, where the key is that signs them.
+//!
 //! **Load.** `settings.jobs` is the budget of all nodes together: at most so many are built at the same time, and their emerges and makes
 //! share so many jobs ([`crate::jobserver`]). Archives are compressed one after the other, since each uses all processors. None of this
 //! is part of a build key.
 
 pub(crate) mod bootstrap;
+pub(crate) mod elsewhere;
 mod error;
 pub(crate) mod expected;
 pub(crate) mod formats;
@@ -58,7 +62,7 @@ use crate::stage3::sign::Gpg;
 use crate::store::{Lock, State, StateId};
 
 pub use error::Error;
-pub(crate) use error::Result;
+pub(crate) use error::{Reported, Result};
 
 /// What to build and how to export it.
 #[derive(Debug, Clone, Default)]

@@ -11,6 +11,7 @@ use crate::config::{ConfigDir, Stage4Definition};
 use crate::context::Context;
 use crate::jobserver::JobServer;
 use crate::names::refs::{definition_lock, kernel_lock, kernel_ref, ref_name, stage4_lock, stage4_ref};
+use crate::pipeline::elsewhere::{Arrived, Elsewhere};
 use crate::pipeline::plan::{Part, What, Wishes, plan};
 use crate::pipeline::recorded::Recording;
 use crate::pipeline::why::Reason;
@@ -19,16 +20,18 @@ use crate::progress::{Event, Observer};
 use crate::recipe::definition;
 use crate::recipe::definition::{Stage3Recipe, definition_words};
 use crate::recipe::kernel::make::{KernelRecipe, kernel_words};
-use crate::recipe::realise::{Built, name_state, realise};
+use crate::recipe::realise::{Built, Recipe, brought, name_state, realise};
 use crate::recipe::stage4::Stage4Recipe;
 use crate::record::Recorder;
 use crate::stage3::sign::{Gpg, SecretKey};
 use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
 use crate::store::{State, StateId};
-use crate::{artifact, context, record, resolve};
+use crate::{artifact, context, recipe, record, resolve};
 
 /// How often a waiting thread checks for an interruption.
 const LOOK: Duration = Duration::from_millis(100);
+/// How many nodes are waited for at a time that are built elsewhere.
+const MOST_AWAITED: usize = 128;
 
 /// Receives the events of nodes, from any thread.
 pub trait Watcher: Sync {
@@ -167,10 +170,21 @@ struct Board {
     stop: bool,
 }
 
+/// What became of a node that did not fail.
+struct Done {
+    made: Made,
+    outcome: Outcome,
+    size_bytes: Option<u64>,
+    /// How long it took, if that is not the time that we waited for it.
+    seconds: Option<f64>,
+}
+
 /// One run.
 struct Run<'r> {
     pipeline: &'r Pipeline<'r, 'r>,
     watcher: &'r dyn Watcher,
+    /// Who builds nodes on other machines.
+    elsewhere: Option<&'r dyn Elsewhere>,
     keep_going: bool,
     server: JobServer,
     signer: Option<(Gpg, SecretKey)>,
@@ -182,6 +196,11 @@ struct Run<'r> {
 impl Pipeline<'_, '_> {
     /// Builds the missing nodes. An error is one before the first node; failures of nodes are in the report.
     pub fn run(&self, keep_going: bool, watcher: &dyn Watcher) -> Result<Report> {
+        self.run_on(None, keep_going, watcher)
+    }
+
+    /// The same, where `elsewhere` takes nodes.
+    pub(crate) fn run_on(&self, elsewhere: Option<&dyn Elsewhere>, keep_going: bool, watcher: &dyn Watcher) -> Result<Report> {
         let jobs = self.cx.settings.jobs.max(1);
         let todo = self.nodes().filter(|node| node.build).count();
         self.name_what_is_there()?;
@@ -191,8 +210,10 @@ impl Pipeline<'_, '_> {
             self.parts.iter().map(reused).inspect(|report| self.tell(watcher, report)).collect()
         } else {
             self.check_before()?;
-            let workers = self.workers();
-            let run = Run::new(self, keep_going, watcher, JobServer::start(jobs, workers)?)?;
+            let here = self.workers();
+            // Waiting for others takes no jobs.
+            let workers = if elsewhere.is_some() { todo.min(MOST_AWAITED) } else { here };
+            let run = Run::new(self, elsewhere, keep_going, watcher, JobServer::start(jobs, here)?)?;
             recorder.keep(self.cx);
             crate::threads::crew(workers, || run.work());
             run.finish()
@@ -275,7 +296,13 @@ fn report(part: &Part, outcome: Outcome) -> NodeReport {
 }
 
 impl<'r> Run<'r> {
-    fn new(pipeline: &'r Pipeline<'r, 'r>, keep_going: bool, watcher: &'r dyn Watcher, server: JobServer) -> Result<Self> {
+    fn new(
+        pipeline: &'r Pipeline<'r, 'r>,
+        elsewhere: Option<&'r dyn Elsewhere>,
+        keep_going: bool,
+        watcher: &'r dyn Watcher,
+        server: JobServer,
+    ) -> Result<Self> {
         let parts = &pipeline.parts;
         let places: BTreeMap<&str, usize> = parts.iter().enumerate().map(|(at, part)| (part.node.id.as_str(), at)).collect();
         let mut board = Board {
@@ -301,7 +328,8 @@ impl<'r> Run<'r> {
             board.reports.push(done);
         }
         let signer = pipeline.signer()?;
-        Ok(Self { pipeline, watcher, keep_going, server, signer, board: Mutex::new(board), changed: Condvar::new(), places })
+        let (board, changed) = (Mutex::new(board), Condvar::new());
+        Ok(Self { pipeline, watcher, elsewhere, keep_going, server, signer, board, changed, places })
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
@@ -345,7 +373,9 @@ impl<'r> Run<'r> {
         }
     }
 
-    fn build(&self, part: &Part, observer: &NodeObserver<'_>) -> Result<(Made, Outcome, Option<u64>)> {
+    fn build(&self, part: &Part, observer: &NodeObserver<'_>) -> Result<Done> {
+        let elsewhere = self.elsewhere.filter(|elsewhere| elsewhere.takes(&part.node));
+        let there = elsewhere.map(|elsewhere| elsewhere.wait(&part.node, observer)).transpose()?;
         let shared = self.pipeline.cx;
         let cx = &Context { observer, jobserver: Some(&self.server), settings: shared.settings.clone(), ..*shared };
         let config = self.pipeline.config;
@@ -354,11 +384,11 @@ impl<'r> Run<'r> {
             What::Definition { recipe, upstream, asked_for } => {
                 let stage4s = self.stage4s_on(&part.node.id);
                 let on = Stage3Recipe { config, profile, upstream, stage3: recipe, stage4s: &stage4s };
-                (realise(cx, &on), asked_for.as_str())
+                (obtained(cx, &on, there), asked_for.as_str())
             }
             What::Kernel { recipe, builder, asked_for } => {
                 let builder = self.state_of(builder)?;
-                (realise(cx, &KernelRecipe { config, profile, kernel: recipe, builder: &builder }), asked_for.as_str())
+                (obtained(cx, &KernelRecipe { config, profile, kernel: recipe, builder: &builder }, there), asked_for.as_str())
             }
             What::Stage4 { recipe, base, kernel } => {
                 // With a definition that has to be built, its stage4s have been asked about as well.
@@ -368,7 +398,7 @@ impl<'r> Run<'r> {
                 let kernel = kernel.as_ref().map(|kernel| self.state_of(kernel)).transpose()?;
                 let since = recipe.since(&base);
                 let on = Stage4Recipe { config, profile, stage4: recipe, base: &base, kernel: kernel.as_ref(), is_asked, since };
-                (realise(cx, &on), part.node.name.as_str())
+                (obtained(cx, &on, there), part.node.name.as_str())
             }
             What::Artifact { of, options } => {
                 let state = self.state_of(of)?;
@@ -378,13 +408,17 @@ impl<'r> Run<'r> {
                 let artifact = artifact::export(cx, &part.node.name, target, &state, &options)?;
                 let outcome = if artifact.reused { Outcome::Reused } else { Outcome::Built };
                 let size_bytes = Some(artifact.size_bytes);
-                return Ok((Made { state: Some(state), artifact: Some(artifact) }, outcome, size_bytes));
+                let made = Made { state: Some(state), artifact: Some(artifact) };
+                return Ok(Done { made, outcome, size_bytes, seconds: None });
             }
         };
         let built = built.map_err(|error| resolve::with_proposal(cx, config, stage, profile, error))?;
-        let outcome = if built.reused { Outcome::Reused } else { Outcome::Built };
-        let size_bytes = if built.reused { None } else { layer_bytes(cx, &built.state) };
-        Ok((Made { state: Some(built.state), artifact: None }, outcome, size_bytes))
+        let Some(built) = built else { return Err(Error::NotArrived { id: part.node.id.clone() }) };
+        let is_built = there.map_or(!built.reused, |arrived| arrived.is_built);
+        let outcome = if is_built { Outcome::Built } else { Outcome::Reused };
+        let size_bytes = if is_built { layer_bytes(cx, &built.state) } else { None };
+        let seconds = there.map(|arrived| arrived.seconds);
+        Ok(Done { made: Made { state: Some(built.state), artifact: None }, outcome, size_bytes, seconds })
     }
 
     /// The stage4s whose packages Portage is asked about when their base is built. With `keep_going` an error in one of them does not
@@ -406,14 +440,15 @@ impl<'r> Run<'r> {
     }
 
     /// Records a node's outcome, and releases or skips the nodes that need it.
-    fn settle(&self, at: usize, part: &Part, built: Result<(Made, Outcome, Option<u64>)>, took: Duration) {
+    fn settle(&self, at: usize, part: &Part, built: Result<Done>, took: Duration) {
         let seconds = took.as_secs_f64();
         let mut board = self.board();
         board.running -= 1;
         board.packing &= part.node.kind != NodeKind::Artifact;
         let mut told = vec![at];
         match built {
-            Ok((made, outcome, size_bytes)) => {
+            Ok(Done { made, outcome, size_bytes, seconds: measured }) => {
+                let seconds = measured.unwrap_or(seconds);
                 let state = made.state.as_ref().map(|state| state.id.clone());
                 let artifact = made.artifact.clone();
                 let new = made.state.as_ref().filter(|_| outcome == Outcome::Built && artifact.is_none());
@@ -471,6 +506,11 @@ impl<'r> Run<'r> {
         let both = board.reports.into_iter().zip(&self.pipeline.parts);
         both.map(|(known, part)| known.unwrap_or_else(|| report(part, Outcome::NotBegun))).collect()
     }
+}
+
+/// The state of a recipe. What was built elsewhere is in the remote, or nowhere.
+fn obtained(cx: &Context<'_>, recipe: &impl Recipe, there: Option<Arrived>) -> recipe::Result<Option<Built>> {
+    if there.is_some() { brought(cx, recipe) } else { realise(cx, recipe).map(Some) }
 }
 
 /// Size on disk of a state's topmost layer. Only for display, so failures are ignored.

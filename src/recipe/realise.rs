@@ -124,6 +124,16 @@ pub(crate) fn realise(cx: &Context<'_>, recipe: &impl Recipe) -> Result<Built> {
     Ok(built)
 }
 
+/// The state of a recipe that somebody else has made, if it is here or in the remote. In the end its name leads there.
+pub(crate) fn brought(cx: &Context<'_>, recipe: &impl Recipe) -> Result<Option<Built>> {
+    let _lock = context::lock(cx, &recipe.lock())?;
+    let built = found(cx, recipe, &recipe.inputs())?;
+    if let (Some(name), Some(built)) = (recipe.name(), &built) {
+        name_state(cx, &name, None, built)?;
+    }
+    Ok(built)
+}
+
 /// The same without a name that leads there.
 pub(crate) fn realise_unnamed(cx: &Context<'_>, recipe: &impl Recipe) -> Result<Built> {
     let _lock = context::lock(cx, &recipe.lock())?;
@@ -135,21 +145,24 @@ pub(crate) fn realise_unnamed(cx: &Context<'_>, recipe: &impl Recipe) -> Result<
 }
 
 fn found_or_made(cx: &Context<'_>, recipe: &impl Recipe) -> Result<Built> {
-    let inputs = recipe.inputs();
-    if let Some(state) = cx.store.state_by_key(&inputs.key())?.filter(|state| recipe.accepts(state)) {
-        return Ok(Built { state, reused: true });
-    }
-    if let Standing::Same(state) = recipe.standing(cx, &inputs)? {
-        cx.observer.note(&format!("the changes do not affect {}", recipe.words()));
-        return Ok(Built { state, reused: true });
-    }
-    let fetched = remote::bring(cx, &inputs.key(), &recipe.words())?;
-    if let Some(state) = fetched.filter(|state| recipe.accepts(state)) {
-        return Ok(Built { state, reused: true });
+    if let Some(built) = found(cx, recipe, &recipe.inputs())? {
+        return Ok(built);
     }
     recipe.check(cx)?;
     remote::foresee(cx)?;
     recipe.make(cx)
+}
+
+fn found(cx: &Context<'_>, recipe: &impl Recipe, inputs: &Inputs) -> Result<Option<Built>> {
+    if let Some(state) = cx.store.state_by_key(&inputs.key())?.filter(|state| recipe.accepts(state)) {
+        return Ok(Some(Built { state, reused: true }));
+    }
+    if let Standing::Same(state) = recipe.standing(cx, inputs)? {
+        cx.observer.note(&format!("the changes do not affect {}", recipe.words()));
+        return Ok(Some(Built { state, reused: true }));
+    }
+    let fetched = remote::bring(cx, &inputs.key(), &recipe.words())?;
+    Ok(fetched.filter(|state| recipe.accepts(state)).map(|state| Built { state, reused: true }))
 }
 
 /// Makes a state in a new session or in a suspended one.

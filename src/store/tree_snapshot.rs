@@ -116,7 +116,7 @@ impl TempArea {
     }
 
     /// Keeps the area locked in another process.
-    pub(super) fn lock_fd(&self) -> Result<OwnedFd> {
+    pub(crate) fn lock_fd(&self) -> Result<OwnedFd> {
         self.lock.duplicate()
     }
 

@@ -66,6 +66,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "pipeline",
     "pipeline plan",
     "pipeline node",
+    "pipeline attach",
     "export",
     "report",
     "logs",

@@ -110,6 +110,8 @@ fn arguments() {
         "pipeline @",
         "pipeline plan --format @",
         "pipeline node @",
+        "pipeline node --configuration-digest @ stage4/hello",
+        "pipeline attach @",
         "profile show @",
         "profile rename @ @",
         "resolve @",

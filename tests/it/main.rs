@@ -88,6 +88,7 @@ mod resolve;
 mod room;
 mod signing;
 mod skipped;
+mod slurm;
 mod terminal;
 mod trees;
 mod unpacked;

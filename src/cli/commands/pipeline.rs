@@ -1,16 +1,20 @@
-//! `gentoomuch pipeline [NAME…]`, `pipeline plan`, `pipeline node`
+//! `gentoomuch pipeline [NAME…]`, `pipeline plan`, `pipeline node`, `pipeline attach`
 
+mod cluster;
 mod pipeline_lines;
 mod view;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::config::{ArtifactFormat, ConfigDir};
 use crate::context::Context;
 use crate::pipeline;
+use crate::pipeline::elsewhere::Elsewhere;
 use crate::pipeline::formats::Drawing;
 use crate::pipeline::run::{Outcome, Report as PipelineReport};
 use crate::pipeline::{Node, Pipeline, PipelineOptions};
+use crate::slurm;
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 
@@ -31,6 +35,8 @@ use crate::cli::table::{print, print_json};
 /// budget of all builds together.
 ///
 /// After a failure, running nodes finish and no new ones start. After an interruption, the same command goes on where it stopped.
+///
+/// With `--on slurm`, the nodes are jobs of a cluster, which hand their states to each other by the remote. `env/slurm` says what they ask for.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:
@@ -38,6 +44,7 @@ use crate::cli::table::{print, print_json};
   gentoomuch pipeline --dry-run
   gentoomuch pipeline --keep-going --jobs 8 web mail
   gentoomuch pipeline --report report.html
+  gentoomuch pipeline --on slurm --detach
   gentoomuch pipeline plan --format dot")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -62,6 +69,18 @@ struct Build {
     /// Write a page about the run to FILE, also if it fails; see `gentoomuch report`
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     report: Option<PathBuf>,
+    /// Build the nodes as jobs of a cluster, each on the machine that it chooses
+    #[arg(long, value_enum, value_name = "CLUSTER")]
+    on: Option<Cluster>,
+    /// Do not wait for the jobs; `gentoomuch pipeline attach` does
+    #[arg(long, requires = "on", conflicts_with_all = ["json", "report", "dry_run"])]
+    detach: bool,
+}
+
+/// Who runs nodes on other machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Cluster {
+    Slurm,
 }
 
 /// What all forms of the command take.
@@ -116,8 +135,31 @@ enum Command {
         /// A node of `pipeline plan`: `stage3/PROFILE/DEFINITION`, `kernel/PROFILE/NAME`, `stage4/NAME`, `artifact/NAME`
         #[arg(value_name = "ID")]
         id: String,
+        /// Refuse another configuration than the one with this digest
+        #[arg(long, value_name = "DIGEST")]
+        configuration_digest: Option<String>,
+        /// Build a node of a run on a cluster, in a data directory that is made for it and removed in the end
+        #[arg(long, value_name = "DIR")]
+        run: Option<PathBuf>,
         #[command(flatten)]
         how: How,
+    },
+    /// Wait for a run on a cluster, as the command does that has submitted it
+    ///
+    /// Ctrl-C cancels the jobs.
+    #[command(after_help = "Examples:
+  gentoomuch pipeline attach
+  gentoomuch pipeline attach 20261130-101500-4711")]
+    Attach {
+        /// The run [default: the only one]
+        #[arg(value_name = "RUN")]
+        run: Option<String>,
+        /// Write a page about the run to FILE, also if it fails; see `gentoomuch report`
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -153,30 +195,56 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> CommandOutcome {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Some(Command::Node { id, how }) => {
+        Some(Command::Attach { run, report, json }) => {
+            let report = report.as_deref().map(|file| super::report::target(file, invocation)).transpose()?;
+            cluster::attach(
+                invocation,
+                &config,
+                run.as_deref(),
+                &Wanted { keep_going: false, json: *json, report: report.as_deref() },
+            )
+        }
+        Some(Command::Node { id, how, configuration_digest, run }) => {
+            if let Some(digest) = configuration_digest {
+                slurm::check_configuration(config.root(), digest)?;
+            }
+            if let Some(run) = run {
+                return cluster::job(invocation, &config, run, id, how);
+            }
             let jobs = Invocation::jobs(how.jobs, &config)?;
             let opened = Opened::open(invocation)?.limited(how.limits)?;
             let cx = opened.context(jobs);
-            let pipeline = pipeline::pipeline_node(&cx, &config, options(&[], how.format, how.no_sign), id)?;
-            build(invocation, &cx, &opened, &pipeline, &Wanted { keep_going: false, json: how.json, report: None })
+            let pipeline = pipeline::pipeline_node(&cx, &config, options(&[], how.format(), how.no_sign), id)?;
+            build(invocation, &cx, &opened, &pipeline, None, &Wanted { keep_going: false, json: how.json, report: None })
         }
-        None => {
-            // What is wrong with the words given needs no sandbox to be found out.
-            for name in &args.build.names {
-                config.stage4(name)?;
-            }
-            let how = &args.build.how;
-            let report = args.build.report.as_deref().map(|file| super::report::target(file, invocation)).transpose()?;
-            let jobs = Invocation::jobs(how.jobs, &config)?;
-            let opened = Opened::open(invocation)?.limited(how.limits)?;
-            let cx = opened.context(jobs);
-            let pipeline = pipeline::pipeline(&cx, &config, options(&args.build.names, how.format, how.no_sign))?;
-            if args.build.dry_run {
-                return planned(&pipeline, how.json);
-            }
-            let wanted = Wanted { keep_going: args.build.keep_going, json: how.json, report: report.as_deref() };
-            build(invocation, &cx, &opened, &pipeline, &wanted)
-        }
+        None => run_all(&args.build, invocation, &config),
+    }
+}
+
+fn run_all(args: &Build, invocation: &Invocation, config: &ConfigDir) -> CommandOutcome {
+    // What is wrong with the words given needs no sandbox to be found out.
+    for name in &args.names {
+        config.stage4(name)?;
+    }
+    let how = &args.how;
+    let report = args.report.as_deref().map(|file| super::report::target(file, invocation)).transpose()?;
+    let jobs = Invocation::jobs(how.jobs, config)?;
+    let opened = Opened::open(invocation)?.limited(how.limits)?;
+    let cx = opened.context(jobs);
+    let pipeline = pipeline::pipeline(&cx, config, options(&args.names, how.format(), how.no_sign))?;
+    if args.dry_run {
+        return planned(&pipeline, how.json);
+    }
+    let wanted = Wanted { keep_going: args.keep_going, json: how.json, report: report.as_deref() };
+    match args.on {
+        Some(Cluster::Slurm) => cluster::submit(invocation, &cx, &opened, &pipeline, args, &wanted),
+        None => build(invocation, &cx, &opened, &pipeline, None, &wanted),
+    }
+}
+
+impl How {
+    fn format(&self) -> Option<ArtifactFormat> {
+        self.format.map(Into::into)
     }
 }
 
@@ -187,10 +255,10 @@ pub(in crate::cli) struct Planned<'a> {
     nodes: Vec<&'a Node>,
 }
 
-fn options(names: &[String], format: Option<FormatArg>, no_sign: bool) -> PipelineOptions {
+fn options(names: &[String], format: Option<ArtifactFormat>, no_sign: bool) -> PipelineOptions {
     PipelineOptions {
         names: names.to_vec(),
-        format: format.map(Into::into),
+        format,
         gpg: if no_sign { None } else { Some(Invocation::gpg()) },
         ..PipelineOptions::default()
     }
@@ -217,13 +285,14 @@ fn build(
     cx: &Context<'_>,
     opened: &Opened<'_>,
     pipeline: &Pipeline<'_, '_>,
+    elsewhere: Option<&dyn Elsewhere>,
     wanted: &Wanted<'_>,
 ) -> CommandOutcome {
     if !pipeline.is_current() {
         opened.enter()?;
     }
     let view = View::new(&invocation.progress, pipeline);
-    let result = pipeline.run(wanted.keep_going, &view);
+    let result = pipeline.run_on(elsewhere, wanted.keep_going, &view);
     view.close();
     let mut report = result?;
     invocation.progress.clear();

@@ -167,6 +167,7 @@ fn table() -> Vec<Entry> {
         ("patch show", of::<patches::PatchRow>),
         ("patch try", of::<attempt::Attempt>),
         ("pipeline", of::<Either<run::Report, super::pipeline::Planned<'_>>>),
+        ("pipeline attach", of::<run::Report>),
         ("pipeline node", of::<run::Report>),
         ("pipeline plan", of::<super::pipeline::Planned<'_>>),
         ("profile ls", of::<Vec<ProfileRow>>),

@@ -21,6 +21,7 @@ mod report;
 mod resolve;
 pub(crate) mod sandbox;
 mod session;
+mod slurm;
 mod stage3;
 mod trees;
 mod try_it;

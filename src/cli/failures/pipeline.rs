@@ -21,6 +21,13 @@ impl From<pipeline::Error> for Failure {
                 let hint = there_are(known);
                 Self::new(Kind::Usage, error).hints(hint)
             }
+            E::Elsewhere(reported) => {
+                let (kind, detail, hints) = (Kind::of(reported.exit_code), reported.detail.clone(), reported.hints.clone());
+                detail.into_iter().fold(Self::new(kind, *reported), Self::detail).hints(hints)
+            }
+            E::NotArrived { .. } => {
+                Self::new(Kind::Other, error).hint("see what `gentoomuch remote ls` lists, and repeat the command")
+            }
             E::Unbuilt { ref needs, .. } => {
                 let needs: Vec<String> = needs.iter().map(|id| format!("run `gentoomuch pipeline node {id}` first")).collect();
                 Self::new(Kind::Usage, error).hints(needs)

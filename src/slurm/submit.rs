@@ -1,0 +1,251 @@
+//! From planned nodes to jobs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::cluster::Cluster;
+use super::run_dir::{Jobs, Plan, PlannedNode, RunDir, Submitted, read, runs, shared_dir};
+use super::{Asked, Error, Result, configuration_digest, place, trees};
+use crate::beneath::{NAMES_LIMIT, TreeDir};
+use crate::config::ConfigDir;
+use crate::config::slurm::Slurm;
+use crate::context::{self, Context};
+use crate::durable::{self, Mode};
+use crate::pipeline::{Node, NodeKind, Pipeline};
+use crate::remote::{self, Remote};
+use crate::store::InMap as _;
+
+/// How jobs are submitted.
+#[derive(Debug, Clone)]
+pub(crate) struct Submitter {
+    pub(crate) slurm: Slurm,
+    pub(crate) asked: Asked,
+    /// The program with its options, up to the command.
+    pub(crate) program: Vec<String>,
+    /// Jobs of each build.
+    pub(crate) jobs: Option<u32>,
+}
+
+/// Whether a node becomes a job. What the remote has is fetched, and files are made here.
+pub(super) fn is_job(node: &Node) -> bool {
+    node.build && !node.fetch && node.kind != NodeKind::Artifact
+}
+
+/// Submits the nodes of a pipeline that have to be built; `None` if there are none.
+pub(crate) fn submit(cx: &Context<'_>, config: &ConfigDir, pipeline: &Pipeline<'_, '_>, how: Submitter) -> Result<Option<RunDir>> {
+    let nodes: Vec<&Node> = pipeline.nodes().filter(|node| is_job(node)).collect();
+    if nodes.is_empty() {
+        return Ok(None);
+    }
+    let remote = usable_remote(cx)?;
+    let configuration = configuration_digest(config.root())?;
+    let shared = shared_dir(cx.places, &how.slurm);
+    let archives = shared.join("trees");
+    place::own(&shared)?;
+    durable::make_dirs(&archives, Mode::Exactly(0o700))?;
+    sweep(cx, &shared, &archives);
+    let shipped = pipeline.trees().iter().map(|tree| trees::ship(cx, &archives, tree)).collect::<Result<_>>()?;
+    let nodes = planned_nodes(cx, &remote, pipeline, &nodes)?;
+    let options = options_of(&how.slurm);
+    let Submitter { slurm, asked, program, jobs } = how;
+    let jobs = slurm.cpus.or(jobs);
+    let (directory, distfiles) = (slurm.directory, slurm.distfiles);
+    let plan = Plan { asked, configuration, program, jobs, options, directory, distfiles, trees: shipped, nodes };
+    let run = RunDir::create(&shared, plan)?;
+    cx.observer.step(&format!("submitting {} jobs", run.plan.nodes.len()));
+    let mut submitted = Jobs::new();
+    let result = submit_all(&Cluster::new(cx), &run, &mut submitted).and_then(|()| run.set_jobs(&submitted));
+    if let Err(error) = result {
+        let jobs: Vec<String> = submitted.into_values().map(|submitted| submitted.job).collect();
+        if let Err(error) = Cluster::new(cx).cancel(&jobs) {
+            cx.observer.warn(&format!("jobs are left in the queue ({}): {error}", jobs.join(", ")));
+        }
+        forget(cx, &run);
+        return Err(error);
+    }
+    Ok(Some(run))
+}
+
+/// The remote, if jobs can hand states to each other by it.
+fn usable_remote<'c>(cx: &'c Context<'_>) -> Result<Remote<'c>> {
+    let settings = cx.settings.remote.as_deref().filter(|settings| settings.push).ok_or(Error::NoRemote)?;
+    let place = settings.address.to_string();
+    if settings.is_down() {
+        return Err(Error::Down { place });
+    }
+    settings.try_signer().map_err(|source| remote::Error::Sign { place, source })?;
+    Ok(Remote::open(cx)?)
+}
+
+/// The nodes with what their stores need. What of that only our store has is pushed.
+fn planned_nodes(cx: &Context<'_>, remote: &Remote<'_>, pipeline: &Pipeline<'_, '_>, nodes: &[&Node]) -> Result<Vec<PlannedNode>> {
+    let ids: BTreeSet<&str> = nodes.iter().map(|node| node.id.as_str()).collect();
+    let (mut planned, mut pushed) = (Vec::new(), BTreeSet::new());
+    for node in nodes {
+        let mut given = BTreeMap::new();
+        for (name, state) in pipeline.given(node)? {
+            context::not_interrupted(cx)?;
+            if pushed.insert(state.id.clone()) {
+                cx.observer.step(&format!("pushing {name}"));
+                remote::push(remote, &state, Some(&name))?;
+            }
+            given.insert(name, state.key);
+        }
+        planned.push(PlannedNode {
+            id: node.id.clone(),
+            key: node.key.clone().unwrap_or_default(),
+            needs: node.needs.iter().filter(|id| ids.contains(id.as_str())).cloned().collect(),
+            given,
+        });
+    }
+    Ok(planned)
+}
+
+fn options_of(slurm: &Slurm) -> Vec<String> {
+    let Slurm { partition, time, memory, cpus, options, .. } = slurm;
+    let option = |name: &str, value: Option<String>| value.map(|value| format!("--{name}={value}"));
+    let memory = memory.map(|bytes| format!("{}K", bytes >> 10));
+    let known = [
+        option("partition", partition.clone()),
+        option("time", time.clone()),
+        option("mem", memory),
+        option("cpus-per-task", cpus.map(|cpus| cpus.to_string())),
+    ];
+    known.into_iter().flatten().chain(options.iter().cloned()).collect()
+}
+
+fn submit_all(cluster: &Cluster<'_>, run: &RunDir, submitted: &mut Jobs) -> Result<()> {
+    for node in &run.plan.nodes {
+        let after: Vec<String> = node.needs.iter().filter_map(|id| Some(submitted.get(id)?.job.clone())).collect();
+        let job = submit_node(cluster, run, node, &after)?;
+        submitted.insert(node.id.clone(), Submitted { job, lost: 0 });
+    }
+    Ok(())
+}
+
+/// Submits one node, which waits for the jobs `after`.
+pub(super) fn submit_node(cluster: &Cluster<'_>, run: &RunDir, node: &PlannedNode, after: &[String]) -> Result<String> {
+    cluster.submit(&arguments(run, node, after)?, &script(run, node))
+}
+
+fn arguments(run: &RunDir, node: &PlannedNode, after: &[String]) -> Result<Vec<String>> {
+    let mut args = vec![
+        "--parsable".to_owned(),
+        format!("--job-name=gentoomuch:{}", node.id),
+        format!("--output={}", run.files(&node.id)?.join("output").display()),
+        format!("--chdir={}", run.dir.display()),
+        "--open-mode=append".to_owned(),
+        "--requeue".to_owned(),
+        // Else what needs a node that has failed would wait for ever.
+        "--kill-on-invalid-dep=yes".to_owned(),
+    ];
+    if !after.is_empty() {
+        args.push(format!("--dependency=afterok:{}", after.join(":")));
+    }
+    // Last, so that the user's count.
+    args.extend(run.plan.options.iter().cloned());
+    Ok(args)
+}
+
+/// What the job runs: the program itself takes the shell's place, so that Slurm's signals reach it.
+fn script(run: &RunDir, node: &PlannedNode) -> String {
+    let mut words = run.plan.program.clone();
+    words.extend(["pipeline", "node", "--configuration-digest", &run.plan.configuration, "--run"].map(str::to_owned));
+    words.push(run.dir.display().to_string());
+    if let Some(jobs) = run.plan.jobs {
+        words.extend(["--jobs".to_owned(), jobs.to_string()]);
+    }
+    words.push(node.id.clone());
+    // Words with NUL come from no command line.
+    let line = shlex::try_join(words.iter().map(String::as_str)).unwrap_or_default();
+    format!("#!/bin/sh\nexec {line}\n")
+}
+
+/// Removes the directory of a run.
+pub(super) fn forget(cx: &Context<'_>, run: &RunDir) {
+    if let Err(error) = cx.launcher.remove_trees(std::slice::from_ref(&run.dir)) {
+        tracing::debug!(%error, "the directory of a run stays");
+    }
+}
+
+/// Removes archives of trees that no run names. What cannot be removed is no reason not to submit.
+fn sweep(cx: &Context<'_>, shared: &Path, archives: &Path) {
+    let plans = runs(shared).unwrap_or_default().into_iter().filter_map(|dir| read::<Plan>(&dir.join("run.json")).ok().flatten());
+    let named: BTreeSet<PathBuf> =
+        plans.flat_map(|plan| plan.trees).map(|tree| tree.archive().with_extension("").with_extension("")).collect();
+    let entries = TreeDir::open(archives).and_then(|dir| dir.entries(NAMES_LIMIT)).unwrap_or_default();
+    let paths =
+        entries.iter().filter_map(|entry| entry.text()).filter(|name| !name.starts_with('.')).map(|name| archives.join(name));
+    let stale = |path: &PathBuf| {
+        let old = path.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
+        !named.contains(&path.with_extension("").with_extension("")) && old.is_some_and(|age| age > KEPT)
+    };
+    let stale: Vec<PathBuf> = paths.filter(stale).collect();
+    if !stale.is_empty()
+        && let Err(error) = cx.launcher.remove_trees(&stale)
+    {
+        tracing::debug!(%error, "archives of trees stay");
+    }
+}
+
+/// How long an archive of a tree stays that no run names: the next run probably has the same tree.
+const KEPT: std::time::Duration = std::time::Duration::from_hours(24 * 7);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run() -> RunDir {
+        let node = |id: &str, needs: &[&str]| PlannedNode {
+            id: id.to_owned(),
+            needs: needs.iter().map(|id| (*id).to_owned()).collect(),
+            ..PlannedNode::default()
+        };
+        let plan = Plan {
+            configuration: "sha256:00".to_owned(),
+            program: ["/opt/a b/gentoomuch", "--config", "/c", "--push"].map(str::to_owned).into(),
+            jobs: Some(8),
+            options: options_of(&Slurm {
+                partition: Some("build".to_owned()),
+                memory: Some(16 << 30),
+                cpus: Some(8),
+                options: vec!["--account=gentoo".to_owned()],
+                ..Slurm::default()
+            }),
+            nodes: vec![node("stage3/demo/plain", &[]), node("stage4/web", &["stage3/demo/plain"])],
+            ..Plan::default()
+        };
+        RunDir { dir: "/shared/run".into(), plan }
+    }
+
+    #[test]
+    fn a_job_waits_for_those_that_its_node_needs() {
+        let run = run();
+        let first = arguments(&run, &run.plan.nodes[0], &[]).unwrap();
+        assert!(!first.iter().any(|arg| arg.starts_with("--dependency")), "{first:?}");
+        let args = arguments(&run, &run.plan.nodes[1], &["12".to_owned(), "13".to_owned()]).unwrap();
+        insta::assert_snapshot!(args.join("\n"), @r"
+        --parsable
+        --job-name=gentoomuch:stage4/web
+        --output=/shared/run/nodes/01-stage4.web/output
+        --chdir=/shared/run
+        --open-mode=append
+        --requeue
+        --kill-on-invalid-dep=yes
+        --dependency=afterok:12:13
+        --partition=build
+        --mem=16777216K
+        --cpus-per-task=8
+        --account=gentoo
+        ");
+    }
+
+    #[test]
+    fn the_program_takes_the_place_of_the_shell() {
+        let run = run();
+        insta::assert_snapshot!(script(&run, &run.plan.nodes[1]), @r"
+        #!/bin/sh
+        exec '/opt/a b/gentoomuch' --config /c --push pipeline node --configuration-digest sha256:00 --run /shared/run --jobs 8 stage4/web
+        ");
+    }
+}
