@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::causes::by_way_of;
+use crate::causes::{self, by_way_of};
 use crate::path_error::PathError;
+use crate::pipeline::Reported;
 use crate::{beneath, config, context, pipeline, program, remote, sandbox, store, threads, trees};
 
 /// Why nodes do not become jobs, or a job cannot begin.
@@ -109,6 +110,11 @@ impl Error {
             _ => return Vec::new(),
         };
         vec![hint.to_owned()]
+    }
+
+    /// In words, for another machine.
+    pub(super) fn reported(&self) -> Reported {
+        Reported::new(1, &causes::all(self), self.last_lines().to_vec(), self.hints())
     }
 
     /// Lines that say more.

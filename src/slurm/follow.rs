@@ -240,10 +240,7 @@ fn in_words(error: Error) -> pipeline::Error {
     match error {
         Error::Context(error) => error.into(),
         Error::Pipeline(error) => error,
-        error => {
-            let (detail, hints) = (error.last_lines().to_vec(), error.hints());
-            pipeline::Error::Elsewhere(Box::new(Reported::new(1, &causes::all(&error), detail, hints)))
-        }
+        error => pipeline::Error::Elsewhere(Box::new(error.reported())),
     }
 }
 

@@ -39,10 +39,18 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Makes its directories.
+    /// Makes its directories. Who follows the run is told why that is not possible.
     pub(crate) fn begin(run: &Path, id: &str, here: &Here) -> Result<Self> {
         let run = RunDir::open(run)?;
         run.node(id)?;
+        Self::made(&run, id, here).inspect_err(|error| {
+            let failure = Some(error.reported());
+            let told = run.set_result(id, &NodeResult { job: here.job.clone(), failure, ..NodeResult::default() });
+            tracing::debug!(?told, "who follows the run");
+        })
+    }
+
+    fn made(run: &RunDir, id: &str, here: &Here) -> Result<Self> {
         let uid = rustix::process::geteuid().as_raw();
         let base = run.plan.directory.as_ref().unwrap_or(&here.tmp).join(format!("gentoomuch-{uid}"));
         let mark = Mark { job: here.job.clone(), run: run.dir.clone(), node: id.to_owned() };
@@ -55,7 +63,7 @@ impl Job {
             symlink(shared, &link).map_err(PathError::of("link", &link))?;
         }
         let teller = Teller::new(run.files(id)?.join("events"));
-        Ok(Self { id: id.to_owned(), job: here.job.clone(), base, place, teller, run })
+        Ok(Self { id: id.to_owned(), job: here.job.clone(), base, place, teller, run: run.clone() })
     }
 
     /// Its data and cache.

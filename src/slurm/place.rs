@@ -33,9 +33,9 @@ pub(super) fn own(dir: &Path) -> Result<()> {
     if is_ours { Ok(()) } else { Err(Error::Foreign { path: dir.to_owned() }) }
 }
 
-/// Appends to a file, and closes it: then others see it, also over NFS.
+/// Appends to a file that is there, and closes it: then others see it, also over NFS.
 pub(super) fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    OpenOptions::new().append(true).create(true).open(path)?.write_all(bytes)
+    OpenOptions::new().append(true).open(path)?.write_all(bytes)
 }
 
 /// Whose directory it is.

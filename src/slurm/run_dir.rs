@@ -107,7 +107,10 @@ impl RunDir {
         fs::create_dir(&dir).map_err(PathError::of("create", &dir))?;
         let run = Self { dir, plan };
         for node in &run.plan.nodes {
-            durable::make_dirs(&run.files(&node.id)?, Mode::Exactly(0o700))?;
+            let files = run.files(&node.id)?;
+            durable::make_dirs(&files, Mode::Exactly(0o700))?;
+            // A job that is being cancelled must make nothing anew in a directory that goes.
+            durable::replace(&files.join("events"), b"", Mode::Exactly(0o600))?;
         }
         write(&run.dir.join("run.json"), &run.plan)?;
         Ok(run)

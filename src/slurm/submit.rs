@@ -54,7 +54,7 @@ pub(crate) fn submit(cx: &Context<'_>, config: &ConfigDir, pipeline: &Pipeline<'
     let run = RunDir::create(&shared, plan)?;
     cx.observer.step(&format!("submitting {} jobs", run.plan.nodes.len()));
     let mut submitted = Jobs::new();
-    let result = submit_all(&Cluster::new(cx), &run, &mut submitted).and_then(|()| run.set_jobs(&submitted));
+    let result = submit_all(cx, &run, &mut submitted).and_then(|()| run.set_jobs(&submitted));
     if let Err(error) = result {
         let jobs: Vec<String> = submitted.into_values().map(|submitted| submitted.job).collect();
         if let Err(error) = Cluster::new(cx).cancel(&jobs) {
@@ -114,10 +114,12 @@ fn options_of(slurm: &Slurm) -> Vec<String> {
     known.into_iter().flatten().chain(options.iter().cloned()).collect()
 }
 
-fn submit_all(cluster: &Cluster<'_>, run: &RunDir, submitted: &mut Jobs) -> Result<()> {
+fn submit_all(cx: &Context<'_>, run: &RunDir, submitted: &mut Jobs) -> Result<()> {
+    let cluster = Cluster::new(cx);
     for node in &run.plan.nodes {
+        context::not_interrupted(cx)?;
         let after: Vec<String> = node.needs.iter().filter_map(|id| Some(submitted.get(id)?.job.clone())).collect();
-        let job = submit_node(cluster, run, node, &after)?;
+        let job = submit_node(&cluster, run, node, &after)?;
         submitted.insert(node.id.clone(), Submitted { job, lost: 0 });
     }
     Ok(())
@@ -168,7 +170,7 @@ pub(super) fn forget(cx: &Context<'_>, run: &RunDir) {
     }
 }
 
-/// Removes archives of trees that no run names. What cannot be removed is no reason not to submit.
+/// Removes archives of trees that no run names, and what is left of runs. What cannot be removed is no reason not to submit.
 fn sweep(cx: &Context<'_>, shared: &Path, archives: &Path) {
     let plans = runs(shared).unwrap_or_default().into_iter().filter_map(|dir| read::<Plan>(&dir.join("run.json")).ok().flatten());
     let named: BTreeSet<PathBuf> =
@@ -176,11 +178,16 @@ fn sweep(cx: &Context<'_>, shared: &Path, archives: &Path) {
     let entries = TreeDir::open(archives).and_then(|dir| dir.entries(NAMES_LIMIT)).unwrap_or_default();
     let paths =
         entries.iter().filter_map(|entry| entry.text()).filter(|name| !name.starts_with('.')).map(|name| archives.join(name));
-    let stale = |path: &PathBuf| {
-        let old = path.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
-        !named.contains(&path.with_extension("").with_extension("")) && old.is_some_and(|age| age > KEPT)
+    let is_old = |path: &PathBuf| {
+        let modified = path.metadata().and_then(|meta| meta.modified()).ok();
+        modified.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > KEPT)
     };
-    let stale: Vec<PathBuf> = paths.filter(stale).collect();
+    let stale = |path: &PathBuf| is_old(path) && !named.contains(&path.with_extension("").with_extension(""));
+    let mut stale: Vec<PathBuf> = paths.filter(stale).collect();
+    // What somebody has begun to remove.
+    let halves = TreeDir::open(shared).and_then(|dir| dir.entries(NAMES_LIMIT)).unwrap_or_default();
+    let halves = halves.iter().filter(|entry| entry.is_dir()).filter_map(|entry| entry.text()).map(|name| shared.join(name));
+    stale.extend(halves.filter(|dir| *dir != archives && is_old(dir) && !dir.join("run.json").exists()));
     if !stale.is_empty()
         && let Err(error) = cx.launcher.remove_trees(&stale)
     {

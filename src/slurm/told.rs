@@ -218,6 +218,7 @@ mod tests {
     fn what_is_told_is_heard_elsewhere() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("events");
+        std::fs::write(&path, "").unwrap();
         let (teller, mut listener, heard) = (Teller::new(path.clone()), Listener::new(path), Heard::default());
         listener.pass_on(&heard);
         let status = EmergeStatus { done: 1, total: 2, ..EmergeStatus::default() };

@@ -103,7 +103,8 @@ fn fleet(name: &str, secs: u32, remote: &str) -> Option<Fleet> {
     trust(&place, &shared.key, &shared.place.path("sign_key.asc"));
     let [nodes, runs] = ["nodes", "runs"].map(|what| place.path(&format!("{name}-{what}")));
     for dir in [&nodes, &runs] {
-        drop(fs::remove_dir_all(dir));
+        // A place that is kept may have what a test that failed has left.
+        child::in_ids("rm -rf -- \"$1\"", &[dir]);
         fs::create_dir(dir).unwrap();
     }
     let env = place.config.join("env");
@@ -259,9 +260,8 @@ fn jobs_outlive_their_node_their_controller_and_who_submitted_them() {
     signal(&running, Signal::SIGINT);
     let ran = finish(what, running);
     assert_eq!(ran.status.code(), Some(130), "{ran}");
-    let since = Instant::now();
+    // No other job comes that could remove it.
     fleet.assert_nothing_is_left();
-    assert!(since.elapsed() < Duration::from_secs(28), "Slurm has killed it");
 }
 
 #[test]

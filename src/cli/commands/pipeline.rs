@@ -205,12 +205,12 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> CommandOutcome {
             )
         }
         Some(Command::Node { id, how, configuration_digest, run }) => {
-            if let Some(digest) = configuration_digest {
-                slurm::check_configuration(config.root(), digest)?;
-            }
+            let digest = configuration_digest.as_deref();
+            let fits = digest.map_or(Ok(()), |digest| slurm::check_configuration(config.root(), digest));
             if let Some(run) = run {
-                return cluster::job(invocation, &config, run, id, how);
+                return cluster::job(invocation, &config, run, id, how, fits);
             }
+            fits?;
             let jobs = Invocation::jobs(how.jobs, &config)?;
             let opened = Opened::open(invocation)?.limited(how.limits)?;
             let cx = opened.context(jobs);

@@ -124,10 +124,18 @@ impl Observer for Both<'_> {
 }
 
 /// Builds one node of a run, in a place of its own that goes in the end.
-pub(super) fn job(invocation: &Invocation, config: &ConfigDir, run: &Path, id: &str, how: &How) -> CommandOutcome {
+pub(super) fn job(
+    invocation: &Invocation,
+    config: &ConfigDir,
+    run: &Path,
+    id: &str,
+    how: &How,
+    fits: Result<(), slurm::Error>,
+) -> CommandOutcome {
     let job = Job::begin(&invocation.path(run), id, &Invocation::cluster_job())?;
     let there = invocation.at(job.places(config.root()));
-    let opened = match Opened::open(&there).and_then(|opened| opened.limited(how.limits)) {
+    let opened = fits.map_err(Failure::from).and_then(|()| Opened::open(&there)).and_then(|opened| opened.limited(how.limits));
+    let opened = match opened {
         Ok(opened) => opened,
         Err(failure) => {
             job.end(Err(failure.reported()))?;
@@ -139,8 +147,8 @@ pub(super) fn job(invocation: &Invocation, config: &ConfigDir, run: &Path, id: &
     let built = in_time(&opened.tools, || built(&there, config, &job, id, how, &opened));
     let outcome = match built {
         Ok(report) => job.end(Ok(&report)).map(|()| ExitCode::SUCCESS).map_err(Failure::from),
-        // Whoever wanted that knows what becomes of the node.
-        Err(failure) if failure.is(Kind::Interrupted) => Err(failure),
+        // Whoever wanted that knows what becomes of the node. Slurm's signal reaches all processes of a job, so anything may have failed.
+        Err(failure) if opened.tools.interrupt.count() > 0 => Err(failure.of_kind(Kind::Interrupted)),
         Err(failure) => match job.end(Err(failure.reported())) {
             Ok(()) => Err(failure),
             Err(error) => Err(error.into()),
