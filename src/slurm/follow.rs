@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::cluster::Cluster;
 use super::queue::{Seen, Verdict, verdict};
 use super::run_dir::{Jobs, NodeResult, RunDir, Submitted};
 use super::submit::{forget, is_job, submit_node};
 use super::told::Listener;
-use super::{Error, Result, place};
+use super::{Error, Result, cluster, place};
 use crate::causes;
 use crate::context::{self, Context};
 use crate::durable::{self, Mode};
@@ -31,7 +30,6 @@ const LAST_LINES: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Following<'f> {
     cx: &'f Context<'f>,
-    cluster: Cluster<'f>,
     run: RunDir,
     jobs: Mutex<Jobs>,
     queue: Mutex<Queue>,
@@ -58,7 +56,7 @@ struct Watched {
 impl<'f> Following<'f> {
     pub(crate) fn new(cx: &'f Context<'_>, run: RunDir) -> Result<Self> {
         let jobs = Mutex::new(run.jobs()?);
-        Ok(Self { cx, cluster: Cluster::new(cx), run, jobs, queue: Mutex::default() })
+        Ok(Self { cx, run, jobs, queue: Mutex::default() })
     }
 
     /// Fails if something of the pipeline would be built here, since it is not what was submitted.
@@ -126,7 +124,7 @@ impl<'f> Following<'f> {
     fn seen(&self, job: &str, observer: &dyn Observer) -> Option<(u64, Option<Seen>)> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.asked.is_none_or(|asked| asked.elapsed() >= LOOK) {
-            match self.cluster.look() {
+            match cluster::look(self.cx) {
                 Ok(seen) => {
                     queue.seen = seen;
                     queue.answers += 1;
@@ -163,13 +161,13 @@ impl<'f> Following<'f> {
         ));
         let again = self.waits_for(id)?;
         let waiting: Vec<String> = again[1..].iter().filter_map(|id| Some(jobs.get(id)?.job.clone())).collect();
-        self.cluster.cancel(&waiting)?;
+        cluster::cancel(&waiting)?;
         for other in &again {
             let node = self.run.node(other)?;
             let is_done = |id: &String| self.run.result(id).is_ok_and(|result| result.is_some());
             let needed = node.needs.iter().filter(|id| !is_done(id));
             let after: Vec<String> = needed.filter_map(|id| Some(jobs.get(id)?.job.clone())).collect();
-            let job = submit_node(&self.cluster, &self.run, node, &after)?;
+            let job = submit_node(&self.run, node, &after)?;
             let lost = jobs.get(other).map_or(0, |before| before.lost) + u32::from(other == id);
             jobs.insert(other.clone(), Submitted { job, lost });
             self.run.set_jobs(&jobs)?;
@@ -212,7 +210,7 @@ impl<'f> Following<'f> {
         let jobs = self.jobs();
         let unfinished = jobs.iter().filter(|(id, _)| self.run.result(id).is_ok_and(|result| result.is_none()));
         let unfinished: Vec<String> = unfinished.map(|(_, submitted)| submitted.job.clone()).collect();
-        if let Err(error) = self.cluster.cancel(&unfinished) {
+        if let Err(error) = cluster::cancel(&unfinished) {
             let words = causes::in_one_line(&error);
             self.cx.observer.warn(&format!("jobs may be left (`scancel {}` ends them): {words}", unfinished.join(" ")));
         }

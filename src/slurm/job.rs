@@ -82,7 +82,7 @@ impl Job {
             Ok(swept) if swept.is_empty() => {}
             Ok(swept) => self.observer().note(&format!("removed what killed jobs have left here: {}", swept.join(", "))),
             Err(error) => {
-                self.observer().warn(&format!("what killed jobs have left here stays: {}", crate::causes::in_one_line(&error)))
+                self.observer().warn(&format!("what killed jobs have left here stays: {}", crate::causes::in_one_line(&error)));
             }
         }
     }

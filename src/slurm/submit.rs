@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::cluster::Cluster;
 use super::run_dir::{Jobs, Plan, PlannedNode, RunDir, Submitted, read, runs, shared_dir};
-use super::{Asked, Error, Result, configuration_digest, place, trees};
+use super::{Asked, Error, Result, cluster, configuration_digest, place, trees};
 use crate::beneath::{NAMES_LIMIT, TreeDir};
 use crate::config::ConfigDir;
 use crate::config::slurm::Slurm;
@@ -57,7 +56,7 @@ pub(crate) fn submit(cx: &Context<'_>, config: &ConfigDir, pipeline: &Pipeline<'
     let result = submit_all(cx, &run, &mut submitted).and_then(|()| run.set_jobs(&submitted));
     if let Err(error) = result {
         let jobs: Vec<String> = submitted.into_values().map(|submitted| submitted.job).collect();
-        if let Err(error) = Cluster::new(cx).cancel(&jobs) {
+        if let Err(error) = cluster::cancel(&jobs) {
             cx.observer.warn(&format!("jobs are left in the queue ({}): {error}", jobs.join(", ")));
         }
         forget(cx, &run);
@@ -115,19 +114,18 @@ fn options_of(slurm: &Slurm) -> Vec<String> {
 }
 
 fn submit_all(cx: &Context<'_>, run: &RunDir, submitted: &mut Jobs) -> Result<()> {
-    let cluster = Cluster::new(cx);
     for node in &run.plan.nodes {
         context::not_interrupted(cx)?;
         let after: Vec<String> = node.needs.iter().filter_map(|id| Some(submitted.get(id)?.job.clone())).collect();
-        let job = submit_node(&cluster, run, node, &after)?;
+        let job = submit_node(run, node, &after)?;
         submitted.insert(node.id.clone(), Submitted { job, lost: 0 });
     }
     Ok(())
 }
 
 /// Submits one node, which waits for the jobs `after`.
-pub(super) fn submit_node(cluster: &Cluster<'_>, run: &RunDir, node: &PlannedNode, after: &[String]) -> Result<String> {
-    cluster.submit(&arguments(run, node, after)?, &script(run, node))
+pub(super) fn submit_node(run: &RunDir, node: &PlannedNode, after: &[String]) -> Result<String> {
+    cluster::submit(&arguments(run, node, after)?, &script(run, node))
 }
 
 fn arguments(run: &RunDir, node: &PlannedNode, after: &[String]) -> Result<Vec<String>> {

@@ -233,7 +233,9 @@ mod tests {
             Event::Said { package: "a/b-1", lines: &[("ewarn", "mind")] },
             Event::Warning("much"),
         ];
-        events.iter().for_each(|event| teller.event(event));
+        for event in &events {
+            teller.event(event);
+        }
         teller.flush();
         listener.pass_on(&heard);
         listener.pass_on(&heard);

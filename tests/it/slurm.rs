@@ -158,6 +158,20 @@ impl Fleet {
     }
 }
 
+/// The process of the job that builds a node of this run.
+fn job_of(run: &str) -> i32 {
+    let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_it = |pid: &i32| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<_> = words.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+        words.first().is_some_and(|program| program.ends_with("gentoomuch")) && words.iter().any(|word| word.ends_with(run))
+    };
+    let found: Vec<i32> =
+        all.filter(is_it).filter(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap().contains("node")).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0]
+}
+
 fn signal(running: &Known, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(running.id()).unwrap()), signal).unwrap();
 }
@@ -257,9 +271,14 @@ fn jobs_outlive_their_node_their_controller_and_who_submitted_them() {
     let what = command_line(&command);
     let running = child::spawn(&mut command);
     wait_for("the package", || events(&other).contains("app-misc/slow-1.0").then_some(()));
+    // The job alone is killed, so Slurm takes it for one that has failed.
+    kill(Pid::from_raw(job_of(run)), Signal::SIGKILL).unwrap();
+    let swept = "removed what killed jobs have left here: job-";
+    wait_for("another job", || events(&other).split_once(swept)?.1.contains("app-misc/slow-1.0").then_some(()));
     signal(&running, Signal::SIGINT);
     let ran = finish(what, running);
     assert_eq!(ran.status.code(), Some(130), "{ran}");
+    assert!(ran.stderr.contains("(FAILED): it is submitted again, time 1 of 2"), "{ran}");
     // No other job comes that could remove it.
     fleet.assert_nothing_is_left();
 }
