@@ -51,7 +51,7 @@ pub(crate) enum Error {
     #[error("several runs go on")]
     SeveralRuns { known: Vec<String> },
     /// The configuration has changed since, or the node has another one.
-    #[error("`{config}` is not the configuration that was planned with")]
+    #[error("`{config}` is not the configuration that was planned with: its digest is {found}, not {wanted}")]
     Configuration { config: PathBuf, found: String, wanted: String },
     /// The same configuration, and something else differs: a tree, the program.
     #[error("`{id}` would be something else here: its build key is {found}, not {wanted}")]

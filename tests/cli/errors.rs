@@ -67,6 +67,17 @@ fn no_configuration() {
 }
 
 #[test]
+fn jobs_without_a_run_or_with_another_configuration() {
+    assert_transcript!(Home::with_config(&[("env/arch", "amd64\n")]).transcripts(&[
+        "pipeline attach",
+        "pipeline attach 20261130-101500-4711",
+        "pipeline --detach",
+        "pipeline --on pbs",
+        "pipeline node --configuration-digest sha256:00 stage4/web",
+    ]));
+}
+
+#[test]
 fn files_that_are_not_there() {
     assert_transcript!(Home::with_shipped_config().transcripts(&[
         "stage3 verify stage3.tar.xz",
