@@ -81,14 +81,20 @@ pub(crate) fn publish(cx: &Context<'_>, state: &State, name: Option<&str>) -> co
     }
 }
 
-/// Brings those of `wanted`, by package key, that the remote has, into the pool with these inputs. Returns whether any came.
+/// Brings those of `wanted`, by package key, that the remote has, into the pool with these inputs, if they were
+/// built against this `libc`. Returns whether any came.
 ///
 /// # Errors
 ///
 /// The user has interrupted it. Everything else is a note or a warning, and the packages are compiled.
-pub(crate) fn bring_packages(cx: &Context<'_>, pool: &PoolInputs, wanted: &BTreeMap<PackageKey, String>) -> context::Result<bool> {
+pub(crate) fn bring_packages(
+    cx: &Context<'_>,
+    pool: &PoolInputs,
+    libc: &str,
+    wanted: &BTreeMap<PackageKey, String>,
+) -> context::Result<bool> {
     let Some(settings) = cx.settings.remote.as_deref().filter(|settings| !settings.is_down()) else { return Ok(false) };
-    let names: BTreeMap<String, &String> = wanted.iter().map(|(key, name)| (package::key_of(pool, key), name)).collect();
+    let names: BTreeMap<String, &String> = wanted.iter().map(|(key, name)| (package::key_of(pool, libc, key), name)).collect();
     let keys = names.keys().cloned().collect();
     let came = match Remote::open(cx).and_then(|remote| pull_packages(&remote, &keys)) {
         Ok(came) => came,

@@ -7,7 +7,7 @@
 //! package     the file, as it lies in the pool
 //! ```
 //!
-//! A package key says nothing about what all packages of a pool have in common. So the key here is one over both.
+//! A package key says nothing about what all packages of a pool have in common, and nothing of the libc. So the key here is one over all three.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use super::document::{Descriptor, KEY, MADE, Manifest, NAME, digest_of, is_digest, is_hex};
 use super::{Error, Flaw, Result};
 use crate::portage::binpkgs::index::{Stanza, describing};
-use crate::portage::binpkgs::{self, Index, PackageFile, PackageKey, PoolInputs, key_in};
+use crate::portage::binpkgs::{self, Index, LIBC, PackageFile, PackageKey, PoolInputs, key_in};
 use crate::registry::Blob;
 
 pub(super) const PACKAGE_TYPE: &str = "application/vnd.gentoomuch.package.v1";
@@ -27,11 +27,13 @@ const TAG_PREFIX: &str = "package-";
 /// The first line of what is signed, so that no other document of the signer is taken for it.
 const STATEMENT: &str = "gentoomuch remote packages 1";
 /// Raise it when a key changes its meaning, so that older packages are not used.
-const RECIPE: &str = "remote-package-1";
+const RECIPE: &str = "remote-package-2";
 
-/// The key of a package in a remote: 64 hexadecimal digits.
-pub(super) fn key_of(pool: &PoolInputs, key: &PackageKey) -> String {
-    let text = format!("{RECIPE} {} {key}", binpkgs::pool_digest(pool));
+/// The key of a package in a remote: 64 hexadecimal digits. Pools do not know the `libc`, since a machine has no older one than before.
+/// Another machine may, and what was built against a newer libc does not run there.
+pub(super) fn key_of(pool: &PoolInputs, libc: &str, key: &PackageKey) -> String {
+    // Neither a digest nor a package key has a space.
+    let text = format!("{RECIPE} {} {key} {libc}", binpkgs::pool_digest(pool));
     hex::encode(Sha256::digest(text))
 }
 
@@ -110,12 +112,15 @@ pub(super) struct PackageOrigin {
 impl PackageOrigin {
     /// Of an entry in the index of a pool. `None`: it is not in the form that goes elsewhere.
     pub(super) fn new(pool: &PoolInputs, entry: &Stanza) -> Option<Self> {
-        let origin = Self { pool: pool.clone(), package_key: key_in(entry)?, entry: describing(entry) };
+        let libc = entry.get(LIBC).filter(|libc| !libc.is_empty())?;
+        let mut described = describing(entry);
+        described.insert(LIBC.to_owned(), libc.clone());
+        let origin = Self { pool: pool.clone(), package_key: key_in(entry)?, entry: described };
         origin.file().map(|_| origin)
     }
 
     pub(super) fn key(&self) -> String {
-        key_of(&self.pool, &self.package_key)
+        key_of(&self.pool, self.says(LIBC), &self.package_key)
     }
 
     /// What the entry says under this name.
@@ -179,6 +184,7 @@ mod tests {
             ("BUILD_ID", "1"),
             ("CPV", "app-misc/hello-2.10"),
             ("GENTOOMUCH_KEY", "00112233445566778899aabbccddeeff"),
+            ("GENTOOMUCH_LIBC", "sys-libs/glibc-2.40-r5"),
             ("MTIME", "1700000000"),
             ("PATH", "app-misc/hello/hello-2.10-1.gpkg.tar"),
             ("SIZE", "20480"),
@@ -204,6 +210,12 @@ mod tests {
         let mut other = origin(&[]);
         other.pool.chost = "y".to_owned();
         assert_ne!(other.key(), key, "a package key alone does not say what it was built for");
+        let newer = origin(&[("GENTOOMUCH_LIBC", "sys-libs/glibc-2.42")]);
+        assert_ne!(newer.key(), key, "what was built against a newer libc does not run on an older one");
+        let mut unknown = newer.entry.clone();
+        assert_eq!(PackageOrigin::new(&newer.pool, &unknown).unwrap().key(), newer.key());
+        unknown.remove("GENTOOMUCH_LIBC");
+        assert!(PackageOrigin::new(&newer.pool, &unknown).is_none(), "nobody knows where it runs");
     }
 
     #[test]

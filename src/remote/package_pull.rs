@@ -25,7 +25,7 @@ use crate::path_error::PathError;
 use crate::portage::binpkgs::gpkg::{Identity, identity};
 use crate::portage::binpkgs::index::Stanza;
 use crate::portage::binpkgs::publish::Reason;
-use crate::portage::binpkgs::{self, Examiner, INDEX, Index, PackageFile, PoolKind, Transfer, key_in};
+use crate::portage::binpkgs::{self, Examiner, INDEX, Index, LIBC, Note, PackageFile, PoolKind, SIGNER, Transfer, key_in};
 use crate::sandbox::Interrupt;
 use crate::stage3::Signer;
 use crate::threads;
@@ -88,7 +88,7 @@ pub(super) fn keys_here(cx: &Context<'_>) -> Result<BTreeSet<String>> {
     for pool in binpkgs::unused::pools(&cx.places.binpkgs())?.into_iter().filter(|pool| !pool.throwaway) {
         let Some(inputs) = binpkgs::inputs_of(&pool.path) else { continue };
         let index = binpkgs::publish::index_of(&pool.path)?;
-        keys.extend(index.packages.values().filter_map(key_in).map(|key| package::key_of(&inputs, &key)));
+        keys.extend(index.packages.values().filter_map(|entry| Some(PackageOrigin::new(&inputs, entry)?.key())));
     }
     Ok(keys)
 }
@@ -184,6 +184,7 @@ impl Staging {
         durable::publish(fetched, &target)?;
         let mut entry: Stanza = found.origin.entry.clone();
         entry.insert("PATH".to_owned(), path.clone());
+        entry.insert(SIGNER.to_owned(), found.signer.primary.to_string());
         self.index.packages.insert(path.clone(), entry);
         Ok(path)
     }
@@ -204,6 +205,12 @@ pub(super) fn is_itself(file: &File, origin: &PackageOrigin) -> std::result::Res
         return Ok(());
     }
     Err(Flaw::OtherPackage { says: format!("{cpv}::{repository}") })
+}
+
+/// What [`Staging::take`] has noted of a package.
+fn note_in(entry: &Stanza) -> Option<Note> {
+    let says = |name: &str| entry.get(name).cloned();
+    Some(Note { key: key_in(entry)?, libc: says(LIBC), signer: says(SIGNER) })
 }
 
 /// Puts packages of one pool into it.
@@ -227,7 +234,7 @@ fn enter(remote: &Remote<'_>, packages: Vec<FoundPackage>, came: &mut Came) -> R
     durable::replace(&staging.dir.join(INDEX), staging.index.render(now).as_bytes(), Mode::Exactly(0o600))?;
     let pool = binpkgs::open_pool(&cx.places.binpkgs(), PoolKind::Release, &inputs, cx.observer)?;
     let examiner = Examiner::new(Interrupt::asked);
-    let published = binpkgs::publish(&staging.dir, &pool, &key_in, Transfer::Move, now, cx.observer, &examiner)?;
+    let published = binpkgs::publish(&staging.dir, &pool, &note_in, Transfer::Move, now, cx.observer, &examiner)?;
     context::not_interrupted(cx)?;
     for skipped in published.skipped {
         let flaw = match skipped.reason {

@@ -55,6 +55,11 @@ impl Facts {
         numbers(self.get("VERSION_PORTAGE")) >= vec![3, 0, 76] && numbers(make) >= vec![4, 4]
     }
 
+    /// Name and version of the installed libc. No part of a pool's inputs: a newer one runs what was built against an older one.
+    pub(crate) fn libc(&self) -> Option<String> {
+        Some(self.get("LIBC").to_owned()).filter(|libc| !libc.is_empty())
+    }
+
     /// What decides which pool fits.
     pub(crate) fn pool_inputs(&self, PoolOf { portage_profile, own }: PoolOf) -> PoolInputs {
         let flags = |name: &str| self.get(name).to_owned();
@@ -115,6 +120,8 @@ mod tests {
         assert_eq!(facts.get("CFLAGS"), "-O2 -pipe");
         assert_eq!(facts.get("VERSION_CC"), "12.2.0");
         assert_eq!(facts.get("NONE"), "");
+        assert_eq!(facts.libc(), None);
+        assert_eq!(Facts::parse("LIBC=sys-libs/glibc-2.40-r5\n").libc().as_deref(), Some("sys-libs/glibc-2.40-r5"));
     }
 
     #[test]

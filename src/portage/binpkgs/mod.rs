@@ -38,7 +38,7 @@ pub use index::Index;
 pub(crate) use key::{PoolInputs, PoolKey, pool_digest, pool_key};
 pub(crate) use name::PackageFile;
 pub use package_key::{Described, PackageKey};
-pub(crate) use publish::{KeyOf, Transfer, key_in, publish};
+pub(crate) use publish::{KeyOf, LIBC, Note, SIGNER, Transfer, key_in, publish};
 pub(crate) use view::View;
 
 /// Directory below the pools' root that holds the throw-away ones.

@@ -39,6 +39,10 @@ const MAX_ENTRIES: usize = 50_000;
 const INCOMING: &str = ".incoming";
 /// The key of our own in a pool's index that has the package key.
 const KEY: &str = "GENTOOMUCH_KEY";
+/// The same of the libc.
+pub(crate) const LIBC: &str = "GENTOOMUCH_LIBC";
+/// The same of who has signed what came from a remote.
+pub(crate) const SIGNER: &str = "GENTOOMUCH_SIGNER";
 /// No version has so many builds.
 const MAX_BUILDS: u64 = 10_000;
 
@@ -99,6 +103,25 @@ pub(crate) enum Transfer {
 /// The package key of a stanza; `None`: unknown, or the package was not to be built.
 pub(crate) type KeyOf<'a> = dyn Fn(&Stanza) -> Option<PackageKey> + 'a;
 
+/// What the pool's index says of a package beside what Portage says. Nothing of it comes from a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Note {
+    pub(crate) key: PackageKey,
+    /// Name and version of the newest libc that it may have been built against; `None`: nobody knows.
+    pub(crate) libc: Option<String>,
+    /// The primary key of who has signed it, if it came from a remote.
+    pub(crate) signer: Option<String>,
+}
+
+impl From<PackageKey> for Note {
+    fn from(key: PackageKey) -> Self {
+        Self { key, libc: None, signer: None }
+    }
+}
+
+/// The note for a stanza; `None`: the package is not published.
+pub(crate) type NoteOf<'a> = dyn Fn(&Stanza) -> Option<Note> + 'a;
+
 /// Publishes a session's packages in its pool, each under its key. `now_secs` (since the epoch) becomes the index's time.
 ///
 /// Only packages in the session's index are complete, since Portage writes the package first. Waits for the pool's lock, and tells
@@ -106,7 +129,7 @@ pub(crate) type KeyOf<'a> = dyn Fn(&Stanza) -> Option<PackageKey> + 'a;
 pub(crate) fn publish(
     session_pkgdir: &Path,
     pool: &Path,
-    key_of: &KeyOf<'_>,
+    note_of: &NoteOf<'_>,
     transfer: Transfer,
     now_secs: i64,
     observer: &dyn Observer,
@@ -122,7 +145,7 @@ pub(crate) fn publish(
         // Sync the data of all packages at once. Otherwise a rename could survive a power cut without its file's contents.
         rustix::fs::syncfs(&source).map_err(|e| Error::io("sync", session_pkgdir, e))?;
     }
-    let mut published = pool.take(source.as_fd(), session_pkgdir, &found, key_of, transfer, now_secs, examiner)?;
+    let mut published = pool.take(source.as_fd(), session_pkgdir, &found, note_of, transfer, now_secs, examiner)?;
     published.skipped.append(&mut skipped);
     published.skipped.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(published)
@@ -229,7 +252,7 @@ impl LockedPool {
         source: BorrowedFd<'_>,
         source_path: &Path,
         found: &[PackageFile],
-        key_of: &KeyOf<'_>,
+        note_of: &NoteOf<'_>,
         transfer: Transfer,
         now_secs: i64,
         examiner: &Examiner,
@@ -245,7 +268,7 @@ impl LockedPool {
         let mut published = Published::default();
         for package in found {
             let stanza = session.packages.get(&package.path);
-            match self.place(source, source_path, package, stanza, key_of, &mut index, transfer, examiner)? {
+            match self.place(source, source_path, package, stanza, note_of, &mut index, transfer, examiner)? {
                 Placed::Added(path) => published.added.push(path),
                 Placed::Replaced(path) => published.replaced.push(path),
                 Placed::Skipped(reason) => published.skipped.push(Skipped { path: package.path.clone(), reason }),
@@ -275,7 +298,7 @@ impl LockedPool {
         source_path: &Path,
         package: &PackageFile,
         stanza: Option<&Stanza>,
-        key_of: &KeyOf<'_>,
+        note_of: &NoteOf<'_>,
         index: &mut Index,
         transfer: Transfer,
         examiner: &Examiner,
@@ -302,11 +325,11 @@ impl LockedPool {
         // Portage writes the package first and the index afterwards, so an unlisted package may be incomplete.
         let is_listed = |stanza: &&Stanza| stanza.get("CPV") == Some(&package.cpv) && describes(stanza, &stat);
         let Some(stanza) = stanza.filter(is_listed) else { return Ok(Placed::Skipped(Reason::Unlisted)) };
-        let Some(key) = key_of(stanza) else { return Ok(Placed::Skipped(Reason::NoKey)) };
+        let Some(note) = note_of(stanza) else { return Ok(Placed::Skipped(Reason::NoKey)) };
         if bytes_of(stanza) > MAX_STANZA_BYTES || index.packages.values().map(bytes_of).sum::<u64>() > MAX_INDEX_BYTES / 2 {
             return Ok(Placed::Skipped(Reason::TooBig));
         }
-        let same_key: Vec<String> = same_package(index, stanza, &key);
+        let same_key: Vec<String> = same_package(index, stanza, &note.key);
         for there in &same_key {
             if let Some(reason) = self.is_there(&file, &stat, Path::new(there)).map_err(|e| Error::io("compare", &from, e))? {
                 return Ok(Placed::Skipped(reason));
@@ -329,7 +352,7 @@ impl LockedPool {
         for old in &same_key {
             index.packages.remove(old);
         }
-        index.packages.insert(target.path.clone(), stanza_of(stanza, &target, &key));
+        index.packages.insert(target.path.clone(), stanza_of(stanza, &target, &note));
         Ok(if same_key.is_empty() { Placed::Added(target.path) } else { Placed::Replaced(target.path) })
     }
 
@@ -458,11 +481,14 @@ fn same_package(index: &Index, stanza: &Stanza, key: &PackageKey) -> Vec<String>
 }
 
 /// The stanza of a package at its new place.
-fn stanza_of(stanza: &Stanza, target: &PackageFile, key: &PackageKey) -> Stanza {
+fn stanza_of(stanza: &Stanza, target: &PackageFile, note: &Note) -> Stanza {
     let mut stanza = describing(stanza);
     stanza.insert("PATH".to_owned(), target.path.clone());
     stanza.insert("BUILD_ID".to_owned(), target.build_id.unwrap_or(1).to_string());
-    stanza.insert(KEY.to_owned(), key.to_string());
+    stanza.insert(KEY.to_owned(), note.key.to_string());
+    for (name, value) in [(LIBC, &note.libc), (SIGNER, &note.signer)] {
+        stanza.extend(value.clone().map(|value| (name.to_owned(), value)));
+    }
     stanza
 }
 

@@ -28,7 +28,7 @@ fn key(digit: char) -> PackageKey {
 
 /// Publishes under the same key whatever the index names.
 fn put(p: &Place, now_secs: i64) -> Published {
-    publish(&p.session, &p.pool, &|_| Some(key('1')), Transfer::Move, now_secs, &Silent, &Examiner::default()).expect("publish")
+    publish(&p.session, &p.pool, &|_| Some(key('1').into()), Transfer::Move, now_secs, &Silent, &Examiner::default()).expect("publish")
 }
 
 /// Writes a package into the session, and what Portage's index says of it.
@@ -89,7 +89,7 @@ fn a_package_in_the_pool_is_a_plain_file_whatever_its_session_made_of_it() {
             build(&p, package, "x", 100);
             std::fs::set_permissions(p.session.join(package), std::fs::Permissions::from_mode(mode)).expect("chmod");
         }
-        publish(&p.session, &p.pool, &|_| Some(key('1')), transfer, NOW, &Silent, &Examiner::default()).expect("publish");
+        publish(&p.session, &p.pool, &|_| Some(key('1').into()), transfer, NOW, &Silent, &Examiner::default()).expect("publish");
         for package in [HELLO, LIBX] {
             assert_eq!(std::fs::metadata(p.pool.join(package)).expect("stat").mode() & 0o7777, 0o644, "{package}");
         }
@@ -145,7 +145,7 @@ fn of_one_key_the_newer_replaces_the_older_and_an_equal_one_is_left() {
 #[test]
 fn builds_of_other_keys_lie_side_by_side() {
     let p = place();
-    let of = |digit| move |_: &Stanza| Some(key(digit));
+    let of = |digit| move |_: &Stanza| Some(key(digit).into());
     for (digit, contents) in [('1', "one"), ('2', "two"), ('1', "one")] {
         build(&p, HELLO, contents, 100);
         publish(&p.session, &p.pool, &of(digit), Transfer::Copy, NOW, &Silent, &Examiner::default()).expect("publish");
@@ -297,7 +297,7 @@ fn a_second_publisher_waits_and_says_so() {
     let observer = Waiting(AtomicBool::new(false));
     std::thread::scope(|scope| {
         let second =
-            scope.spawn(|| publish(&p.session, &p.pool, &|_| Some(key('1')), Transfer::Move, NOW, &observer, &Examiner::default()));
+            scope.spawn(|| publish(&p.session, &p.pool, &|_| Some(key('1').into()), Transfer::Move, NOW, &observer, &Examiner::default()));
         while !observer.0.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(5));
         }

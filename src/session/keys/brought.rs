@@ -26,5 +26,7 @@ pub(super) fn bring(cx: &Context<'_>, work: &Work<'_>, foreseen: &Foreseen, requ
     // Both kinds of pools have the same inputs. What comes is as good as a release, since who signed it is trusted.
     let inputs = work.keys.pool.as_deref().and_then(binpkgs::inputs_of);
     let Some(inputs) = inputs.filter(|_| !wanted.is_empty() && work.keys.view.borrow().is_some()) else { return Ok(false) };
-    Ok(remote::bring_packages(cx, &inputs, &wanted)?)
+    // What was built against a newer libc than the root has does not run in it.
+    let Some(libc) = work.keys.libc.borrow().clone() else { return Ok(false) };
+    Ok(remote::bring_packages(cx, &inputs, &libc, &wanted)?)
 }

@@ -75,7 +75,9 @@ pub(crate) fn inspect(cx: &Context<'_>, work: &Work<'_>, probably: &[Package], p
     let questions = if here || !asked.is_empty() { &questions[..] } else { &[] };
     let (toolset, made) = ask_both(cx, work, &inspect::question(cx), questions)?;
     let described = made.into_iter().flat_map(Made::described).collect();
-    Ok(Inspected { facts: Facts::parse(&toolset), asked, described })
+    let facts = Facts::parse(&toolset);
+    work.keys.libc.replace(facts.libc());
+    Ok(Inspected { facts, asked, described })
 }
 
 /// Makes the keys of `packages`, and notes those of [`inspect()`]. What that asked about packages of another pool does not count.
@@ -158,6 +160,7 @@ pub(crate) fn foresee_and_learn(cx: &Context<'_>, work: &Work<'_>, request: &Req
         }
         claims::look_at_pools_again(cx, work)?;
     };
+    foreseen.list.iter().for_each(|merge| work.keys.note_libc(&merge.cpv));
     let built = foreseen.list.iter().filter(|merge| !merge.binary);
     let built: Vec<Package> = built.filter_map(|merge| Some((merge.cpv.clone(), merge.repository.clone()?))).collect();
     for words in work.keys.words_of_unanswered(&built) {

@@ -28,6 +28,7 @@ use crate::path_error::OfFile as _;
 use crate::portage::binpkgs::claims::Claims;
 use crate::portage::binpkgs::index::Stanza;
 use crate::portage::binpkgs::{Described, Examiner, PackageKey, View};
+use crate::portage::cpv::Cpv;
 use crate::session::foreseen::Foreseen;
 use crate::session::{Error, Result};
 
@@ -67,6 +68,10 @@ pub(crate) struct Keys {
     pools: Vec<PathBuf>,
     /// What this session compiles while others wait for it.
     claims: RefCell<Option<Claims>>,
+    /// The libc that was installed when the root was inspected: what a remote is asked for was built against it.
+    libc: RefCell<Option<String>>,
+    /// The libc that a run was about to merge since.
+    next_libc: RefCell<Option<String>>,
     /// Keys for which a remote was asked.
     asked: RefCell<BTreeSet<PackageKey>>,
     /// What was foreseen since the last run of emerge, by command.
@@ -117,6 +122,18 @@ impl Keys {
         let known = self.known.borrow();
         let known = known.get(&package)?.as_ref()?;
         has_its_flags(stanza, &known.flags).then(|| known.key.clone())
+    }
+
+    /// The newest libc that what the session builds may be built against.
+    fn newest_libc(&self) -> Option<String> {
+        self.next_libc.borrow().clone().or_else(|| self.libc.borrow().clone())
+    }
+
+    /// A run is about to merge this.
+    fn note_libc(&self, cpv: &str) {
+        if matches!(Cpv::name_of(cpv), "sys-libs/glibc" | "sys-libs/musl") {
+            self.next_libc.replace(Some(cpv.to_owned()));
+        }
     }
 
     /// As [`Keys::of`], for packages that the session has built. It may publish only what it was going to build. Otherwise it could
@@ -234,6 +251,18 @@ mod tests {
         let stanza = |cpv: &str| [("CPV", cpv), ("REPO", "r")].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let allowed = |cpv: &str| (keys.of(&stanza(cpv)).is_some(), keys.of_planned(&stanza(cpv)).is_some());
         assert_eq!((allowed("a/pool-1"), allowed("a/new-1"), allowed("a/none-1")), ((true, false), (true, true), (false, false)));
+    }
+
+    #[test]
+    fn what_is_built_while_a_libc_is_merged_needs_the_newer_one() {
+        let keys = Keys::default();
+        assert_eq!(keys.newest_libc(), None);
+        keys.libc.replace(Some("sys-libs/glibc-2.40-r5".to_owned()));
+        keys.note_libc("sys-libs/glibc-compat-1");
+        assert_eq!(keys.newest_libc().as_deref(), Some("sys-libs/glibc-2.40-r5"));
+        keys.note_libc("sys-libs/glibc-2.41");
+        assert_eq!(keys.newest_libc().as_deref(), Some("sys-libs/glibc-2.41"));
+        assert_eq!(keys.libc.borrow().as_deref(), Some("sys-libs/glibc-2.40-r5"), "what is installed before is asked for");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::names::refs::ref_name;
 use crate::path_error::OfFile as _;
 use crate::portage::binpkgs;
 use crate::portage::binpkgs::index::Stanza;
-use crate::portage::binpkgs::{Index, PackageFile, PoolInputs, PoolKind, Transfer, View};
+use crate::portage::binpkgs::{Index, Note, PackageFile, PoolInputs, PoolKind, Transfer, View};
 use crate::portage::cpv::Cpv;
 use crate::session::inspect::PoolOf;
 use crate::session::keys::learn::learn;
@@ -33,7 +33,12 @@ pub(crate) enum PoolUse {
 /// Finds the packages of `pools` that fit and shows them to the session. What it builds goes into the first pool.
 pub(crate) fn show_pools(cx: &Context<'_>, work: &mut Work<'_>, pools: &[PathBuf], used: PoolUse) -> Result<()> {
     let packages = packages_of(pools)?;
-    learn(cx, work, &packages, used == PoolUse::Publish)?;
+    if used == PoolUse::Publish {
+        let inspected = learn::inspect(cx, work, &packages, Some(&[]))?;
+        learn::learn_inspected(cx, work, inspected, &packages)?;
+    } else {
+        learn(cx, work, &packages, false)?;
+    }
     attach(cx, work, pools, used)
 }
 
@@ -77,11 +82,11 @@ pub(crate) fn publish_rest(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
 fn publish_from(cx: &Context<'_>, work: &Work<'_>, own: &Path, transfer: Transfer) -> Result<()> {
     let Some(pool) = &work.keys.pool else { return Ok(()) };
     // Packages that were built by hand are published when the user says so. By then nothing runs any more.
-    let key_of = |stanza: &Stanza| match transfer {
-        Transfer::Copy => work.keys.of_planned(stanza),
-        Transfer::Move => work.keys.of(stanza),
+    let note_of = |stanza: &Stanza| match transfer {
+        Transfer::Copy => Some(Note { libc: work.keys.newest_libc(), ..work.keys.of_planned(stanza)?.into() }),
+        Transfer::Move => work.keys.of(stanza).map(Note::from),
     };
-    let published = binpkgs::publish(own, pool, &key_of, transfer, now(), cx.observer, &work.keys.examiner)?;
+    let published = binpkgs::publish(own, pool, &note_of, transfer, now(), cx.observer, &work.keys.examiner)?;
     for skipped in &published.skipped {
         tracing::debug!(path = skipped.path, reason = ?skipped.reason, "not published");
     }
