@@ -141,7 +141,8 @@ pub(crate) fn binhost_export(cx: &Context<'_>, options: &BinhostOptions) -> Resu
     if options.uri.is_some() {
         record.uri.clone_from(&options.uri);
     }
-    let index = read_index(&pool)?;
+    let (mut index, signers) = (read_index(&pool)?, Signers::new(cx));
+    index.packages.retain(|_, entry| signers.count(entry));
     let mut out = Index { header: describing_all(&index.header), packages: BTreeMap::new() };
     let mut done = Exported {
         pool: pool_key(&inputs).to_string(),

@@ -11,7 +11,7 @@
 //!
 //! A package comes into its pool in the form in which it lay in another one, under the same package key.
 //!
-//! document.rs and package.rs have the documents, layers.rs packs and unpacks, gate.rs is what recipes and sessions ask.
+//! document.rs and package.rs have the documents, layers.rs packs and unpacks, signers.rs says whose packages still count, gate.rs is what recipes and sessions ask.
 
 mod document;
 mod gate;
@@ -22,6 +22,7 @@ mod package_push;
 mod pull;
 mod push;
 mod rows;
+mod signers;
 
 use std::fs::File;
 use std::io::Write as _;
@@ -43,6 +44,7 @@ pub(crate) use package_pull::pull_packages;
 pub(crate) use package_push::push_packages;
 pub(crate) use pull::pull;
 pub(crate) use push::push;
+pub(crate) use signers::Signers;
 pub(crate) use rows::{Found, Listing, PackageRow, Row, collect, find, listing, remove};
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;

@@ -17,7 +17,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::document::Manifest;
 use super::package::{self, PACKAGE_TYPE, PackageOrigin, SignedPackage, Statement};
 use super::pull::lock_of;
-use super::{Error, Flaw, Remote, Result, layers};
+use super::{Error, Flaw, Remote, Result, Signers, layers};
 use crate::beneath::remove_tree;
 use crate::context::{self, Context};
 use crate::durable::{self, Mode};
@@ -82,13 +82,14 @@ impl Remote<'_> {
     }
 }
 
-/// The keys of the packages in the pools of this machine, as remotes have them.
+/// The keys of the packages in the pools of this machine that may be used, as remotes have them.
 pub(super) fn keys_here(cx: &Context<'_>) -> Result<BTreeSet<String>> {
-    let mut keys = BTreeSet::new();
+    let (mut keys, signers) = (BTreeSet::new(), Signers::new(cx));
     for pool in binpkgs::unused::pools(&cx.places.binpkgs())?.into_iter().filter(|pool| !pool.throwaway) {
         let Some(inputs) = binpkgs::inputs_of(&pool.path) else { continue };
         let index = binpkgs::publish::index_of(&pool.path)?;
-        keys.extend(index.packages.values().filter_map(|entry| Some(PackageOrigin::new(&inputs, entry)?.key())));
+        let usable = index.packages.values().filter(|entry| signers.count(entry));
+        keys.extend(usable.filter_map(|entry| Some(PackageOrigin::new(&inputs, entry)?.key())));
     }
     Ok(keys)
 }

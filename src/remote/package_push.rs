@@ -12,7 +12,7 @@ use super::document::MANIFEST_TYPE;
 use super::package::{self, PackageOrigin, SignedPackage, Statement};
 use super::package_pull::{Verified, is_itself};
 use super::push::made_from;
-use super::{Error, Remote, Result};
+use super::{Error, Remote, Result, Signers};
 use crate::context::{self, Context};
 use crate::path_error::PathError;
 use crate::portage::binpkgs::index::Stanza;
@@ -94,6 +94,8 @@ pub(crate) fn push_packages(remote: &Remote<'_>, state: &State, wholly: bool) ->
 
 /// What the pools have of the packages of states, by their keys in a remote: of several builds the youngest.
 fn candidates(cx: &Context<'_>, states: &[State]) -> Result<BTreeMap<String, Candidate>> {
+    // What we sign counts everywhere, whoever has signed it before.
+    let signers = Signers::new(cx);
     let mut found: BTreeMap<String, Candidate> = BTreeMap::new();
     for state in states {
         let (Some(inputs), keys) = (state.origin.made_from().pool(), state.origin.package_keys()) else { continue };
@@ -103,7 +105,7 @@ fn candidates(cx: &Context<'_>, states: &[State]) -> Result<BTreeMap<String, Can
             key_in(entry).is_some_and(|key| keys.get(&format!("{}::{}", says("CPV"), says("REPO"))) == Some(&key))
         };
         for entry in binpkgs::publish::index_of(&pool)?.packages.values().filter(|entry| is_wanted(entry)) {
-            let Some(origin) = PackageOrigin::new(inputs, entry) else { continue };
+            let Some(origin) = PackageOrigin::new(inputs, entry).filter(|_| signers.count(entry)) else { continue };
             let key = origin.key();
             if found.get(&key).is_none_or(|other| other.origin.modified() < origin.modified()) {
                 found.insert(key, Candidate { pool: pool.clone(), origin });

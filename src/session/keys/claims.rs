@@ -19,6 +19,7 @@ use crate::portage::binpkgs::PackageKey;
 use crate::portage::binpkgs::claims::{Claims, Held, Taken, Wanted};
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::Request;
+use crate::remote::Signers;
 use crate::session::foreseen::Foreseen;
 use crate::session::keys::pools::remove_index;
 use crate::session::keys::{Keys, learn, pools};
@@ -108,7 +109,8 @@ pub(super) fn look_at_pools_again(cx: &Context<'_>, work: &Work<'_>) -> Result<(
         remove_index(&packages.own)?;
     }
     if let Some(view) = &mut *work.keys.view.borrow_mut() {
-        view.refresh(&work.keys.pools, &|stanza| work.keys.of(stanza), crate::session::keys::pools::now())?;
+        let signers = Signers::new(cx);
+        view.refresh(&work.keys.pools, &|stanza| work.keys.of_usable(stanza, &signers), crate::session::keys::pools::now())?;
     }
     work.keys.foreseen.borrow_mut().clear();
     Ok(())

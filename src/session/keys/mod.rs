@@ -29,6 +29,7 @@ use crate::portage::binpkgs::claims::Claims;
 use crate::portage::binpkgs::index::Stanza;
 use crate::portage::binpkgs::{Described, Examiner, PackageKey, View};
 use crate::portage::cpv::Cpv;
+use crate::remote::Signers;
 use crate::session::foreseen::Foreseen;
 use crate::session::{Error, Result};
 
@@ -122,6 +123,11 @@ impl Keys {
         let known = self.known.borrow();
         let known = known.get(&package)?.as_ref()?;
         has_its_flags(stanza, &known.flags).then(|| known.key.clone())
+    }
+
+    /// As [`Keys::of`], for packages of pools: none of somebody whose signature does not count any more.
+    pub(crate) fn of_usable(&self, stanza: &Stanza, signers: &Signers<'_>) -> Option<PackageKey> {
+        self.of(stanza).filter(|_| signers.count(stanza))
     }
 
     /// The newest libc that what the session builds may be built against.

@@ -13,6 +13,7 @@ use crate::portage::binpkgs;
 use crate::portage::binpkgs::index::Stanza;
 use crate::portage::binpkgs::{Index, Note, PackageFile, PoolInputs, PoolKind, Transfer, View};
 use crate::portage::cpv::Cpv;
+use crate::remote::Signers;
 use crate::session::inspect::PoolOf;
 use crate::session::keys::learn::learn;
 use crate::session::keys::throwaway::pool_of;
@@ -51,7 +52,8 @@ pub(crate) fn attach(cx: &Context<'_>, work: &mut Work<'_>, pools: &[PathBuf], u
         publish_from(cx, work, &own, Transfer::Copy)?;
     }
     remove_index(&own)?;
-    let view = View::make(&cx.places.binpkgs(), pools, &|stanza| work.keys.of(stanza), now())?;
+    let signers = Signers::new(cx);
+    let view = View::make(&cx.places.binpkgs(), pools, &|stanza| work.keys.of_usable(stanza, &signers), now())?;
     tracing::debug!(packages = view.offered.len(), "binary packages fit");
     let overlay_work = work.session.borrow().path("binpkgs.work");
     work.root.packages = Some(Packages { pools: vec![view.dir().to_owned()], own, work: overlay_work });
