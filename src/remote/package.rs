@@ -29,6 +29,9 @@ const STATEMENT: &str = "gentoomuch remote packages 1";
 /// Raise it when a key changes its meaning, so that older packages are not used.
 const RECIPE: &str = "remote-package-2";
 
+/// By how much the clocks of two machines may differ.
+const CLOCKS_DIFFER_SECS: i64 = 24 * 60 * 60;
+
 /// The key of a package in a remote: 64 hexadecimal digits. Pools do not know the `libc`, since a machine has no older one than before.
 /// Another machine may, and what was built against a newer libc does not run there.
 pub(super) fn key_of(pool: &PoolInputs, libc: &str, key: &PackageKey) -> String {
@@ -131,6 +134,14 @@ impl PackageOrigin {
     /// When it was changed last, seconds since the epoch.
     pub(super) fn modified(&self) -> Option<u64> {
         self.says("MTIME").parse().ok()
+    }
+
+    /// Refuses a time that is not over yet, since the youngest build of a key is the one that is used.
+    pub(super) fn check_time(&self, now_secs: i64) -> std::result::Result<(), Flaw> {
+        let latest = now_secs.saturating_add(CLOCKS_DIFFER_SECS);
+        let is_over = |name: &str| self.says(name).parse::<i64>().is_ok_and(|secs| (0..=latest).contains(&secs));
+        let built = self.says("BUILD_TIME").is_empty() || is_over("BUILD_TIME");
+        if built && is_over("MTIME") { Ok(()) } else { Err(Flaw::Package("it says that it was built in the future")) }
     }
 
     /// Its file in a pool, if the entry is one that Portage writes of a package in the present format.
@@ -243,6 +254,21 @@ mod tests {
         assert_eq!(refused(&good, &other), format!("it is of another key: {}", good.key()));
         let elsewhere = SignedPackage { package: "app-misc/other-1".to_owned(), ..signed(&good) };
         assert_eq!(refused(&good, &elsewhere), "its entry in the index is not the one that was signed");
+    }
+
+    #[test]
+    fn nothing_was_built_in_the_future() {
+        let now = 1_700_000_000;
+        let checked = |name: &str, value: String| origin(&[(name, &value)]).check_time(now).is_ok();
+        for name in ["MTIME", "BUILD_TIME"] {
+            let day = 24 * 60 * 60;
+            assert!(checked(name, (now - day).to_string()) && checked(name, (now + day).to_string()), "{name}");
+            let bad = [(now + day + 1).to_string(), u64::MAX.to_string(), i64::MAX.to_string(), "-1".to_owned(), "soon".to_owned()];
+            for bad in bad {
+                assert!(!checked(name, bad.clone()), "{name} {bad}");
+            }
+        }
+        assert!(checked("BUILD_TIME", String::new()));
     }
 
     #[test]

@@ -78,6 +78,7 @@ impl Remote<'_> {
             return Err(Flaw::Other("origin").into());
         }
         let origin = PackageOrigin::parse(&self.document(&document)?, &signed)?;
+        origin.check_time(crate::clock::now().as_second())?;
         Ok(Some(FoundPackage { signed, origin, signer }))
     }
 }
@@ -180,7 +181,7 @@ impl Staging {
         let PackageFile { path, .. } = package;
         let target = self.dir.join(&path);
         durable::make_dirs(target.parent().unwrap_or(&self.dir), Mode::Exactly(0o700))?;
-        let modified = UNIX_EPOCH + Duration::from_secs(found.origin.modified().ok_or_else(lacks)?);
+        let modified = found.origin.modified().and_then(|secs| UNIX_EPOCH.checked_add(Duration::from_secs(secs))).ok_or_else(lacks)?;
         file.set_times(FileTimes::new().set_modified(modified)).map_err(PathError::of("write", &target))?;
         durable::publish(fetched, &target)?;
         let mut entry: Stanza = found.origin.entry.clone();

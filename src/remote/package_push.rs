@@ -139,7 +139,7 @@ fn sent(remote: &Remote<'_>, candidates: &[Candidate]) -> Result<Vec<Ready>> {
 fn ready(remote: &Remote<'_>, candidate: &Candidate) -> Result<Option<Ready>> {
     let origin = &candidate.origin;
     let Some(file) = opened(candidate)? else { return Ok(None) };
-    if let Err(flaw) = is_itself(&file, origin) {
+    if let Err(flaw) = is_itself(&file, origin).and_then(|()| origin.check_time(crate::clock::now().as_second())) {
         // Nobody would take it.
         tracing::warn!(package = origin.says("CPV"), %flaw, "not pushed");
         return Ok(None);
