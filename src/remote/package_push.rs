@@ -50,8 +50,8 @@ struct Ready {
     document: Blob,
 }
 
-/// Publishes what the pools have of the packages of a state; if `wholly`, also of those that it was made from. What is there stays; if
-/// `wholly`, only if it is whole and counts here.
+/// Publishes what the pools have of the packages of a state; if `wholly`, also of those that it was made from. What is there stays if it is
+/// whole, counts here, and is not older than ours.
 pub(crate) fn push_packages(remote: &Remote<'_>, state: &State, wholly: bool) -> Result<PackagesPushed> {
     let states = if wholly { made_from(remote.cx, state)? } else { vec![state.clone()] };
     let mut candidates = candidates(remote.cx, &states)?;
@@ -59,8 +59,8 @@ pub(crate) fn push_packages(remote: &Remote<'_>, state: &State, wholly: bool) ->
     let there: Vec<String> = remote.repository.has(&tags)?.into_iter().collect();
     let verified = Verified::default();
     let whole = threads::each(AT_ONCE, &there, |tag| match package::key_of_tag(tag) {
-        Some(key) if wholly => is_whole(remote, key, &verified),
-        _ => Ok(true),
+        Some(key) => is_whole(remote, key, candidates.get(key), &verified),
+        None => Ok(true),
     });
     context::not_interrupted(remote.cx)?;
     let mut pushed = PackagesPushed::default();
@@ -115,12 +115,17 @@ fn candidates(cx: &Context<'_>, states: &[State]) -> Result<BTreeMap<String, Can
     Ok(found)
 }
 
-/// Whether what is there counts here and has its file. Else it is replaced.
-fn is_whole(remote: &Remote<'_>, key: &str, verified: &Verified) -> Result<bool> {
+/// Whether what is there counts here, has its file, and is not older than `ours`, as in a pool. Else it is replaced.
+fn is_whole(remote: &Remote<'_>, key: &str, ours: Option<&Candidate>, verified: &Verified) -> Result<bool> {
     match remote.look_for_package(key, verified) {
+        Ok(Some(found)) if ours.is_some_and(|ours| found.origin.modified() < ours.origin.modified()) => Ok(false),
         Ok(Some(found)) => Ok(remote.repository.has_blob(&found.signed.blob())?),
         Ok(None) => Ok(false),
-        Err(error) if error.is_of_one() => Ok(false),
+        Err(error) if error.is_of_one() => {
+            let words = crate::causes::in_one_line(&error);
+            remote.cx.observer.warn(&format!("replacing the package that is there for {key}: {words}"));
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }
