@@ -34,6 +34,7 @@ use crate::path_error::OfFile as _;
 use crate::portage::binpkgs::gpkg::Signer;
 use crate::portage::binpkgs::index::{Stanza, describing, describing_all};
 use crate::portage::binpkgs::{INDEX, Index, PackageKey, PoolInputs, PoolKind, gpkg, key_in, pool_dir, pool_key, unused};
+use crate::remote::Signers;
 use crate::stage3::sign::{Gpg, SignError};
 use crate::{context, durable};
 
