@@ -128,6 +128,7 @@ fn remote(invocation: &Invocation) -> Result<Option<Arc<RemoteSettings>>, Failur
         Err(_) => (None, None),
     };
     let pushes = configured.as_ref().is_some_and(|configured| configured.push);
+    let states_only = configured.as_ref().filter(|configured| configured.states_only).map(|configured| configured.address.clone());
     let (address, push) = match &invocation.global.remote {
         Some(Wanted::None) => return Ok(None),
         // What is published by itself is published there only.
@@ -141,9 +142,10 @@ fn remote(invocation: &Invocation) -> Result<Option<Arc<RemoteSettings>>, Failur
             None => return Ok(None),
         },
     };
+    let packages = states_only.as_ref() != Some(&address);
     let gpg = Gpg { key: key.map(|key| key.value), ..Invocation::gpg() };
     let keys = invocation.trusted_keys()?;
-    Ok(Some(Arc::new(RemoteSettings::new(address, push, gpg, keys))))
+    Ok(Some(Arc::new(RemoteSettings::new(address, push, packages, gpg, keys))))
 }
 
 /// What `env/ccache` says; a configuration is not needed.

@@ -71,6 +71,8 @@ pub struct RemoteAt {
     pub address: Address,
     /// What was built is published there without being told.
     pub push: bool,
+    /// It is asked for states only, and gets no packages.
+    pub states_only: bool,
 }
 
 /// The pinned state of an ebuild repository.
@@ -211,21 +213,27 @@ fn a_key(findings: &mut Findings<'_>, key: Located<String>) -> Option<Located<St
     Some(key)
 }
 
-/// `ADDRESS`, or `ADDRESS push`.
+/// `ADDRESS`, and behind it `push`, `states` or both.
 pub(super) fn read_remote(findings: &mut Findings<'_>, dir: &Path) -> Option<RemoteAt> {
     let entry = reading::single(findings, &dir.join("remote"))?;
-    let (address, push) = match entry.value.rsplit_once(char::is_whitespace) {
-        Some((address, "push")) => (address.trim_end(), true),
-        // A folder's name may have spaces.
-        _ => (entry.value.as_str(), false),
-    };
+    let (address, push, states_only) = with_words(&entry.value);
     match address.parse::<Address>() {
-        Ok(address) => Some(RemoteAt { address, push }),
+        Ok(address) => Some(RemoteAt { address, push, states_only }),
         Err(error) => {
             findings.error_with_hint(&entry.place(), error.to_string(), error.hint());
             None
         }
     }
+}
+
+/// An address, and whether `push` and `states` are behind it. A folder's name may have spaces.
+fn with_words(text: &str) -> (&str, bool, bool) {
+    let (mut address, mut push, mut states_only) = (text, false, false);
+    while let Some((before, word @ ("push" | "states"))) = address.rsplit_once(char::is_whitespace) {
+        *(if word == "push" { &mut push } else { &mut states_only }) = true;
+        address = before.trim_end();
+    }
+    (address, push, states_only)
 }
 
 /// `REPOSITORY METHOD URI REV`; `REPOSITORY REV` if `repos.conf` says where it comes from; `REV` alone for `gentoo`.
@@ -320,4 +328,24 @@ pub fn write_pin(root: &Path, repository: &str, pin: &TreePin) -> Result<Place, 
     };
     super::proposal::replace(&path, &(lines.join("\n") + "\n"))?;
     Ok(Place::new(file, u32::try_from(at + 1).unwrap_or(u32::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_behind_an_address() {
+        for (text, expected) in [
+            ("dir:/srv/states", ("dir:/srv/states", false, false)),
+            ("dir:/srv/my states/x", ("dir:/srv/my states/x", false, false)),
+            ("dir:/srv/states  push", ("dir:/srv/states", true, false)),
+            ("dir:/srv/states states", ("dir:/srv/states", false, true)),
+            ("dir:/srv/states states push", ("dir:/srv/states", true, true)),
+            ("dir:/srv/states push\tstates", ("dir:/srv/states", true, true)),
+            ("push", ("push", false, false)),
+        ] {
+            assert_eq!(with_words(text), expected, "{text}");
+        }
+    }
 }

@@ -15,6 +15,8 @@ pub struct RemoteSettings {
     pub(crate) address: Address,
     /// Publish what was built.
     pub(crate) push: bool,
+    /// It is asked for packages, too, and gets them.
+    pub(crate) packages: bool,
     /// Signs what is published.
     pub(crate) gpg: Gpg,
     /// Whose signatures count.
@@ -28,8 +30,8 @@ pub struct RemoteSettings {
 }
 
 impl RemoteSettings {
-    pub(crate) fn new(address: Address, push: bool, gpg: Gpg, keys: TrustedKeys) -> Self {
-        Self { address, push, gpg, keys, signs: OnceLock::new(), down: AtomicBool::new(false), fetched: Mutex::default() }
+    pub(crate) fn new(address: Address, push: bool, packages: bool, gpg: Gpg, keys: TrustedKeys) -> Self {
+        Self { address, push, packages, gpg, keys, signs: OnceLock::new(), down: AtomicBool::new(false), fetched: Mutex::default() }
     }
 
     pub(crate) fn is_down(&self) -> bool {

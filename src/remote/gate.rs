@@ -93,7 +93,8 @@ pub(crate) fn bring_packages(
     libc: &str,
     wanted: &BTreeMap<PackageKey, String>,
 ) -> context::Result<bool> {
-    let Some(settings) = cx.settings.remote.as_deref().filter(|settings| !settings.is_down()) else { return Ok(false) };
+    let asks = |settings: &&context::RemoteSettings| settings.packages && !settings.is_down();
+    let Some(settings) = cx.settings.remote.as_deref().filter(asks) else { return Ok(false) };
     let names: BTreeMap<String, &String> = wanted.iter().map(|(key, name)| (package::key_of(pool, libc, key), name)).collect();
     let keys = names.keys().cloned().collect();
     let came = match Remote::open(cx).and_then(|remote| pull_packages(&remote, &keys)) {

@@ -51,8 +51,11 @@ struct Ready {
 }
 
 /// Publishes what the pools have of the packages of a state; if `wholly`, also of those that it was made from. What is there stays if it is
-/// whole, counts here, and is not older than ours.
+/// whole, counts here, and is not older than ours. A remote for states only gets none.
 pub(crate) fn push_packages(remote: &Remote<'_>, state: &State, wholly: bool) -> Result<PackagesPushed> {
+    if !remote.settings.packages {
+        return Ok(PackagesPushed::default());
+    }
     let states = if wholly { made_from(remote.cx, state)? } else { vec![state.clone()] };
     let mut candidates = candidates(remote.cx, &states)?;
     let tags: Vec<String> = candidates.keys().map(|key| package::tag_of(key)).collect();
