@@ -51,12 +51,12 @@ pub(super) fn place(cx: &Context<'_>) -> Result<PathBuf> {
     Ok(place)
 }
 
-/// Where a blob lies that has come.
-pub(super) fn path_of(place: &Path, blob: &Blob) -> PathBuf {
-    place.join(blob.digest.replace(':', "-"))
-}
-
 impl Remote<'_> {
+    /// Where a blob lies that has come. Pulls from other remotes do not wait for ours, and the same blob is another file for them.
+    pub(super) fn path_of(&self, blob: &Blob) -> Result<PathBuf> {
+        Ok(place(self.cx)?.join(format!("{}.{}", blob.digest.replace(':', "-"), self.mark())))
+    }
+
     /// Sees to it that the repository has the layer, and says what is to be signed of it.
     pub(super) fn put_layer(&self, id: &LayerId) -> Result<SignedLayer> {
         let sealed = {
@@ -125,15 +125,20 @@ impl Remote<'_> {
         if blobs.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let place = place(self.cx)?;
-        sweep(&place);
+        sweep(&place(self.cx)?);
         // Layers may be equal.
         blobs.sort_by(|a, b| a.digest.cmp(&b.digest));
         blobs.dedup();
-        blobs.retain(|blob| path_of(&place, blob).metadata().map_or(true, |meta| meta.len() != blob.size));
-        let total = blobs.iter().fold(0, |sum: u64, blob| sum.saturating_add(blob.size));
+        let mut lacking = Vec::new();
+        for blob in blobs {
+            let path = self.path_of(&blob)?;
+            if path.metadata().map_or(true, |meta| meta.len() != blob.size) {
+                lacking.push((blob, path));
+            }
+        }
+        let total = lacking.iter().fold(0, |sum: u64, (blob, _)| sum.saturating_add(blob.size));
         self.cx.observer.event(&Event::Begin { what: "fetching", total: Some(total), unit: Unit::Bytes });
-        let fetched = threads::each(AT_ONCE, &blobs, |blob| match self.repository.get_blob(blob, &path_of(&place, blob)) {
+        let fetched = threads::each(AT_ONCE, &lacking, |(blob, path)| match self.repository.get_blob(blob, path) {
             Err(error) if go_on && error.is_of_one() => Ok(Some((blob.digest.clone(), error))),
             fetched => fetched.map(|()| None),
         });
@@ -144,9 +149,8 @@ impl Remote<'_> {
 
     /// Removes what was fetched.
     pub(super) fn forget(&self, layers: &[&SignedLayer]) -> Result<()> {
-        let place = place(self.cx)?;
         for layer in layers {
-            durable::remove_if_there(&path_of(&place, &layer.blob()))?;
+            durable::remove_if_there(&self.path_of(&layer.blob())?)?;
         }
         Ok(())
     }
@@ -155,7 +159,7 @@ impl Remote<'_> {
     pub(super) fn unpack(&self, layer: &SignedLayer, incoming: &Incoming) -> Result<()> {
         let cx = self.cx;
         let blob = layer.blob();
-        let path = path_of(&place(cx)?, &blob);
+        let path = self.path_of(&blob)?;
         let file = File::open(&path).map_err(PathError::of("open", &path))?;
         let input = ImportInput {
             source: path.clone(),

@@ -26,6 +26,7 @@ use crate::portage::binpkgs::gpkg::{Identity, identity};
 use crate::portage::binpkgs::index::Stanza;
 use crate::portage::binpkgs::publish::Reason;
 use crate::portage::binpkgs::{self, Examiner, INDEX, Index, LIBC, Note, PackageFile, PoolKind, SIGNER, Transfer, key_in};
+use crate::registry::Blob;
 use crate::sandbox::Interrupt;
 use crate::stage3::Signer;
 use crate::threads;
@@ -109,12 +110,19 @@ pub(crate) fn pull_packages(remote: &Remote<'_>, wanted: &BTreeSet<String>) -> R
     let (mut came, keys) = (Came::default(), keys.collect::<Vec<&str>>());
     let found = look_for_all(remote, &keys, &mut came)?;
     let found = fetch(remote, found, &mut came)?;
+    let mut seen = BTreeSet::new();
+    let repeated = found.iter().map(|found| found.signed.blob.clone()).filter(|blob| !seen.insert(blob.clone()));
+    let shared: BTreeMap<String, PathBuf> =
+        repeated.map(|blob| Ok((blob.clone(), remote.path_of(&Blob { digest: blob, size: 0 })?))).collect::<Result<_>>()?;
     let mut pools: BTreeMap<String, Vec<FoundPackage>> = BTreeMap::new();
     for package in found {
         pools.entry(binpkgs::pool_digest(&package.origin.pool)).or_default().push(package);
     }
     for packages in pools.into_values() {
-        enter(remote, packages, &mut came)?;
+        enter(remote, packages, &shared, &mut came)?;
+    }
+    for path in shared.values() {
+        durable::remove_if_there(path)?;
     }
     Ok(came)
 }
@@ -167,8 +175,8 @@ impl Staging {
         Ok(staging)
     }
 
-    /// Takes a package in. Returns its path.
-    fn take(&mut self, found: &FoundPackage, fetched: &Path) -> Result<String> {
+    /// Takes a package in, and its file, unless that is another package's, too. Returns its path.
+    fn take(&mut self, found: &FoundPackage, fetched: &Path, is_shared: bool) -> Result<String> {
         let lacks = || Flaw::Other("entry in the index");
         let file = File::open(fetched).map_err(PathError::of("open", fetched))?;
         is_itself(&file, &found.origin)?;
@@ -182,8 +190,13 @@ impl Staging {
         let target = self.dir.join(&path);
         durable::make_dirs(target.parent().unwrap_or(&self.dir), Mode::Exactly(0o700))?;
         let modified = found.origin.modified().and_then(|secs| UNIX_EPOCH.checked_add(Duration::from_secs(secs))).ok_or_else(lacks)?;
-        file.set_times(FileTimes::new().set_modified(modified)).map_err(PathError::of("write", &target))?;
-        durable::publish(fetched, &target)?;
+        if is_shared {
+            std::fs::copy(fetched, &target).map_err(PathError::of("write", &target))?;
+        } else {
+            durable::publish(fetched, &target)?;
+        }
+        let set_time = |file: File| file.set_times(FileTimes::new().set_modified(modified));
+        File::open(&target).and_then(set_time).map_err(PathError::of("write", &target))?;
         let mut entry: Stanza = found.origin.entry.clone();
         entry.insert("PATH".to_owned(), path.clone());
         entry.insert(SIGNER.to_owned(), found.signer.primary.to_string());
@@ -215,18 +228,26 @@ fn note_in(entry: &Stanza) -> Option<Note> {
     Some(Note { key: key_in(entry)?, libc: says(LIBC), signer: says(SIGNER) })
 }
 
-/// Puts packages of one pool into it.
-fn enter(remote: &Remote<'_>, packages: Vec<FoundPackage>, came: &mut Came) -> Result<()> {
+/// Puts packages of one pool into it. `shared` files are those of several packages, by digest.
+fn enter(
+    remote: &Remote<'_>,
+    packages: Vec<FoundPackage>,
+    shared: &BTreeMap<String, PathBuf>,
+    came: &mut Came,
+) -> Result<()> {
     let cx = remote.cx;
     let Some(inputs) = packages.first().map(|found| found.origin.pool.clone()) else { return Ok(()) };
     let mut staging = Staging::new(cx)?;
     let mut taken = BTreeMap::new();
     for found in packages {
-        let fetched = layers::path_of(&layers::place(cx)?, &found.signed.blob());
-        match staging.take(&found, &fetched) {
+        let fetched = remote.path_of(&found.signed.blob())?;
+        let is_shared = shared.contains_key(&found.signed.blob);
+        match staging.take(&found, &fetched, is_shared) {
             Ok(path) => drop(taken.insert(path, found)),
             Err(error) if error.is_of_one() => {
-                durable::remove_if_there(&fetched)?;
+                if !is_shared {
+                    durable::remove_if_there(&fetched)?;
+                }
                 came.refused.push((found.signed.key, error));
             }
             Err(error) => return Err(error),

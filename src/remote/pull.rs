@@ -10,8 +10,7 @@ use crate::store::{Incoming, State};
 
 /// Who holds it fetches layers from the remote with this address.
 pub(super) fn lock_of(remote: &Remote<'_>) -> String {
-    let digest = digest_of(remote.shown().as_bytes());
-    format!("transfer/{}", &digest[digest.len() - 16..])
+    format!("transfer/{}", remote.mark())
 }
 
 /// A state that a remote has, signed by who counts for remotes.
@@ -41,6 +40,12 @@ pub(crate) struct Pulled {
 }
 
 impl Remote<'_> {
+    /// What tells its address from others, in names.
+    pub(super) fn mark(&self) -> String {
+        let digest = digest_of(self.shown().as_bytes());
+        digest[digest.len() - 16..].to_owned()
+    }
+
     /// What the remote has under a key, once its signature counts. Nothing else is read before.
     pub(super) fn look(&self, key: &str) -> Result<Option<Found>> {
         let Some(bytes) = self.repository.manifest(&tag_of(key))? else { return Ok(None) };
