@@ -97,7 +97,7 @@ pub(crate) fn bring_packages(
     let Some(settings) = cx.settings.remote.as_deref().filter(asks) else { return Ok(false) };
     let names: BTreeMap<String, &String> = wanted.iter().map(|(key, name)| (package::key_of(pool, libc, key), name)).collect();
     let keys = names.keys().cloned().collect();
-    let came = match Remote::open(cx).and_then(|remote| pull_packages(&remote, &keys)) {
+    let came = match Remote::open(cx).and_then(|remote| pull_packages(&remote, &keys, None)) {
         Ok(came) => came,
         Err(error) => return told(cx, error, "packages are compiled here").map(|()| false),
     };

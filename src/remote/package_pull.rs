@@ -84,6 +84,16 @@ impl Remote<'_> {
     }
 }
 
+impl Remote<'_> {
+    /// What a package is called by who has signed it, if that counts and it is not `name`.
+    pub(super) fn other_name(&self, key: &str, name: &str, verified: &Verified) -> Result<Option<String>> {
+        match self.look_for_package(key, verified) {
+            Err(error) if error.is_of_one() => Ok(None),
+            found => Ok(found?.map(|found| found.signed.package).filter(|signed| signed != name)),
+        }
+    }
+}
+
 /// The keys of the packages in the pools of this machine that may be used, as remotes have them.
 pub(super) fn keys_here(cx: &Context<'_>) -> Result<BTreeSet<String>> {
     let (mut keys, signers) = (BTreeSet::new(), Signers::new(cx));
@@ -96,8 +106,9 @@ pub(super) fn keys_here(cx: &Context<'_>) -> Result<BTreeSet<String>> {
     Ok(keys)
 }
 
-/// Brings the packages with these keys that the remote has and no pool here.
-pub(crate) fn pull_packages(remote: &Remote<'_>, wanted: &BTreeSet<String>) -> Result<Came> {
+/// Brings the packages with these keys that the remote has and no pool here. If a user has asked for them by a `name`, only what was signed
+/// says whether they have it.
+pub(crate) fn pull_packages(remote: &Remote<'_>, wanted: &BTreeSet<String>, name: Option<&str>) -> Result<Came> {
     let tags: Vec<String> = wanted.iter().map(|key| package::tag_of(key)).collect();
     let there = remote.repository.has(&tags)?;
     if there.is_empty() {
@@ -108,7 +119,12 @@ pub(crate) fn pull_packages(remote: &Remote<'_>, wanted: &BTreeSet<String>) -> R
     let here = keys_here(remote.cx)?;
     let keys = there.iter().filter_map(|tag| package::key_of_tag(tag)).filter(|key| !here.contains(*key));
     let (mut came, keys) = (Came::default(), keys.collect::<Vec<&str>>());
-    let found = look_for_all(remote, &keys, &mut came)?;
+    let mut found = look_for_all(remote, &keys, &mut came)?;
+    if let Some(name) = name {
+        for other in found.extract_if(.., |found| found.signed.package != name) {
+            came.refused.push((other.signed.key, Flaw::NotMeant { wanted: name.to_owned() }.into()));
+        }
+    }
     let found = fetch(remote, found, &mut came)?;
     let mut seen = BTreeSet::new();
     let repeated = found.iter().map(|found| found.signed.blob.clone()).filter(|blob| !seen.insert(blob.clone()));

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::document::{Manifest, STATE_TYPE, is_beginning, is_key, key_of, tag_of};
 use super::package::{self, PACKAGE_TYPE};
-use super::package_pull::keys_here;
+use super::package_pull::{Verified, keys_here};
 use super::pull::Wanted;
 use super::{Error, Remote, Result};
 use crate::registry::Collected;
@@ -155,8 +155,8 @@ fn flawed(key: &str, flaw: String, here: bool) -> Row {
 pub(crate) enum Found {
     /// A state by its key. What is not asked for by a whole key was found by what nobody has signed.
     State(String, Option<Wanted>),
-    /// Packages by their keys.
-    Packages(BTreeSet<String>),
+    /// Packages by their keys, and the name that they were asked for by. Nobody has signed that they have it.
+    Packages(BTreeSet<String>, Option<String>),
 }
 
 /// What a user calls so: a key or its beginning, the beginning of a state's id, or the name of a state, whose newest is meant, or that of
@@ -167,7 +167,7 @@ pub(crate) fn find(remote: &Remote<'_>, wanted: &str) -> Result<Found> {
         let there = remote.repository.has(&tags)?;
         let is_package = package::is_key(wanted) && there.contains(&tags[1]) && !there.contains(&tags[0]);
         let key = wanted.to_owned();
-        return Ok(if is_package { Found::Packages([key].into()) } else { Found::State(key, None) });
+        return Ok(if is_package { Found::Packages([key].into(), None) } else { Found::State(key, None) });
     }
     let tags = remote.repository.tags()?;
     match find_state(remote, &tags, wanted) {
@@ -180,7 +180,8 @@ pub(crate) fn find(remote: &Remote<'_>, wanted: &str) -> Result<Found> {
                 rows.filter(|row| row.name.as_deref() == Some(wanted)).map(|row| row.key).collect()
             };
             let is_clear = if is_beginning(wanted) { found.len() == 1 } else { !found.is_empty() };
-            if is_clear { Ok(Found::Packages(found)) } else { Err(error) }
+            let name = Some(wanted.to_owned()).filter(|_| !is_beginning(wanted));
+            if is_clear { Ok(Found::Packages(found, name)) } else { Err(error) }
         }
         found => found.map(|(key, wanted)| Found::State(key, Some(wanted))),
     }
@@ -200,13 +201,19 @@ fn find_state(remote: &Remote<'_>, tags: &[String], wanted: &str) -> Result<(Str
 
 /// Removes what was found, and says which keys were there. Blobs stay until they are collected.
 pub(crate) fn remove(remote: &Remote<'_>, found: &[Found]) -> Result<Vec<String>> {
-    let mut removed = Vec::new();
+    let (mut removed, verified) = (Vec::new(), Verified::default());
     for found in found {
         let (keys, tag): (Vec<&String>, fn(&str) -> String) = match found {
             Found::State(key, _) => (vec![key], tag_of),
-            Found::Packages(keys) => (keys.iter().collect(), package::tag_of),
+            Found::Packages(keys, _) => (keys.iter().collect(), package::tag_of),
         };
         for key in keys {
+            if let Found::Packages(_, Some(name)) = found
+                && let Some(signed) = remote.other_name(key, name, &verified)?
+            {
+                remote.cx.observer.warn(&format!("{key} stays: it is not `{name}`, but says so; it is {signed}"));
+                continue;
+            }
             if remote.repository.remove(&tag(key))? {
                 removed.push(key.clone());
             }

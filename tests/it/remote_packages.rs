@@ -133,6 +133,12 @@ pub(crate) fn refused(packages: &Packages<'_>) {
     refused("it is of another key: ");
     fs::write(packages.manifest(&greeter), renamed.replace(&oddfiles, &greeter)).unwrap();
     refused("its origin is not the one that was signed");
+    // By a name that nobody has signed.
+    fs::write(packages.manifest(&greeter), fs::read_to_string(packages.manifest(&greeter)).unwrap().replace(GREETER, "app-misc/alias-1")).unwrap();
+    folder.run(second, &["remote", "rm", "--yes", "app-misc/alias-1"]).ok().says("stays: it is not `app-misc/alias-1`, but says so");
+    folder.run(second, &["remote", "pull", "app-misc/alias-1"]).fails(4).says("it is not `app-misc/alias-1`, but says so");
+    fs::write(packages.manifest(&greeter), &good).unwrap();
+    packages.assert_nothing_came();
     // Signed by who counts, and still not what it says.
     let file_of = |key: &str| -> (Value, u64) {
         let manifest: Value = serde_json::from_slice(&fs::read(packages.manifest(key)).unwrap()).unwrap();
@@ -149,6 +155,12 @@ pub(crate) fn refused(packages: &Packages<'_>) {
     with_file((json!(digest), size as u64));
     refused("the package cannot be used");
     packages.forge(&greeter, &gpg, signer, |_, origin| origin["package_key"] = json!("0".repeat(32)));
+    refused("it is of another key: ");
+    for never in ["4000000000", "18446744073709551615"] {
+        packages.forge(&greeter, &gpg, signer, |_, origin| origin["entry"]["MTIME"] = json!(never));
+        refused("it says that it was built in the future");
+    }
+    packages.forge(&greeter, &gpg, signer, |_, origin| origin["entry"]["GENTOOMUCH_LIBC"] = json!("sys-libs/glibc-99"));
     refused("it is of another key: ");
     packages.forge(&greeter, &gpg, signer, |_, origin| origin["entry"]["CPV"] = json!(ODDFILES));
     refused("its entry in the index is not the one that was signed");

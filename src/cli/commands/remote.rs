@@ -326,7 +326,7 @@ fn push(args: &PushArgs, cx: &context::Context<'_>, remote: &Remote<'_>) -> Resu
 fn pull(args: &PullArgs, cx: &context::Context<'_>, remote: &Remote<'_>) -> Result<(), crate::cli::report::Failure> {
     let (key, wanted) = match remote::find(remote, &args.state)? {
         Found::State(key, wanted) => (key, wanted),
-        Found::Packages(keys) => return pull_packages(args, &keys, remote),
+        Found::Packages(keys, name) => return pull_packages(args, &keys, name.as_deref(), remote),
     };
     let pulled = remote::pull(remote, &key, wanted.as_ref())?
         .ok_or_else(|| remote::Error::NotThere { place: remote.shown(), wanted: args.state.clone() })?;
@@ -346,11 +346,16 @@ fn pull(args: &PullArgs, cx: &context::Context<'_>, remote: &Remote<'_>) -> Resu
     tell(args, &brought)
 }
 
-fn pull_packages(args: &PullArgs, keys: &BTreeSet<String>, remote: &Remote<'_>) -> Result<(), crate::cli::report::Failure> {
+fn pull_packages(
+    args: &PullArgs,
+    keys: &BTreeSet<String>,
+    name: Option<&str>,
+    remote: &Remote<'_>,
+) -> Result<(), crate::cli::report::Failure> {
     if args.tag.is_some() {
         return Err(remote::Error::NoTag { wanted: args.state.clone() }.into());
     }
-    let came = remote::pull_packages(remote, keys)?;
+    let came = remote::pull_packages(remote, keys, name)?;
     if let Some((_, error)) = came.refused.into_iter().next() {
         return Err(error.into());
     }
@@ -394,7 +399,7 @@ fn tell(args: &PullArgs, brought: &Brought) -> Result<(), crate::cli::report::Fa
 
 fn rm(args: &RmArgs, opened: &Opened<'_>, remote: &Remote<'_>) -> Outcome {
     let found = args.states.iter().map(|text| remote::find(remote, text)).collect::<Result<Vec<_>, _>>()?;
-    let packages: usize = found.iter().map(|found| if let Found::Packages(keys) = found { keys.len() } else { 0 }).sum();
+    let packages: usize = found.iter().map(|found| if let Found::Packages(keys, _) = found { keys.len() } else { 0 }).sum();
     let states = found.iter().filter(|found| matches!(found, Found::State(..))).count();
     let parts = [(states, "state"), (packages, "package")].into_iter().filter(|(number, _)| *number > 0);
     let what: Vec<String> = parts.map(|(number, noun)| count(number as u64, noun)).collect();
