@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read as _;
 
-use tar::Archive;
+use tar::{Archive, EntryType};
 
 use super::members::Members;
 use super::{Problem, Refusal};
@@ -39,6 +39,10 @@ pub(crate) fn identity(package: &File) -> Result<Identity, Refusal> {
     let (mut category, mut name, mut repository) = (None, None, None);
     for entry in Archive::new(reader.take(MAX_METADATA_BYTES)).entries()?.raw(true) {
         let entry = entry?;
+        // An extended header gives the next member another name for Portage. It writes none here.
+        if entry.header().entry_type() != EntryType::Regular {
+            return Err(odd());
+        }
         let value = match &*entry.path_bytes() {
             b"metadata/CATEGORY" => &mut category,
             b"metadata/PF" => &mut name,
@@ -98,7 +102,12 @@ mod tests {
         assert_eq!(of("p/image.tar", &metadata).unwrap_err(), "`metadata.tar` is missing from it");
         of("p/metadata.tar.zst", &metadata).unwrap_err();
         let twice = tar(&[("metadata/PF", b"a-1"), ("metadata/CATEGORY", b"a"), ("metadata/PF", b"b-1")]);
-        for odd in [&twice[..], &tar(&[("metadata/PF", b"a-1")])] {
+        let mut extended = tar::Builder::new(Vec::new());
+        extended.append_pax_extensions([("path", &b"metadata/PF"[..])]).unwrap();
+        let mut extended = extended.into_inner().unwrap();
+        extended.truncate(extended.len() - 1024);
+        extended.extend(&metadata);
+        for odd in [&twice[..], &extended, &tar(&[("metadata/PF", b"a-1")])] {
             assert_eq!(of("p/metadata.tar", odd).unwrap_err(), "`metadata.tar` in it is not a part of a package");
         }
     }
