@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,6 +34,14 @@ const AT_ONCE: usize = 4;
 
 /// What directories of packages on their way into a pool begin with.
 pub(super) const STAGING: &str = "packages-";
+
+/// What documents on their way begin with.
+pub(super) const DOCUMENT: &str = "document-";
+
+/// A name that nobody else has. Containers that share a cache have the same process ids.
+pub(super) fn unique(beginning: &str) -> String {
+    format!("{beginning}{:016x}", RandomState::new().build_hasher().finish())
+}
 
 /// What is remembered of a packed layer.
 #[derive(Debug, Serialize, Deserialize)]
@@ -187,7 +196,7 @@ fn sweep(place: &Path) {
     const LONG: Duration = Duration::from_hours(24);
     let Ok(dir) = RootDir::open(place).and_then(|root| root.tree()) else { return };
     for entry in dir.entries(NAMES_LIMIT).unwrap_or_default() {
-        let Some(name) = entry.text().filter(|name| name.starts_with("sha256-") || name.starts_with(STAGING)) else { continue };
+        let Some(name) = entry.text().filter(|name| ["sha256-", STAGING, DOCUMENT].iter().any(|kind| name.starts_with(kind))) else { continue };
         let modified = place.join(name).symlink_metadata().and_then(|meta| meta.modified());
         if modified.ok().and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age > LONG) {
             drop(remove_tree(&place.join(name)));

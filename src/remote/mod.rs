@@ -27,7 +27,6 @@ mod signers;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::context::{self, Context};
 use crate::path_error::PathError;
@@ -180,10 +179,8 @@ impl<'a> Remote<'a> {
 
     /// A small blob.
     fn document(&self, blob: &Blob) -> Result<Vec<u8>> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
         // Others may fetch the same one.
-        let name = format!("document-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let target = layers::place(self.cx)?.join(name);
+        let target = layers::place(self.cx)?.join(layers::unique(layers::DOCUMENT));
         self.repository.get_blob(blob, &target)?;
         let bytes = std::fs::read(&target).map_err(PathError::of("read", &target));
         crate::durable::remove_if_there(&target)?;

@@ -3,14 +3,13 @@
 //! ```text
 //! manifests, statements, origins    asked for at the same time; a signature that does not count, or a document that does not agree: refused
 //! files                             fetched, and held against digest and size
-//! packages-PID-N/Packages, a/b/…    as a session would leave them; each file says itself that it is the package of its entry
+//! packages-…/Packages    , a/b/…    as a session would leave them; each file says itself that it is the package of its entry
 //! pool                              takes them as it takes those of a session
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, FileTimes};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -182,11 +181,7 @@ struct Staging {
 
 impl Staging {
     fn new(cx: &Context<'_>) -> Result<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("{}{}-{}", layers::STAGING, std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let staging = Self { dir: layers::place(cx)?.join(name), index: Index::default() };
-        // A process that was killed may have had our number.
-        remove_tree(&staging.dir).map_err(context::Error::from)?;
+        let staging = Self { dir: layers::place(cx)?.join(layers::unique(layers::STAGING)), index: Index::default() };
         durable::make_dirs(&staging.dir, Mode::Exactly(0o700))?;
         Ok(staging)
     }
