@@ -196,7 +196,10 @@ fn sweep(place: &Path) {
     const LONG: Duration = Duration::from_hours(24);
     let Ok(dir) = RootDir::open(place).and_then(|root| root.tree()) else { return };
     for entry in dir.entries(NAMES_LIMIT).unwrap_or_default() {
-        let Some(name) = entry.text().filter(|name| ["sha256-", STAGING, DOCUMENT].iter().any(|kind| name.starts_with(kind))) else { continue };
+        let Some(name) = entry.text().filter(|name| ["sha256-", STAGING, DOCUMENT].iter().any(|kind| name.starts_with(kind)))
+        else {
+            continue;
+        };
         let modified = place.join(name).symlink_metadata().and_then(|meta| meta.modified());
         if modified.ok().and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age > LONG) {
             drop(remove_tree(&place.join(name)));

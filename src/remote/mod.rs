@@ -43,8 +43,8 @@ pub(crate) use package_pull::pull_packages;
 pub(crate) use package_push::push_packages;
 pub(crate) use pull::pull;
 pub(crate) use push::push;
-pub(crate) use signers::Signers;
 pub(crate) use rows::{Found, Listing, PackageRow, Row, collect, find, listing, remove};
+pub(crate) use signers::Signers;
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 

@@ -200,7 +200,8 @@ impl Staging {
         let PackageFile { path, .. } = package;
         let target = self.dir.join(&path);
         durable::make_dirs(target.parent().unwrap_or(&self.dir), Mode::Exactly(0o700))?;
-        let modified = found.origin.modified().and_then(|secs| UNIX_EPOCH.checked_add(Duration::from_secs(secs))).ok_or_else(lacks)?;
+        let modified =
+            found.origin.modified().and_then(|secs| UNIX_EPOCH.checked_add(Duration::from_secs(secs))).ok_or_else(lacks)?;
         if is_shared {
             std::fs::copy(fetched, &target).map_err(PathError::of("write", &target))?;
         } else {
@@ -240,12 +241,7 @@ fn note_in(entry: &Stanza) -> Option<Note> {
 }
 
 /// Puts packages of one pool into it. `shared` files are those of several packages, by digest.
-fn enter(
-    remote: &Remote<'_>,
-    packages: Vec<FoundPackage>,
-    shared: &BTreeMap<String, PathBuf>,
-    came: &mut Came,
-) -> Result<()> {
+fn enter(remote: &Remote<'_>, packages: Vec<FoundPackage>, shared: &BTreeMap<String, PathBuf>, came: &mut Came) -> Result<()> {
     let cx = remote.cx;
     let Some(inputs) = packages.first().map(|found| found.origin.pool.clone()) else { return Ok(()) };
     let mut staging = Staging::new(cx)?;

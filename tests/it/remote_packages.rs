@@ -134,8 +134,15 @@ pub(crate) fn refused(packages: &Packages<'_>) {
     fs::write(packages.manifest(&greeter), renamed.replace(&oddfiles, &greeter)).unwrap();
     refused("its origin is not the one that was signed");
     // By a name that nobody has signed.
-    fs::write(packages.manifest(&greeter), fs::read_to_string(packages.manifest(&greeter)).unwrap().replace(GREETER, "app-misc/alias-1")).unwrap();
-    folder.run(second, &["remote", "rm", "--yes", "app-misc/alias-1"]).ok().says("stays: it is not `app-misc/alias-1`, but says so");
+    fs::write(
+        packages.manifest(&greeter),
+        fs::read_to_string(packages.manifest(&greeter)).unwrap().replace(GREETER, "app-misc/alias-1"),
+    )
+    .unwrap();
+    folder
+        .run(second, &["remote", "rm", "--yes", "app-misc/alias-1"])
+        .ok()
+        .says("stays: it is not `app-misc/alias-1`, but says so");
     folder.run(second, &["remote", "pull", "app-misc/alias-1"]).fails(4).says("it is not `app-misc/alias-1`, but says so");
     fs::write(packages.manifest(&greeter), &good).unwrap();
     packages.assert_nothing_came();

@@ -28,7 +28,8 @@ fn key(digit: char) -> PackageKey {
 
 /// Publishes under the same key whatever the index names.
 fn put(p: &Place, now_secs: i64) -> Published {
-    publish(&p.session, &p.pool, &|_| Some(key('1').into()), Transfer::Move, now_secs, &Silent, &Examiner::default()).expect("publish")
+    publish(&p.session, &p.pool, &|_| Some(key('1').into()), Transfer::Move, now_secs, &Silent, &Examiner::default())
+        .expect("publish")
 }
 
 /// Writes a package into the session, and what Portage's index says of it.
@@ -296,8 +297,9 @@ fn a_second_publisher_waits_and_says_so() {
     let held = LockedPool::lock(&p.pool, &Silent).expect("lock");
     let observer = Waiting(AtomicBool::new(false));
     std::thread::scope(|scope| {
-        let second =
-            scope.spawn(|| publish(&p.session, &p.pool, &|_| Some(key('1').into()), Transfer::Move, NOW, &observer, &Examiner::default()));
+        let second = scope.spawn(|| {
+            publish(&p.session, &p.pool, &|_| Some(key('1').into()), Transfer::Move, NOW, &observer, &Examiner::default())
+        });
         while !observer.0.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(5));
         }
