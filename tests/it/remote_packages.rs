@@ -210,6 +210,16 @@ pub(crate) fn merged(packages: &Packages<'_>) {
     assert!(packages.listed().iter().any(|row| row["name"] == ODDFILES && row["here"] == false));
     assert!(packages.listed().iter().any(|row| row["name"] == GREETER && row["here"] == true));
 
+    // Nothing is used of somebody who does not count any more.
+    let trusted = second.config.join("keys/trusted");
+    let before = fs::read_to_string(&trusted).unwrap();
+    let others: String = before.lines().filter(|line| !line.contains(*signer)).map(|line| format!("{line}\n")).collect();
+    assert_ne!(others, before);
+    fs::write(&trusted, others).unwrap();
+    folder.run(second, &["remote", "ls", "--packages"]).ok().says(signer).says("does not count for remotes any more");
+    assert!(packages.listed().iter().all(|row| row["here"] == false));
+    fs::write(&trusted, before).unwrap();
+
     // By hand: what is here is not fetched. The builder's is another one, of the same name.
     let pulled = |what: &str| folder.json(second, &["remote", "pull", what, "--json"])["packages"].clone();
     let key = packages.key(GREETER);
