@@ -37,7 +37,7 @@ fn fleet(test: &str) -> Option<(User, Place, Names)> {
     set(
         &place,
         &format!("portage.locals/{fleet}/repos.conf/fleet.conf"),
-        "[fleet]\nlocation = /var/db/repos/fleet\nmasters = gentoo",
+        &format!("[{repo}]\nlocation = /var/db/repos/{repo}\nmasters = gentoo", repo = repository(test)),
     );
     place.run(&["sync", "--from", tree(&shared, &place, test).to_str().unwrap()]).ok();
     set(&place, &format!("stage3.defines/{fleet}/cpu"), "generic-amd64");
@@ -53,6 +53,11 @@ fn fleet(test: &str) -> Option<(User, Place, Names)> {
 /// What a package says when it is compiled.
 const COMPILED: &str = "nobody else compiles this";
 
+/// What the tree of a test is called. All tests of a place share its store, where each name leads to one tree.
+fn repository(test: &str) -> String {
+    format!("fleet-{test}")
+}
+
 /// A tree with another slow package, and one that takes some seconds, of a version that no run before had.
 fn tree(shared: &User, place: &Place, test: &str) -> PathBuf {
     let tree = place.path(&format!("fleet-tree-{test}"));
@@ -63,7 +68,7 @@ fn tree(shared: &User, place: &Place, test: &str) -> PathBuf {
         fs::create_dir_all(tree.join(path).parent().unwrap()).unwrap();
         fs::write(tree.join(path), text).unwrap();
     };
-    write("profiles/repo_name", "fleet\n");
+    write("profiles/repo_name", &format!("{}\n", repository(test)));
     write("profiles/categories", "app-fleet\n");
     write("metadata/layout.conf", "masters = gentoo\nthin-manifests = true\n");
     let testbed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed/repo/app-misc/slow/slow-1.0.ebuild");
