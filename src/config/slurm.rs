@@ -11,6 +11,27 @@ use crate::limits;
 pub(super) const FILE: &str = "env/slurm";
 const NAMES: [&str; 8] = ["partition", "time", "memory", "cpus", "directory", "shared", "distfiles", "option"];
 
+/// Options of `sbatch` by which a job would not be the one that we wait for. It also knows them by their beginnings.
+const OURS: [&str; 17] = [
+    "array",
+    "chdir",
+    "clusters",
+    "dependency",
+    "error",
+    "export",
+    "export-file",
+    "help",
+    "kill-on-invalid-dep",
+    "open-mode",
+    "output",
+    "parsable",
+    "test-only",
+    "usage",
+    "version",
+    "wait",
+    "wrap",
+];
+
 /// Less is a slip of the pen: bytes without a unit.
 const LEAST_MEMORY_BYTES: u64 = 1 << 20;
 
@@ -83,11 +104,22 @@ impl Slurm {
             "directory" => self.directory = Some(path()?),
             "shared" => self.shared = Some(path()?),
             "distfiles" => self.distfiles = Some(path()?),
-            _ if value.starts_with("--") => self.options.push(text()?),
+            _ if value.starts_with("--") => match ours(value) {
+                Some(ours) => {
+                    return Err(format!("`--{ours}` cannot be an option: gentoomuch sets it, or could not follow the job"));
+                }
+                None => self.options.push(text()?),
+            },
             _ => return Err("an option of `sbatch` begins with `--`: `option --account=gentoo`".to_owned()),
         }
         Ok(())
     }
+}
+
+/// The option of [`OURS`] that `sbatch` would take this for.
+fn ours(option: &str) -> Option<&'static str> {
+    let name = option.trim_start_matches("--").split(['=', ' ', '\t']).next().unwrap_or_default();
+    OURS.into_iter().find(|ours| ours.starts_with(name))
 }
 
 #[cfg(test)]
@@ -113,7 +145,8 @@ mod tests {
     fn what_is_wrong_is_said_by_line() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("env")).unwrap();
-        let text = "partitoin build\ntime soon\nmemory much\ncpus 0\ndirectory scratch\noption -p x\ncpus 4\n";
+        let text = "partitoin build\ntime soon\nmemory much\ncpus 0\ndirectory scratch\noption -p x\ncpus 4\n\
+                    option --array=0-9\noption --outp=x\noption --export=ALL\noption --wait-all-nodes=1\noption --mem-per-cpu=1G\n";
         std::fs::write(dir.path().join(FILE), text).unwrap();
         let mut findings = Findings::new(dir.path());
         let slurm = read(&mut findings);
@@ -127,6 +160,9 @@ mod tests {
         env/slurm:5: `scratch` is not an absolute path
         env/slurm:6: an option of `sbatch` begins with `--`: `option --account=gentoo`
         env/slurm:7: line 4 has `cpus` already
+        env/slurm:8: `--array` cannot be an option: gentoomuch sets it, or could not follow the job
+        env/slurm:9: `--output` cannot be an option: gentoomuch sets it, or could not follow the job
+        env/slurm:10: `--export` cannot be an option: gentoomuch sets it, or could not follow the job
         ");
     }
 }
