@@ -77,6 +77,7 @@ pub use oci::{LayerCompression, OciConfig};
 pub(crate) use packages::Package;
 pub(crate) use portage_dir::MAKE_CONF;
 pub use portage_dir::PortageDir;
+pub(crate) use reading::counts;
 pub(crate) use repos_conf::{REPOS_DIR, is_repository_name};
 pub(crate) use stage::Stage;
 pub(crate) use terms::{Difference, Terms, Topic, differences};

@@ -92,6 +92,11 @@ impl Item {
 
 /// All paths below a tree, sorted. The directories of git and Subversion are left out.
 pub(crate) fn list(tree: &TreeDir) -> Result<Vec<Item>> {
+    list_of(tree, &|_, _| true)
+}
+
+/// Those whose names, and whose directories' names, `counts` takes; it is told what is a directory.
+fn list_of(tree: &TreeDir, counts: &dyn Fn(&str, bool) -> bool) -> Result<Vec<Item>> {
     let mut walk = tree.walk()?;
     let mut found = Vec::new();
     loop {
@@ -100,6 +105,9 @@ pub(crate) fn list(tree: &TreeDir) -> Result<Vec<Item>> {
                 continue;
             }
             let item = Item { path: PathBuf::from(OsString::from_vec(walk.relative(&entry.name))), stat: walk.stat(&entry.name)? };
+            if entry.name.to_str().is_ok_and(|name| !counts(name, item.is_dir())) {
+                continue;
+            }
             if item.is_dir() {
                 walk.enter(&entry.name)?;
             }
@@ -157,8 +165,13 @@ pub(crate) fn make_plain(root: &Path, time: Option<i64>) -> Result<()> {
 
 /// A digest of names, kinds, executable bits and contents. Times and owners are left out: they depend on how the tree was synced.
 pub(crate) fn digest_tree(root: &Path) -> Result<Contents> {
+    digest_of(root, &|_, _| true)
+}
+
+/// The same of what `counts` takes, by name and by whether it is a directory.
+pub(crate) fn digest_of(root: &Path, counts: &dyn Fn(&str, bool) -> bool) -> Result<Contents> {
     let tree = TreeDir::open(root)?;
-    let entries = list(&tree)?;
+    let entries = list_of(&tree, counts)?;
     let mut budget = Budget::default();
     for item in entries.iter().filter(|item| item.is_file() && may_have_holes(&item.stat)) {
         budget.admit(&tree.open_file(&item.path)?)?;
