@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::place::{JobDir, Mark};
+use super::place::{JobDir, Machine, Mark};
 use super::run_dir::{NodeResult, RunDir};
 use super::told::Teller;
 use super::{Error, Result, place};
@@ -33,7 +33,9 @@ pub(crate) struct Job {
     run: RunDir,
     id: String,
     job: String,
-    base: PathBuf,
+    /// Where this machine has the directories of jobs.
+    parent: PathBuf,
+    machine: Machine,
     place: JobDir,
     teller: Teller,
 }
@@ -51,9 +53,10 @@ impl Job {
     }
 
     fn made(run: &RunDir, id: &str, here: &Here) -> Result<Self> {
-        let uid = rustix::process::geteuid().as_raw();
-        let base = run.plan.directory.as_ref().unwrap_or(&here.tmp).join(format!("gentoomuch-{uid}"));
-        let mark = Mark { job: here.job.clone(), run: run.dir.clone(), node: id.to_owned() };
+        let parent = run.plan.directory.as_ref().unwrap_or(&here.tmp).clone();
+        let base = place::base(&parent, rustix::process::geteuid().as_raw())?;
+        let machine = Machine::this()?;
+        let mark = Mark { job: here.job.clone(), run: run.dir.clone(), node: id.to_owned(), machine: machine.clone() };
         let place = JobDir::new(&base, &mark)?;
         if let Some(shared) = &run.plan.distfiles {
             let cache = place.dir.join("cache");
@@ -63,7 +66,7 @@ impl Job {
             symlink(shared, &link).map_err(PathError::of("link", &link))?;
         }
         let teller = Teller::new(run.files(id)?.join("events"));
-        Ok(Self { id: id.to_owned(), job: here.job.clone(), base, place, teller, run: run.clone() })
+        Ok(Self { id: id.to_owned(), job: here.job.clone(), parent, machine, place, teller, run: run.clone() })
     }
 
     /// Its data and cache.
@@ -78,7 +81,7 @@ impl Job {
 
     /// Removes what killed jobs of this user have left on this node.
     pub(crate) fn sweep(&self, in_map: &impl InMap) {
-        match JobDir::sweep(&self.base, in_map) {
+        match JobDir::sweep(&self.parent, rustix::process::geteuid().as_raw(), &self.machine, in_map) {
             Ok(swept) if swept.is_empty() => {}
             Ok(swept) => self.observer().note(&format!("removed what killed jobs have left here: {}", swept.join(", "))),
             Err(error) => {

@@ -98,6 +98,7 @@ pub use self::state::State;
 pub(crate) use self::state::{Layer, LayerMeta, Sealed};
 pub(crate) use self::tree_snapshot::{TempArea, Tree};
 pub(crate) use self::verify::{DeepReport, Severity, VerifyReport};
+pub(crate) use process::{UNKNOWN_BOOT, boot_id};
 
 use crate::sandbox::idmap::{IdMap, IdRange};
 

@@ -61,10 +61,10 @@ fn parse_stat(stat: &str) -> Option<(char, u64)> {
 }
 
 /// The boot id if the kernel does not tell it. It never equals another one.
-pub(super) const UNKNOWN_BOOT: &str = "unknown";
+pub(crate) const UNKNOWN_BOOT: &str = "unknown";
 
 /// The id of this boot.
-pub(super) fn boot_id() -> Result<String> {
+pub(crate) fn boot_id() -> Result<String> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     match fs::read_to_string(path) {
         Ok(text) => Ok(text.trim().to_owned()),
