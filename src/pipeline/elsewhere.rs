@@ -23,6 +23,20 @@ pub(crate) trait Elsewhere: Sync {
     fn wait(&self, node: &Node, observer: &dyn Observer) -> Result<Arrived>;
 }
 
+/// Takes nothing: all is here or in the remote, and what is not is not built here.
+#[derive(Debug)]
+pub(crate) struct Nowhere;
+
+impl Elsewhere for Nowhere {
+    fn takes(&self, _: &Node) -> bool {
+        false
+    }
+
+    fn wait(&self, node: &Node, _: &dyn Observer) -> Result<Arrived> {
+        Err(super::Error::NotArrived { id: node.id.clone() })
+    }
+}
+
 /// How a node was built elsewhere.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrived {

@@ -46,8 +46,8 @@ pub enum Error {
     /// It failed on another machine.
     #[error(transparent)]
     Elsewhere(Box<Reported>),
-    /// It was built on another machine, and that is all.
-    #[error("`{id}` was built elsewhere, and the remote does not have it")]
+    /// It is built on other machines, and cannot be fetched.
+    #[error("`{id}` is built elsewhere, and the remote does not have it, or not signed by who counts")]
     NotArrived { id: String },
 }
 

@@ -11,7 +11,7 @@ use crate::config::{ConfigDir, Stage4Definition};
 use crate::context::Context;
 use crate::jobserver::JobServer;
 use crate::names::refs::{definition_lock, kernel_lock, kernel_ref, ref_name, stage4_lock, stage4_ref};
-use crate::pipeline::elsewhere::{Arrived, Elsewhere};
+use crate::pipeline::elsewhere::Elsewhere;
 use crate::pipeline::plan::{Part, What, Wishes, plan};
 use crate::pipeline::recorded::Recording;
 use crate::pipeline::why::Reason;
@@ -376,6 +376,8 @@ impl<'r> Run<'r> {
     fn build(&self, part: &Part, observer: &NodeObserver<'_>) -> Result<Done> {
         let elsewhere = self.elsewhere.filter(|elsewhere| elsewhere.takes(&part.node));
         let there = elsewhere.map(|elsewhere| elsewhere.wait(&part.node, observer)).transpose()?;
+        // Where others build, what cannot be fetched is not built here.
+        let is_theirs = there.is_some() || (self.elsewhere.is_some() && part.node.fetch);
         let shared = self.pipeline.cx;
         let cx = &Context { observer, jobserver: Some(&self.server), settings: shared.settings.clone(), ..*shared };
         let config = self.pipeline.config;
@@ -384,11 +386,11 @@ impl<'r> Run<'r> {
             What::Definition { recipe, upstream, asked_for } => {
                 let stage4s = self.stage4s_on(&part.node.id);
                 let on = Stage3Recipe { config, profile, upstream, stage3: recipe, stage4s: &stage4s };
-                (obtained(cx, &on, there), asked_for.as_str())
+                (obtained(cx, &on, is_theirs), asked_for.as_str())
             }
             What::Kernel { recipe, builder, asked_for } => {
                 let builder = self.state_of(builder)?;
-                (obtained(cx, &KernelRecipe { config, profile, kernel: recipe, builder: &builder }, there), asked_for.as_str())
+                (obtained(cx, &KernelRecipe { config, profile, kernel: recipe, builder: &builder }, is_theirs), asked_for.as_str())
             }
             What::Stage4 { recipe, base, kernel } => {
                 // With a definition that has to be built, its stage4s have been asked about as well.
@@ -398,7 +400,7 @@ impl<'r> Run<'r> {
                 let kernel = kernel.as_ref().map(|kernel| self.state_of(kernel)).transpose()?;
                 let since = recipe.since(&base);
                 let on = Stage4Recipe { config, profile, stage4: recipe, base: &base, kernel: kernel.as_ref(), is_asked, since };
-                (obtained(cx, &on, there), part.node.name.as_str())
+                (obtained(cx, &on, is_theirs), part.node.name.as_str())
             }
             What::Artifact { of, options } => {
                 let state = self.state_of(of)?;
@@ -508,9 +510,9 @@ impl<'r> Run<'r> {
     }
 }
 
-/// The state of a recipe. What was built elsewhere is in the remote, or nowhere.
-fn obtained(cx: &Context<'_>, recipe: &impl Recipe, there: Option<Arrived>) -> recipe::Result<Option<Built>> {
-    if there.is_some() { brought(cx, recipe) } else { realise(cx, recipe).map(Some) }
+/// The state of a recipe. What is built elsewhere is in the remote, or nowhere.
+fn obtained(cx: &Context<'_>, recipe: &impl Recipe, is_theirs: bool) -> recipe::Result<Option<Built>> {
+    if is_theirs { brought(cx, recipe) } else { realise(cx, recipe).map(Some) }
 }
 
 /// Size on disk of a state's topmost layer. Only for display, so failures are ignored.

@@ -58,6 +58,11 @@ impl Remote<'_> {
         Ok(Some(Found { signed, signer, origin }))
     }
 
+    /// Whether the remote has a state under a key, signed by who counts.
+    pub(crate) fn counts(&self, key: &str) -> Result<bool> {
+        Ok(self.look(key)?.is_some())
+    }
+
     /// The text of a statement, once its signature counts. It is of a `what`.
     pub(super) fn signed_text(&self, statement: &Blob, what: &'static str) -> Result<(String, Signer)> {
         let document = self.document(statement)?;
