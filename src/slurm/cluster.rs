@@ -1,28 +1,72 @@
 //! Slurm's own programs.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use super::queue::{FORMAT, Seen, job_of, parsed};
+use super::queue::{FORMAT, Seen, job_of, jobs_in, parsed};
 use super::{Error, Result};
 use crate::context::{self, Context};
 use crate::program::{self, Attendance, Heard};
 
-/// What would change the questions.
-const VARIABLES: [&str; 7] =
-    ["SQUEUE_ALL", "SQUEUE_FORMAT", "SQUEUE_FORMAT2", "SQUEUE_STATES", "SQUEUE_USERS", "SCANCEL_STATE", "SCANCEL_NAME"];
+/// What the programs, and so the jobs, get of our environment. `SBATCH_*`, `SQUEUE_*` and the like would change what we ask, and jobs must
+/// not carry about whatever secrets are in it.
+const PASSED: [&str; 26] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "TMPDIR",
+    "SLURM_CONF",
+    "SLURM_CONF_SERVER",
+    "SLURM_JWT",
+    "GNUPGHOME",
+    "XDG_CONFIG_HOME",
+    "XDG_RUNTIME_DIR",
+    "REGISTRY_AUTH_FILE",
+    "DOCKER_CONFIG",
+    "SSL_CERT_FILE",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "NO_COLOR",
+    "SOURCE_DATE_EPOCH",
+    "GENTOOMUCH_ISOLATION",
+];
+/// How long one of them may take. They give up by themselves long before, unless something holds them.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// How long one goes on that must not be cut off without need.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Submits a job and returns its number.
-pub(super) fn submit(args: &[String], script: &str) -> Result<String> {
-    // Not cut off: nobody would know the job.
-    let answer = run("sbatch", args, script, &|| false)?;
+pub(super) fn submit(cx: &Context<'_>, args: &[String], script: &str) -> Result<String> {
+    // Cut off, it may have made a job that nobody knows: `jobs_of` finds it.
+    let since = Instant::now();
+    let answer = run("sbatch", args, script, &|| cx.interrupt.count() > 0 && since.elapsed() > GRACE)?;
     job_of(&answer).ok_or(Error::NoJob { answer })
 }
 
 /// The user's jobs, also those that have ended some minutes ago.
 pub(super) fn look(cx: &Context<'_>) -> Result<BTreeMap<String, Seen>> {
+    Ok(parsed(&queue(&|| cx.interrupt.count() > 0)?))
+}
+
+/// The jobs of a run that have not ended, whether or not they were written down. They are known by their working directory.
+pub(super) fn jobs_of(run: &Path) -> Result<Vec<String>> {
+    Ok(jobs_in(&queue(&|| false)?, run))
+}
+
+fn queue(cancelled: &dyn Fn() -> bool) -> Result<String> {
     let args = ["--me", "--noheader", "--states=all", &format!("--format={FORMAT}")].map(str::to_owned);
-    Ok(parsed(&run("squeue", &args, "", &|| cx.interrupt.count() > 0)?))
+    run("squeue", &args, "", cancelled)
 }
 
 /// Ends jobs. Those that have ended are no error.
@@ -36,15 +80,44 @@ pub(super) fn cancel(jobs: &[String]) -> Result<()> {
 
 /// Runs one of them to its end.
 fn run(program: &'static str, args: &[String], input: &str, cancelled: &dyn Fn() -> bool) -> Result<String> {
-    let mut command = Command::new(program);
-    command.args(args).env("LC_ALL", "C");
-    for name in VARIABLES {
-        command.env_remove(name);
-    }
-    let attendance = Attendance { heard: Heard::Stderr, line: &mut |_: &str| {}, cancelled, reaches_out: true };
+    let since = Instant::now();
+    let is_late = || since.elapsed() > PATIENCE;
+    let either = || cancelled() || is_late();
+    let attendance = Attendance { heard: Heard::Stderr, line: &mut |_: &str| {}, cancelled: &either, reaches_out: true };
+    let command = command(program, args, std::env::vars_os());
     match program::run(command, input.as_bytes(), attendance).and_then(program::Ended::ok) {
         Ok(stdout) => Ok(String::from_utf8_lossy(&stdout).into_owned()),
+        Err(program::Error::Interrupted) if !cancelled() => Err(Error::Silent { program, seconds: PATIENCE.as_secs() }),
         Err(program::Error::Interrupted) => Err(context::Error::Interrupted { resumable: false }.into()),
         Err(source) => Err(Error::Program { program, source }),
+    }
+}
+
+fn command(program: &str, args: &[String], environment: impl Iterator<Item = (OsString, OsString)>) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).env_clear();
+    command.envs(environment.filter(|(name, _)| PASSED.iter().any(|passed| name == passed))).env("LC_ALL", "C");
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_needed_is_passed_on() {
+        let environment = [
+            ("PATH", "/bin"),
+            ("SLURM_CONF", "/c"),
+            ("SBATCH_ARRAY_INX", "0-9"),
+            ("SQUEUE_PARTITION", "other"),
+            ("SCANCEL_PARTITION", "other"),
+            ("SLURM_CLUSTERS", "other"),
+            ("TOKEN", "secret"),
+        ];
+        let environment = environment.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let command = command("sbatch", &[], environment.into_iter());
+        let passed: Vec<_> = command.get_envs().filter_map(|(name, value)| value.and(name.to_str())).collect();
+        assert_eq!(passed, ["LC_ALL", "PATH", "SLURM_CONF"]);
     }
 }

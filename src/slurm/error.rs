@@ -31,6 +31,8 @@ pub(crate) enum Error {
         #[source]
         source: program::Error,
     },
+    #[error("`{program}` of Slurm has not answered for {seconds} seconds")]
+    Silent { program: &'static str, seconds: u64 },
     #[error("`sbatch` has answered `{answer}`, which is no job")]
     NoJob { answer: String },
     /// A file in the shared directory.
@@ -82,7 +84,7 @@ impl Error {
             Self::Program { source: program::Error::NotInstalled { .. }, .. } => {
                 "install Slurm's client programs, or submit on a machine that has them"
             }
-            Self::Program { .. } => {
+            Self::Program { .. } | Self::Silent { .. } => {
                 "`sinfo` tells whether the cluster answers; `env/slurm` sets partition, time, memory and options"
             }
             Self::NoJob { .. } => "see what `sbatch --parsable` prints on this machine",
@@ -93,7 +95,9 @@ impl Error {
             }
             Self::NoRuns | Self::NoRun { .. } | Self::SeveralRuns { .. } => "submit one with `gentoomuch pipeline --on slurm`",
             Self::NoNode { .. } => "submit again with `gentoomuch pipeline --on slurm`",
-            Self::Configuration { .. } => "bring back what was planned with, or submit again; all machines need the same directory",
+            Self::Configuration { .. } => {
+                "bring back what was planned with, or end the run with `gentoomuch pipeline attach --cancel`; all machines need the same directory"
+            }
             Self::OtherKey { .. } => {
                 "all machines need the same version of gentoomuch; a stage3 or a tree that came since needs a new run"
             }

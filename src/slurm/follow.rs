@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::queue::{Seen, Verdict, verdict};
 use super::run_dir::{Jobs, NodeResult, RunDir, Submitted};
-use super::submit::{forget, is_job, submit_node};
+use super::submit::{cancel, forget, is_job, submit_node};
 use super::told::Listener;
 use super::{Error, Result, cluster, place};
 use crate::causes;
@@ -113,7 +113,8 @@ impl<'f> Following<'f> {
             None => watched.over = Some(answer),
             Some(first) if answer > first + 1 => {
                 watched.over = None;
-                self.over(id, &submitted, state.as_deref(), observer)?;
+                let ran = matches!(&watched.told, Some((job, Seen::Running(_))) if *job == submitted.job);
+                self.over(id, &submitted, (state.as_deref(), ran), observer)?;
             }
             Some(_) => {}
         }
@@ -142,13 +143,13 @@ impl<'f> Following<'f> {
     }
 
     /// A job has ended without a result: it is submitted again, with all that waits for it, or that is the end of its node.
-    fn over(&self, id: &str, ended: &Submitted, state: Option<&str>, observer: &dyn Observer) -> Result<()> {
+    fn over(&self, id: &str, ended: &Submitted, (state, ran): (Option<&str>, bool), observer: &dyn Observer) -> Result<()> {
         let mut jobs = self.jobs();
         if jobs.get(id) != Some(ended) || self.run.result(id)?.is_some() {
             return Ok(());
         }
         let word = state.unwrap_or("Slurm does not know it any more");
-        if verdict(state) == Verdict::Failed || ended.lost >= MOST_LOST {
+        if verdict(state, !ran && self.has_needs(id)?) == Verdict::Failed || ended.lost >= MOST_LOST {
             let output = self.run.files(id)?.join("output");
             let last_lines = last_lines(&output);
             let output = self.keep_output(id, &output);
@@ -160,19 +161,28 @@ impl<'f> Following<'f> {
             ended.lost + 1
         ));
         let again = self.waits_for(id)?;
-        let waiting: Vec<String> = again[1..].iter().filter_map(|id| Some(jobs.get(id)?.job.clone())).collect();
-        cluster::cancel(&waiting)?;
+        // The first of them as well: it may be that only Slurm does not know it any more.
+        let old: Vec<String> = again.iter().filter_map(|id| Some(jobs.get(id)?.job.clone())).collect();
+        cluster::cancel(&old)?;
         for other in &again {
             let node = self.run.node(other)?;
             let is_done = |id: &String| self.run.result(id).is_ok_and(|result| result.is_some());
             let needed = node.needs.iter().filter(|id| !is_done(id));
             let after: Vec<String> = needed.filter_map(|id| Some(jobs.get(id)?.job.clone())).collect();
-            let job = submit_node(&self.run, node, &after)?;
-            let lost = jobs.get(other).map_or(0, |before| before.lost) + u32::from(other == id);
-            jobs.insert(other.clone(), Submitted { job, lost });
+            let job = submit_node(self.cx, &self.run, node, &after)?;
+            let old = jobs.remove(other).unwrap_or_default();
+            let before = old.before.into_iter().chain(Some(old.job).filter(|job| !job.is_empty())).collect();
+            jobs.insert(other.clone(), Submitted { job, lost: old.lost + u32::from(other == id), before });
             self.run.set_jobs(&jobs)?;
         }
         Ok(())
+    }
+
+    /// Whether a node needs others, and all of them are made.
+    fn has_needs(&self, id: &str) -> Result<bool> {
+        let needs = &self.run.node(id)?.needs;
+        let is_made = |id: &String| self.run.result(id).is_ok_and(|result| result.is_some_and(|result| result.failure.is_none()));
+        Ok(!needs.is_empty() && needs.iter().all(is_made))
     }
 
     /// A node and those that need it, directly or indirectly, as far as they have no result.
@@ -207,21 +217,15 @@ impl<'f> Following<'f> {
 
     /// Ends what still runs or waits, and forgets the run.
     pub(crate) fn finish(self) {
-        let jobs = self.jobs();
-        let unfinished = jobs.iter().filter(|(id, _)| self.run.result(id).is_ok_and(|result| result.is_none()));
-        let unfinished: Vec<String> = unfinished.map(|(_, submitted)| submitted.job.clone()).collect();
-        if let Err(error) = cluster::cancel(&unfinished) {
-            let words = causes::in_one_line(&error);
-            self.cx.observer.warn(&format!("jobs may be left (`scancel {}` ends them): {words}", unfinished.join(" ")));
-        }
+        cancel(self.cx, &self.run, &self.jobs());
         forget(self.cx, &self.run);
     }
 }
 
 impl Elsewhere for Following<'_> {
     fn takes(&self, node: &Node) -> bool {
-        // What the remote has meanwhile is fetched like anything else.
-        !node.fetch && node.key.is_some() && self.run.node(&node.id).is_ok_and(|planned| Some(&planned.key) == node.key.as_ref())
+        // Also if the remote has something by its key: it may be what nobody has signed, for which the job was submitted.
+        node.key.is_some() && self.run.node(&node.id).is_ok_and(|planned| Some(&planned.key) == node.key.as_ref())
     }
 
     fn wait(&self, node: &Node, observer: &dyn Observer) -> pipeline::Result<Arrived> {

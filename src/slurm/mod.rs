@@ -38,21 +38,47 @@ pub(crate) use error::Error;
 pub(crate) use follow::Following;
 pub(crate) use job::{Here, Job, without_session};
 pub(crate) use run_dir::{Asked, RunDir, find, shared_dir};
-pub(crate) use submit::{Submitter, submit};
+pub(crate) use submit::{Submitter, end, submit};
 
 use std::path::Path;
 
-use crate::trees::contents::digest_tree;
+use crate::config::counts;
+use crate::trees::contents::digest_of;
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What a configuration directory holds, in one digest. What version control keeps there is left out.
+/// What a configuration directory holds, in one digest. What the configuration does not read is left out: editors and version control keep
+/// things there.
 pub(crate) fn configuration_digest(config: &Path) -> Result<String> {
-    Ok(format!("sha256:{}", digest_tree(config)?.digest))
+    Ok(format!("sha256:{}", digest_of(config, &counts)?.digest))
 }
 
 /// Fails unless the configuration is the one that was planned with.
 pub(crate) fn check_configuration(config: &Path, wanted: &str) -> Result<()> {
     let found = configuration_digest(config)?;
     if found == wanted { Ok(()) } else { Err(Error::Configuration { config: config.to_owned(), found, wanted: wanted.to_owned() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_digest_is_that_of_what_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: &str| fs::write(dir.path().join(path), "x").unwrap();
+        let digest = || configuration_digest(dir.path()).unwrap();
+        fs::create_dir_all(dir.path().join("env")).unwrap();
+        write("env/remote");
+        let before = digest();
+        fs::create_dir_all(dir.path().join(".git")).unwrap();
+        for aside in [".git/HEAD", "env/.remote.swp", "env/remote~", "env/README.md"] {
+            write(aside);
+        }
+        assert_eq!(digest(), before);
+        write("env/slurm");
+        assert_ne!(digest(), before);
+    }
 }

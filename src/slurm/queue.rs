@@ -1,6 +1,7 @@
 //! What Slurm says of jobs.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Where a job is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub(super) enum Seen {
 }
 
 /// The format for `squeue` that [`parsed`] reads.
-pub(super) const FORMAT: &str = "%i|%T|%N";
+pub(super) const FORMAT: &str = "%i|%T|%N|%Z";
 
 /// What `squeue` prints, by job. (Its JSON needs a plugin that some packages lack, and differs from version to version.)
 pub(super) fn parsed(text: &str) -> BTreeMap<String, Seen> {
@@ -36,6 +37,13 @@ pub(super) fn parsed(text: &str) -> BTreeMap<String, Seen> {
     text.lines().filter_map(line).collect()
 }
 
+/// The jobs in the same text that have not ended, and whose working directory is `dir`.
+pub(super) fn jobs_in(text: &str, dir: &Path) -> Vec<String> {
+    let is_there = |line: &&str| line.trim().splitn(4, '|').nth(3).is_some_and(|found| Path::new(found) == dir);
+    let there = parsed(&text.lines().filter(is_there).collect::<Vec<_>>().join("\n"));
+    there.into_iter().filter(|(_, seen)| !matches!(seen, Seen::Ended(_))).map(|(job, _)| job).collect()
+}
+
 /// What to do about a job that has ended without a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -45,9 +53,11 @@ pub(super) enum Verdict {
     Failed,
 }
 
-/// `None`: Slurm does not know the job any more.
-pub(super) fn verdict(state: Option<&str>) -> Verdict {
+/// `None`: Slurm does not know the job any more. Slurm itself may have cancelled it in the queue (`is_dropped`), since a job before it has
+/// made its node and ended badly all the same.
+pub(super) fn verdict(state: Option<&str>, is_dropped: bool) -> Verdict {
     match state {
+        Some("CANCELLED") if is_dropped => Verdict::Lost,
         // Again, it would come to the same end; or somebody does not want it.
         Some("TIMEOUT" | "DEADLINE" | "OUT_OF_MEMORY" | "CANCELLED" | "REVOKED") => Verdict::Failed,
         _ => Verdict::Lost,
@@ -73,6 +83,14 @@ mod tests {
     }
 
     #[test]
+    fn jobs_of_a_run_by_its_directory() {
+        let text =
+            "12|PENDING||/runs/a\n13|RUNNING|n1|/runs/a\n14|COMPLETED|n1|/runs/a\n15|RUNNING|n2|/runs/a|b\n16|PENDING||/runs/b\n";
+        assert_eq!(jobs_in(text, Path::new("/runs/a")), ["12", "13"]);
+        assert_eq!(jobs_in(text, Path::new("/runs/a|b")), ["15"]);
+    }
+
+    #[test]
     fn what_is_lost_is_not_what_has_failed() {
         for (state, expected) in [
             (None, Verdict::Lost),
@@ -82,8 +100,10 @@ mod tests {
             (Some("TIMEOUT"), Verdict::Failed),
             (Some("CANCELLED"), Verdict::Failed),
         ] {
-            assert_eq!(verdict(state), expected, "{state:?}");
+            assert_eq!(verdict(state, false), expected, "{state:?}");
         }
+        assert_eq!(verdict(Some("CANCELLED"), true), Verdict::Lost);
+        assert_eq!(verdict(Some("TIMEOUT"), true), Verdict::Failed);
     }
 
     #[test]

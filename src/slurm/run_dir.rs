@@ -4,7 +4,7 @@
 //! SHARED/                              0700, the user's
 //!     trees/DIGEST.tar.zst, .json      ebuild trees, for all runs
 //!     RUN/run.json                     a [`Plan`]
-//!         jobs.json                    [`Jobs`]; replaced when one is submitted again
+//!         jobs.json                    [`Jobs`]; replaced whenever one is submitted
 //!         nodes/NN-KIND.NAME/output    what the job has printed
 //!                            events    what is told meanwhile
 //!                            result    a [`NodeResult`], in the end
@@ -73,11 +73,14 @@ pub(super) struct PlannedNode {
 /// Which job builds a node, by the node's id.
 pub(super) type Jobs = BTreeMap<String, Submitted>;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Submitted {
     pub(super) job: String,
     /// How many jobs before it were lost.
     pub(super) lost: u32,
+    /// The jobs before it, lost or cancelled. One may have been taken for lost and still run.
+    #[serde(default)]
+    pub(super) before: Vec<String>,
 }
 
 /// What became of a node.
@@ -117,7 +120,7 @@ impl RunDir {
     }
 
     pub(super) fn open(dir: &Path) -> Result<Self> {
-        place::own(dir)?;
+        place::is_own(dir)?;
         let path = dir.join("run.json");
         let plan = read(&path)?.ok_or_else(|| PathError::new("read", path, io::Error::from(io::ErrorKind::NotFound)))?;
         Ok(Self { dir: dir.to_owned(), plan })

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::run_dir::{Jobs, Plan, PlannedNode, RunDir, Submitted, read, runs, shared_dir};
 use super::{Asked, Error, Result, cluster, configuration_digest, place, trees};
 use crate::beneath::{NAMES_LIMIT, TreeDir};
+use crate::causes;
 use crate::config::ConfigDir;
 use crate::config::slurm::Slurm;
 use crate::context::{self, Context};
@@ -32,7 +33,12 @@ pub(super) fn is_job(node: &Node) -> bool {
 
 /// Submits the nodes of a pipeline that have to be built; `None` if there are none.
 pub(crate) fn submit(cx: &Context<'_>, config: &ConfigDir, pipeline: &Pipeline<'_, '_>, how: Submitter) -> Result<Option<RunDir>> {
-    let nodes: Vec<&Node> = pipeline.nodes().filter(|node| is_job(node)).collect();
+    let mut nodes = Vec::new();
+    for node in pipeline.nodes() {
+        if is_job(node) || (node.build && node.fetch && !counts(cx, node)?) {
+            nodes.push(node);
+        }
+    }
     if nodes.is_empty() {
         return Ok(None);
     }
@@ -53,16 +59,27 @@ pub(crate) fn submit(cx: &Context<'_>, config: &ConfigDir, pipeline: &Pipeline<'
     let run = RunDir::create(&shared, plan)?;
     cx.observer.step(&format!("submitting {} jobs", run.plan.nodes.len()));
     let mut submitted = Jobs::new();
-    let result = submit_all(cx, &run, &mut submitted).and_then(|()| run.set_jobs(&submitted));
-    if let Err(error) = result {
-        let jobs: Vec<String> = submitted.into_values().map(|submitted| submitted.job).collect();
-        if let Err(error) = cluster::cancel(&jobs) {
-            cx.observer.warn(&format!("jobs are left in the queue ({}): {error}", jobs.join(", ")));
-        }
+    if let Err(error) = submit_all(cx, &run, &mut submitted) {
+        cancel(cx, &run, &submitted);
         forget(cx, &run);
         return Err(error);
     }
     Ok(Some(run))
+}
+
+/// Whether what the remote has of a node will be taken: anybody may have put something there under its key.
+fn counts(cx: &Context<'_>, node: &Node) -> Result<bool> {
+    context::not_interrupted(cx)?;
+    let key = node.key.as_deref().unwrap_or_default();
+    match Remote::open(cx).and_then(|remote| remote.counts(key)) {
+        Ok(counts) => Ok(counts),
+        Err(error) => {
+            context::not_interrupted(cx)?;
+            let words = causes::in_one_line(&error);
+            cx.observer.warn(&format!("what the remote has of `{}` does not count, so it is submitted: {words}", node.id));
+            Ok(false)
+        }
+    }
 }
 
 /// The remote, if jobs can hand states to each other by it.
@@ -117,22 +134,56 @@ fn submit_all(cx: &Context<'_>, run: &RunDir, submitted: &mut Jobs) -> Result<()
     for node in &run.plan.nodes {
         context::not_interrupted(cx)?;
         let after: Vec<String> = node.needs.iter().filter_map(|id| Some(submitted.get(id)?.job.clone())).collect();
-        let job = submit_node(run, node, &after)?;
-        submitted.insert(node.id.clone(), Submitted { job, lost: 0 });
+        let job = submit_node(cx, run, node, &after)?;
+        submitted.insert(node.id.clone(), Submitted { job, lost: 0, before: Vec::new() });
+        // At once: if this process is killed, those that attach know the job.
+        run.set_jobs(submitted)?;
     }
     Ok(())
 }
 
+/// Ends all jobs of a run that may still wait or run: those of nodes without a result, those before them, and what nobody has written down.
+pub(super) fn cancel(cx: &Context<'_>, run: &RunDir, submitted: &Jobs) {
+    let mut jobs = unfinished(run, submitted);
+    // Of those of finished nodes, one may be about to remove its directory.
+    let known: BTreeSet<&str> = submitted.values().map(|submitted| submitted.job.as_str()).collect();
+    match cluster::jobs_of(&run.dir) {
+        Ok(found) => jobs.extend(found.into_iter().filter(|job| !known.contains(job.as_str()))),
+        Err(error) if jobs.is_empty() => tracing::debug!(%error, "no job is known that could be left"),
+        Err(error) => cx.observer.warn(&format!("jobs may be left: {}", causes::in_one_line(&error))),
+    }
+    let jobs: Vec<String> = jobs.into_iter().collect();
+    if let Err(error) = cluster::cancel(&jobs) {
+        let words = causes::in_one_line(&error);
+        cx.observer.warn(&format!("jobs may be left (`scancel {}` ends them): {words}", jobs.join(" ")));
+    }
+}
+
+/// Cancels the jobs of a run that nobody wants any more, and forgets it.
+pub(crate) fn end(cx: &Context<'_>, run: &RunDir) -> Result<()> {
+    cancel(cx, run, &run.jobs()?);
+    forget(cx, run);
+    Ok(())
+}
+
+/// Jobs that may go on, as far as they are written down.
+fn unfinished(run: &RunDir, submitted: &Jobs) -> BTreeSet<String> {
+    let is_open = |id: &String| !run.result(id).is_ok_and(|result| result.is_some());
+    let last = submitted.iter().filter(|(id, _)| is_open(id)).map(|(_, submitted)| &submitted.job);
+    last.chain(submitted.values().flat_map(|submitted| &submitted.before)).cloned().collect()
+}
+
 /// Submits one node, which waits for the jobs `after`.
-pub(super) fn submit_node(run: &RunDir, node: &PlannedNode, after: &[String]) -> Result<String> {
-    cluster::submit(&arguments(run, node, after)?, &script(run, node))
+pub(super) fn submit_node(cx: &Context<'_>, run: &RunDir, node: &PlannedNode, after: &[String]) -> Result<String> {
+    cluster::submit(cx, &arguments(run, node, after)?, &script(run, node))
 }
 
 fn arguments(run: &RunDir, node: &PlannedNode, after: &[String]) -> Result<Vec<String>> {
     let mut args = vec![
         "--parsable".to_owned(),
         format!("--job-name=gentoomuch:{}", node.id),
-        format!("--output={}", run.files(&node.id)?.join("output").display()),
+        // `%` begins a pattern there.
+        format!("--output={}", run.files(&node.id)?.join("output").display().to_string().replace('%', "%%")),
         format!("--chdir={}", run.dir.display()),
         "--open-mode=append".to_owned(),
         "--requeue".to_owned(),
@@ -243,6 +294,28 @@ mod tests {
         --cpus-per-task=8
         --account=gentoo
         ");
+    }
+
+    #[test]
+    fn a_pattern_in_the_path_of_the_output_is_none() {
+        let run = RunDir { dir: "/shared/50%j".into(), ..run() };
+        let args = arguments(&run, &run.plan.nodes[1], &[]).unwrap();
+        assert_eq!(args[2], "--output=/shared/50%%j/nodes/01-stage4.web/output");
+    }
+
+    #[test]
+    fn all_jobs_that_may_go_on_are_cancelled() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(dir.path(), run().plan).unwrap();
+        run.set_result("stage3/demo/plain", &Default::default()).unwrap();
+        let job = |job: &str, before: &[&str]| Submitted {
+            job: job.to_owned(),
+            lost: 0,
+            before: before.iter().map(|job| (*job).to_owned()).collect(),
+        };
+        let jobs =
+            Jobs::from([("stage3/demo/plain".to_owned(), job("12", &["10"])), ("stage4/web".to_owned(), job("13", &["11"]))]);
+        assert_eq!(unfinished(&run, &jobs).into_iter().collect::<Vec<_>>(), ["10", "11", "13"]);
     }
 
     #[test]

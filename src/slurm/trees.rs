@@ -41,7 +41,7 @@ pub(super) fn ship(cx: &Context<'_>, trees: &Path, tree: &PinnedTree) -> Result<
     let Some(found) = tree_with_digest(cx, name, digest)? else { return Err(Error::Missing { name: name.clone() }) };
     let shipped = |archive| ShippedTree { name: name.clone(), archive, origin: found.meta.origin.clone() };
     let (path, record) = (trees.join(format!("{digest}.tar.zst")), trees.join(format!("{digest}.json")));
-    if let Some(archive) = read::<Archive>(&record)?.filter(|archive| archive.path == path && path.exists()) {
+    if let Some(archive) = read::<Archive>(&record)?.filter(|archive| archive.path == path && touch(&path) && touch(&record)) {
         return Ok(shipped(archive));
     }
     cx.observer.step(&format!("packing {name} for the nodes"));
@@ -66,6 +66,12 @@ pub(super) fn ship(cx: &Context<'_>, trees: &Path, tree: &PinnedTree) -> Result<
     let archive = Archive { path, size: exported.archive.size, sha256: exported.archive.get(Algorithm::Sha256).to_owned() };
     durable::replace(&record, &serde_json::to_vec(&archive).unwrap_or_default(), Mode::Exactly(0o600))?;
     Ok(shipped(archive))
+}
+
+/// Whether a file is there, which is used now: what is old and of no run goes.
+fn touch(path: &Path) -> bool {
+    let touched = File::options().append(true).open(path).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+    touched.inspect_err(|error| tracing::debug!(%error, "cannot be used again")).is_ok()
 }
 
 impl ShippedTree {

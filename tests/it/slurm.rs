@@ -292,7 +292,7 @@ fn jobs_hand_nodes_on_by_a_registry() {
     let web = format!("{name}-web-{}", std::process::id());
     fleet.define(name, &web, "app-misc/hello");
     let mut command = fleet.command(&["pipeline", "--on", "slurm", &web]);
-    // Jobs get the environment of who submits.
+    // Jobs get these variables of who submits.
     command.env("REGISTRY_AUTH_FILE", registry.login(PASSWORD)).env("SSL_CERT_FILE", registry.authority());
     let ran = run(&mut command).ok();
     assert!(ran.text().contains("3 nodes, 3 built"), "{ran}");

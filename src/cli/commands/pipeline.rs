@@ -149,11 +149,15 @@ enum Command {
     /// Ctrl-C cancels the jobs.
     #[command(after_help = "Examples:
   gentoomuch pipeline attach
-  gentoomuch pipeline attach 20261130-101500-4711")]
+  gentoomuch pipeline attach 20261130-101500-4711
+  gentoomuch pipeline attach --cancel")]
     Attach {
         /// The run [default: the only one]
         #[arg(value_name = "RUN")]
         run: Option<String>,
+        /// Cancel its jobs and forget it, whatever the configuration says meanwhile
+        #[arg(long, conflicts_with_all = ["report", "json"])]
+        cancel: bool,
         /// Write a page about the run to FILE, also if it fails; see `gentoomuch report`
         #[arg(long, value_name = "FILE")]
         report: Option<PathBuf>,
@@ -195,12 +199,13 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> CommandOutcome {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Some(Command::Attach { run, report, json }) => {
+        Some(Command::Attach { run, cancel, report, json }) => {
             let report = report.as_deref().map(|file| super::report::target(file, invocation)).transpose()?;
             cluster::attach(
                 invocation,
                 &config,
                 run.as_deref(),
+                *cancel,
                 &Wanted { keep_going: false, json: *json, report: report.as_deref() },
             )
         }

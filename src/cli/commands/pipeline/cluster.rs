@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{ArtifactFormat, ConfigDir};
 use crate::context::{Context, Tools};
+use crate::pipeline::elsewhere::Nowhere;
 use crate::pipeline::run::{NodeReport, PassOn};
 use crate::pipeline::{self, Pipeline};
 use crate::progress::{Event, Observer};
@@ -50,7 +51,7 @@ pub(super) fn submit(
     }
     let how = Submitter { slurm: config.slurm()?, asked, program: program(invocation, cx)?, jobs: how.jobs };
     match slurm::submit(cx, &config, pipeline, how)? {
-        None => build(invocation, cx, opened, pipeline, None, wanted),
+        None => build(invocation, cx, opened, pipeline, Some(&Nowhere), wanted),
         Some(run) if args.detach => {
             invocation.progress.event(&Event::Note(&format!("follow it with `gentoomuch pipeline attach {}`", run.name())));
             print(format!("{}\n", run.name()))?;
@@ -61,14 +62,36 @@ pub(super) fn submit(
 }
 
 /// Plans what a run was submitted for, and follows it.
-pub(super) fn attach(invocation: &Invocation, config: &ConfigDir, run: Option<&str>, wanted: &Wanted<'_>) -> CommandOutcome {
+///
+/// Who has changed the configuration meanwhile can still end the run, and follow it if what it builds is the same.
+pub(super) fn attach(
+    invocation: &Invocation,
+    config: &ConfigDir,
+    run: Option<&str>,
+    cancel: bool,
+    wanted: &Wanted<'_>,
+) -> CommandOutcome {
     let run = slurm::find(&slurm::shared_dir(&invocation.places, &config.slurm()?), run)?;
     let asked = run.plan.asked.clone();
-    slurm::check_configuration(config.root(), &run.plan.configuration)?;
     let format = asked.format.as_deref().and_then(|format| format.parse::<ArtifactFormat>().ok());
     let opened = Opened::open(invocation)?.limited(crate::cli::limits::LimitArgs::default())?;
     let cx = opened.context(Invocation::jobs(None, config)?);
-    let pipeline = pipeline::pipeline(&cx, config, options(&asked.names, format, asked.no_sign))?;
+    if cancel {
+        slurm::end(&cx, &run)?;
+        invocation.progress.event(&Event::Note(&format!("cancelled the jobs of {}", run.name())));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let fits = slurm::check_configuration(config.root(), &run.plan.configuration);
+    let pipeline = pipeline::pipeline(&cx, config, options(&asked.names, format, asked.no_sign));
+    if let Err(error) = fits {
+        let is_same =
+            pipeline.as_ref().is_ok_and(|pipeline| Following::new(&cx, run.clone()).is_ok_and(|f| f.check(pipeline).is_ok()));
+        if !is_same {
+            return Err(error.into());
+        }
+        invocation.progress.event(&Event::Warning(&format!("{error}; jobs that begin now fail")));
+    }
+    let pipeline = pipeline?;
     follow(invocation, &cx, &opened, &pipeline, run, &Wanted { keep_going: asked.keep_going, ..*wanted })
 }
 
@@ -143,8 +166,10 @@ pub(super) fn job(
         }
     };
     let launcher = &opened.tools.launcher;
-    job.sweep(launcher);
-    let built = in_time(&opened.tools, || built(&there, config, &job, id, how, &opened));
+    let built = in_time(&opened.tools, || {
+        job.sweep(launcher);
+        built(&there, config, &job, id, how, &opened)
+    });
     let outcome = match built {
         Ok(report) => job.end(Ok(&report)).map(|()| ExitCode::SUCCESS).map_err(Failure::from),
         // Whoever wanted that knows what becomes of the node. Slurm's signal reaches all processes of a job, so anything may have failed.
