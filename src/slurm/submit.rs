@@ -307,7 +307,7 @@ mod tests {
     fn all_jobs_that_may_go_on_are_cancelled() {
         let dir = tempfile::tempdir().unwrap();
         let run = RunDir::create(dir.path(), run().plan).unwrap();
-        run.set_result("stage3/demo/plain", &Default::default()).unwrap();
+        run.set_result("stage3/demo/plain", &crate::slurm::run_dir::NodeResult::default()).unwrap();
         let job = |job: &str, before: &[&str]| Submitted {
             job: job.to_owned(),
             lost: 0,
