@@ -216,7 +216,7 @@ fn what_another_has_built_is_not_built_again() {
     let hello = hello["id"].as_str().unwrap();
     let (pushed, again) = (push(hello), push(hello));
     let count = pushed["packages"].as_array().unwrap().len();
-    // A state's packages are also those of what was made from it.
+    // The states that it was made from have some of them, too.
     let there = count + pushed["packages_there"].as_u64().map_or(0, |there| usize::try_from(there).unwrap());
     assert!(count >= 3 && again["packages_there"] == there && again["packages"] == json!([]), "{pushed} {again}");
     let own = folder.json(&first, &["remote", "ls", "--packages", "--json"])["package_rows"].clone();
