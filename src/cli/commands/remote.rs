@@ -65,7 +65,7 @@ struct LsArgs {
 /// Publish states, what they were made from, and their binary packages
 ///
 /// Each layer is sent once, whatever states have it. Of the packages those are sent that are in the pools of this machine. What the remote has
-/// already stays as it is.
+/// already stays as it is, if it is whole, its signer counts, and no package here is younger.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   gentoomuch remote push stage4/web profile/server")]
