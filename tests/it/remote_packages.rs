@@ -213,7 +213,7 @@ pub(crate) fn merged(packages: &Packages<'_>) {
     // Nothing is used of somebody who does not count any more.
     let trusted = second.config.join("keys/trusted");
     let before = fs::read_to_string(&trusted).unwrap();
-    let others: String = before.lines().filter(|line| !line.contains(*signer)).map(|line| format!("{line}\n")).collect();
+    let others: String = before.split_inclusive('\n').filter(|line| !line.contains(*signer)).collect();
     assert_ne!(others, before);
     fs::write(&trusted, others).unwrap();
     folder.run(second, &["remote", "ls", "--packages"]).ok().says(signer).says("does not count for remotes any more");
