@@ -4,6 +4,7 @@ mod remote;
 mod tools;
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -80,6 +81,8 @@ pub struct Settings {
     pub source_date_epoch: Option<i64>,
     /// The caller's terminal type, for sessions with a terminal.
     pub term: Option<String>,
+    /// The caller's environment. Slurm's programs get the part of it that they need; sessions get nothing of it.
+    pub environment: Vec<(OsString, OsString)>,
     /// Limits of each session.
     pub limits: sandbox::Limits,
     /// How sessions stand back for others.
@@ -112,6 +115,7 @@ impl Settings {
             cpuinfo: String::new(),
             source_date_epoch: None,
             term: None,
+            environment: Vec::new(),
             limits: sandbox::Limits::default(),
             priority: Priority::default(),
             package_jobs: Vec::new(),

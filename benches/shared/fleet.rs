@@ -102,25 +102,7 @@ pub(crate) fn with_fleet(measure: impl FnOnce(&dyn Fn() -> usize)) {
     }
     let launcher = Launcher::new(HelperSource::CurrentExe, map);
     let interrupt = Interrupt::install().unwrap();
-    let settings = Settings {
-        jobs: 2,
-        processors: 2,
-        memory_bytes: None,
-        arch: "amd64".to_owned(),
-        limits: gentoomuch::internals::limits::Limits::default(),
-        no_wait: true,
-        resolv_conf: None,
-        cpuinfo: String::new(),
-        source_date_epoch: None,
-        term: None,
-        ccache: None,
-        tmpfs: None,
-        priority: gentoomuch::internals::priority::Priority::default(),
-        package_jobs: Vec::new(),
-        download: gentoomuch::internals::download::Settings::default(),
-        remote: None,
-        registries: gentoomuch::internals::registry::Sources::default(),
-    };
+    let settings = Settings { no_wait: true, ..Settings::new("amd64", 2) };
     let (places, store) = (&places, &store);
     let told = Told::default();
     let (launcher, interrupt) = (&launcher, &interrupt);

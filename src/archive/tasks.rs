@@ -94,6 +94,24 @@ pub struct ExportInput {
     pub mtime_floor: i64,
 }
 
+impl ExportInput {
+    /// Packs one directory as `tar.zst` so that it can become the same layer again.
+    pub(crate) fn exact(directory: PathBuf, level: u32, threads: u32) -> Self {
+        Self {
+            layers: vec![directory],
+            as_layer: false,
+            exact: true,
+            format: Format::TarZst,
+            level: Some(level),
+            threads,
+            exclude: Vec::new(),
+            keep: Vec::new(),
+            mtime_clamp: i64::MAX,
+            mtime_floor: i64::MIN,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exported {
     /// Entries in the archive.

@@ -18,6 +18,7 @@ use crate::cli::Cli;
 use crate::cli::invocation::place;
 use crate::config::ConfigDir;
 use crate::portage::cpv::Cpv;
+use crate::slurm;
 use crate::stage3::keys::{GENTOO, TrustedKeys};
 use crate::store::refs;
 
@@ -63,6 +64,8 @@ enum Words {
     Logs,
     /// What a recorded run has built, or its own name.
     Runs,
+    /// Runs on a cluster.
+    ClusterRuns,
     /// Nothing on this machine has the answer, or clap knows it: files, shells, numbers, free text.
     Other,
 }
@@ -70,7 +73,7 @@ enum Words {
 /// What the argument `id` of the command `path` takes. A test looks that each argument is decided.
 fn words(path: &str, id: &str) -> Words {
     use Words::{
-        Flags, Kept, Kernels, Keys, Logs, Nodes, Other, Packages, Patches, Profiles, Removable, Runs, Stage4s, Stages,
+        ClusterRuns, Flags, Kept, Kernels, Keys, Logs, Nodes, Other, Packages, Patches, Profiles, Removable, Runs, Stage4s, Stages,
         StagesAndPackages, StagesAndProfiles, States, StatesWithPath, Tags, Trees, WorkSets,
     };
     match (path, id) {
@@ -107,6 +110,7 @@ fn words(path: &str, id: &str) -> Words {
         ("try", "uses" | "matrix") => Flags,
         ("logs", "run") => Logs,
         ("report", "run") => Runs,
+        ("pipeline attach", "run") => ClusterRuns,
         _ => Other,
     }
 }
@@ -212,6 +216,7 @@ impl Machine {
             Words::Flags => self.flags(current),
             Words::Logs => [self.stages(), self.profiles(), self.logs(false)].concat(),
             Words::Runs => [self.stages(), self.profiles(), self.nodes(), self.logs(true)].concat(),
+            Words::ClusterRuns => self.cluster_runs(),
             Words::Other => Vec::new(),
         }
     }
@@ -225,6 +230,13 @@ impl Machine {
         let begin = format!("{}-", crate::record::WHAT);
         let all = directories(self.data.as_deref(), "logs").into_iter();
         all.filter(|name| name.starts_with(&begin) == of_runs).collect()
+    }
+
+    fn cluster_runs(&self) -> Vec<String> {
+        let config = self.config.as_deref().and_then(|root| ConfigDir::open(root).ok());
+        let shared = config.and_then(|config| config.slurm().ok()?.shared);
+        let shared = shared.or_else(|| Some(self.data.as_ref()?.join("slurm")));
+        shared.map(|shared| slurm::run_names(&shared)).unwrap_or_default()
     }
 
     fn stages(&self) -> Vec<String> {
@@ -363,7 +375,6 @@ mod tests {
         "freshroot command",
         "shell command",
         "cp to",
-        "pipeline attach run",
         "logs log",
         "rollback to",
         "tag name",

@@ -81,7 +81,11 @@ impl Invocation {
     /// Where a job of a cluster finds itself.
     pub(crate) fn cluster_job() -> slurm::Here {
         // Somebody may run by hand what a job would run.
-        let job = env::var("SLURM_JOB_ID").ok().filter(|job| job.bytes().all(|byte| byte.is_ascii_digit()));
+        let number = |name: &str| env::var(name).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let job = match (number("SLURM_ARRAY_JOB_ID"), number("SLURM_ARRAY_TASK_ID")) {
+            (Some(array), Some(task)) => Some(format!("{array}_{task}")),
+            _ => number("SLURM_JOB_ID"),
+        };
         slurm::Here { job: job.unwrap_or_else(|| format!("by-hand-{}", std::process::id())), tmp: env::temp_dir() }
     }
 

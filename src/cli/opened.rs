@@ -113,6 +113,7 @@ impl<'a> Opened<'a> {
             cpuinfo: fs::read_to_string("/proc/cpuinfo").unwrap_or_default(),
             source_date_epoch: std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.trim().parse().ok()),
             term: std::env::var("TERM").ok(),
+            environment: std::env::vars_os().collect(),
             download: self.invocation.download_settings(),
             remote: self.remote.clone(),
             registries: self.invocation.registries(),

@@ -71,7 +71,7 @@ pub(crate) fn publish(cx: &Context<'_>, state: &State, name: Option<&str>) -> co
         Ok(_) => cx.observer.note(&format!("pushed {} to {}", state.id, settings.address)),
         Err(error) => return told(cx, error, &format!("build state {} was not pushed", state.id)),
     }
-    match Remote::open(cx).and_then(|remote| push_packages(&remote, state, false)) {
+    match Remote::open(cx).and_then(|remote| push_packages(&remote, std::slice::from_ref(state), false)) {
         Ok(pushed) if pushed.packages.is_empty() => Ok(()),
         Ok(pushed) => {
             cx.observer.note(&format!("pushed {} to {}", binary_packages(pushed.packages.len()), settings.address));

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use super::document::SignedLayer;
 use super::{Error, Remote, Result};
-use crate::archive::Format;
 use crate::archive::digest::Algorithm;
 use crate::archive::tasks::{self, ExportInput, ImportInput};
 use crate::beneath::{NAMES_LIMIT, RootDir, remove_tree};
@@ -103,18 +102,7 @@ impl Remote<'_> {
         let cx = self.cx;
         // The archive is a file of its own: nobody's `clean` waits until it is sent.
         let _sharing = context::share_store(cx)?;
-        let input = ExportInput {
-            layers: vec![cx.store.layer(id)?.path],
-            as_layer: false,
-            exact: true,
-            format: Format::TarZst,
-            level: Some(LEVEL),
-            threads: cx.settings.processors,
-            exclude: Vec::new(),
-            keep: Vec::new(),
-            mtime_clamp: i64::MAX,
-            mtime_floor: i64::MIN,
-        };
+        let input = ExportInput::exact(cx.store.layer(id)?.path, LEVEL, cx.settings.processors);
         let fd = OwnedFd::from(out.try_clone().map_err(PathError::of("open", id.as_str()))?);
         let exported = tasks::export(cx.launcher, &input, fd, None, Vec::new(), Some(context::cancel(cx)?), cx.observer);
         context::not_interrupted(cx)?;

@@ -50,14 +50,19 @@ struct Ready {
     document: Blob,
 }
 
-/// Publishes what the pools have of the packages of a state; if `wholly`, also of those that it was made from. What is there stays if it is
-/// whole, counts here, and is not older than ours. A remote for states only gets none.
-pub(crate) fn push_packages(remote: &Remote<'_>, state: &State, wholly: bool) -> Result<PackagesPushed> {
+/// Publishes what the pools have of the packages of states; if `wholly`, also of those that they were made from. Each package counts once. What
+/// is there stays if it is whole, counts here, and is not older than ours. A remote for states only gets none.
+pub(crate) fn push_packages(remote: &Remote<'_>, states: &[State], wholly: bool) -> Result<PackagesPushed> {
     if !remote.settings.packages {
         return Ok(PackagesPushed::default());
     }
-    let states = if wholly { made_from(remote.cx, state)? } else { vec![state.clone()] };
-    let mut candidates = candidates(remote.cx, &states)?;
+    let mut all = states.to_vec();
+    if wholly {
+        for state in states {
+            all.extend(made_from(remote.cx, state)?);
+        }
+    }
+    let mut candidates = candidates(remote.cx, &all)?;
     let tags: Vec<String> = candidates.keys().map(|key| package::tag_of(key)).collect();
     let there: Vec<String> = remote.repository.has(&tags)?.into_iter().collect();
     let verified = Verified::default();

@@ -46,45 +46,45 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// How long one goes on that must not be cut off without need.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Submits a job and returns its number.
+/// Submits a job, or an array of jobs, and returns its number.
 pub(super) fn submit(cx: &Context<'_>, args: &[String], script: &str) -> Result<String> {
     // Cut off, it may have made a job that nobody knows: `jobs_of` finds it.
     let since = Instant::now();
-    let answer = run("sbatch", args, script, &|| cx.interrupt.count() > 0 && since.elapsed() > GRACE)?;
+    let answer = run(cx, "sbatch", args, script, &|| cx.interrupt.count() > 0 && since.elapsed() > GRACE)?;
     job_of(&answer).ok_or(Error::NoJob { answer })
 }
 
 /// The user's jobs, also those that have ended some minutes ago.
 pub(super) fn look(cx: &Context<'_>) -> Result<BTreeMap<String, Seen>> {
-    Ok(parsed(&queue(&|| cx.interrupt.count() > 0)?))
+    Ok(parsed(&queue(cx, &|| cx.interrupt.count() > 0)?))
 }
 
 /// The jobs of a run that have not ended, whether or not they were written down. They are known by their working directory.
-pub(super) fn jobs_of(run: &Path) -> Result<Vec<String>> {
-    Ok(jobs_in(&queue(&|| false)?, run))
+pub(super) fn jobs_of(cx: &Context<'_>, run: &Path) -> Result<Vec<String>> {
+    Ok(jobs_in(&queue(cx, &|| false)?, run))
 }
 
-fn queue(cancelled: &dyn Fn() -> bool) -> Result<String> {
-    let args = ["--me", "--noheader", "--states=all", &format!("--format={FORMAT}")].map(str::to_owned);
-    run("squeue", &args, "", cancelled)
+fn queue(cx: &Context<'_>, cancelled: &dyn Fn() -> bool) -> Result<String> {
+    let args = ["--me", "--noheader", "--array", "--states=all", &format!("--format={FORMAT}")].map(str::to_owned);
+    run(cx, "squeue", &args, "", cancelled)
 }
 
 /// Ends jobs. Those that have ended are no error.
-pub(super) fn cancel(jobs: &[String]) -> Result<()> {
+pub(super) fn cancel(cx: &Context<'_>, jobs: &[String]) -> Result<()> {
     if jobs.is_empty() {
         return Ok(());
     }
     let args: Vec<String> = std::iter::once("--quiet".to_owned()).chain(jobs.iter().cloned()).collect();
-    run("scancel", &args, "", &|| false).map(drop)
+    run(cx, "scancel", &args, "", &|| false).map(drop)
 }
 
 /// Runs one of them to its end.
-fn run(program: &'static str, args: &[String], input: &str, cancelled: &dyn Fn() -> bool) -> Result<String> {
+fn run(cx: &Context<'_>, program: &'static str, args: &[String], input: &str, cancelled: &dyn Fn() -> bool) -> Result<String> {
     let since = Instant::now();
     let is_late = || since.elapsed() > PATIENCE;
     let either = || cancelled() || is_late();
     let attendance = Attendance { heard: Heard::Stderr, line: &mut |_: &str| {}, cancelled: &either, reaches_out: true };
-    let command = command(program, args, std::env::vars_os());
+    let command = command(program, args, &cx.settings.environment);
     match program::run(command, input.as_bytes(), attendance).and_then(program::Ended::ok) {
         Ok(stdout) => Ok(String::from_utf8_lossy(&stdout).into_owned()),
         Err(program::Error::Interrupted) if !cancelled() => Err(Error::Silent { program, seconds: PATIENCE.as_secs() }),
@@ -93,10 +93,11 @@ fn run(program: &'static str, args: &[String], input: &str, cancelled: &dyn Fn()
     }
 }
 
-fn command(program: &str, args: &[String], environment: impl Iterator<Item = (OsString, OsString)>) -> Command {
+fn command(program: &str, args: &[String], environment: &[(OsString, OsString)]) -> Command {
     let mut command = Command::new(program);
     command.args(args).env_clear();
-    command.envs(environment.filter(|(name, _)| PASSED.iter().any(|passed| name == passed))).env("LC_ALL", "C");
+    let passed = environment.iter().filter(|(name, _)| PASSED.iter().any(|passed| name == passed));
+    command.envs(passed.cloned()).env("LC_ALL", "C");
     command
 }
 
@@ -116,7 +117,7 @@ mod tests {
             ("TOKEN", "secret"),
         ];
         let environment = environment.map(|(name, value)| (OsString::from(name), OsString::from(value)));
-        let command = command("sbatch", &[], environment.into_iter());
+        let command = command("sbatch", &[], &environment);
         let passed: Vec<_> = command.get_envs().filter_map(|(name, value)| value.and(name.to_str())).collect();
         assert_eq!(passed, ["LC_ALL", "PATH", "SLURM_CONF"]);
     }

@@ -150,7 +150,7 @@ impl<'f> Following<'f> {
         }
         let word = state.unwrap_or("Slurm does not know it any more");
         if verdict(state, !ran && self.has_needs(id)?) == Verdict::Failed || ended.lost >= MOST_LOST {
-            let output = self.run.files(id)?.join("output");
+            let output = self.run.output(id)?;
             let last_lines = last_lines(&output);
             let output = self.keep_output(id, &output);
             return Err(Error::Ended { id: id.to_owned(), job: ended.job.clone(), state: word.to_owned(), last_lines, output });
@@ -163,7 +163,7 @@ impl<'f> Following<'f> {
         let again = self.waits_for(id)?;
         // The first of them as well: it may be that only Slurm does not know it any more.
         let old: Vec<String> = again.iter().filter_map(|id| Some(jobs.get(id)?.job.clone())).collect();
-        cluster::cancel(&old)?;
+        cluster::cancel(self.cx, &old)?;
         for other in &again {
             let node = self.run.node(other)?;
             let is_done = |id: &String| self.run.result(id).is_ok_and(|result| result.is_some());

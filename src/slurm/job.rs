@@ -116,7 +116,7 @@ impl Job {
     /// Fails unless others can fetch what was built: whoever publishes it only warns.
     pub(crate) fn check_pushed(&self, cx: &Context<'_>) -> Result<()> {
         let key = self.run.node(&self.id)?.key.as_str();
-        if remote::known(cx, &[key])?.contains(key) { Ok(()) } else { Err(Error::Missing { name: self.id.clone() }) }
+        if Remote::open(cx)?.counts(key)? { Ok(()) } else { Err(Error::Missing { name: self.id.clone() }) }
     }
 
     /// Writes down what became of the node, with its logs.

@@ -5,7 +5,7 @@
 //! pipeline, planned ──submit──▶ RUN/run.json     what was planned
 //!                               RUN/jobs.json    which job builds what
 //!                               trees/           ebuild trees, packed
-//!        sbatch, a job a node of the pipeline ──────────────────────────────────────────▶ `pipeline node ID --run RUN`
+//!        sbatch, a job a node of the pipeline; what waits for the same is one array ────▶ `pipeline node ID --run RUN`
 //!                               RUN/NODE/events  what is said meanwhile              ◀──   in a data directory of its own,
 //! pipeline::run ◀────follow───  RUN/NODE/result  what became of it, in the end       ◀──   which goes with the job
 //!        remote ◀══════════════ states, signed, from one node to the next ══════════════▶ remote
@@ -37,7 +37,7 @@ mod trees;
 pub(crate) use error::Error;
 pub(crate) use follow::Following;
 pub(crate) use job::{Here, Job, without_session};
-pub(crate) use run_dir::{Asked, RunDir, find, shared_dir};
+pub(crate) use run_dir::{Asked, RunDir, find, names as run_names, shared_dir};
 pub(crate) use submit::{Submitter, end, submit};
 
 use std::path::Path;

@@ -5,10 +5,10 @@
 //!     trees/DIGEST.tar.zst, .json      ebuild trees, for all runs
 //!     RUN/run.json                     a [`Plan`]
 //!         jobs.json                    [`Jobs`]; replaced whenever one is submitted
-//!         nodes/NN-KIND.NAME/output    what the job has printed
-//!                            events    what is told meanwhile
-//!                            result    a [`NodeResult`], in the end
-//!                            logs/     what the build has logged
+//!         output/NNNN                  what the job of a node has printed
+//!         nodes/NNNN-KIND.NAME/events  what is told meanwhile
+//!                              result  a [`NodeResult`], in the end
+//!                              logs/   what the build has logged
 //! ```
 
 use std::collections::BTreeMap;
@@ -95,7 +95,7 @@ pub(crate) struct NodeResult {
     pub(super) logs: PathBuf,
 }
 
-/// A run.
+/// A run: a directory that its jobs and those who follow them share, readable by the user alone.
 #[derive(Debug, Clone)]
 pub(crate) struct RunDir {
     pub(super) dir: PathBuf,
@@ -109,6 +109,7 @@ impl RunDir {
         let dir = shared.join(format!("{stamp}-{}", std::process::id()));
         fs::create_dir(&dir).map_err(PathError::of("create", &dir))?;
         let run = Self { dir, plan };
+        durable::make_dirs(&run.dir.join("output"), Mode::Exactly(0o700))?;
         for node in &run.plan.nodes {
             let files = run.files(&node.id)?;
             durable::make_dirs(&files, Mode::Exactly(0o700))?;
@@ -135,11 +136,20 @@ impl RunDir {
         found.ok_or_else(|| Error::NoNode { run: self.name(), id: id.to_owned() })
     }
 
+    /// Which of the nodes it is, from 0.
+    pub(super) fn index(&self, id: &str) -> Result<usize> {
+        let at = self.plan.nodes.iter().position(|node| node.id == id);
+        at.ok_or_else(|| Error::NoNode { run: self.name(), id: id.to_owned() })
+    }
+
     /// The directory of a node.
     pub(super) fn files(&self, id: &str) -> Result<PathBuf> {
-        let at = self.plan.nodes.iter().position(|node| node.id == id);
-        let at = at.ok_or_else(|| Error::NoNode { run: self.name(), id: id.to_owned() })?;
-        Ok(self.dir.join("nodes").join(format!("{at:02}-{}", id.replace('/', "."))))
+        Ok(self.dir.join("nodes").join(format!("{:04}-{}", self.index(id)?, id.replace('/', "."))))
+    }
+
+    /// What the job of a node has printed.
+    pub(super) fn output(&self, id: &str) -> Result<PathBuf> {
+        Ok(self.dir.join("output").join(format!("{:04}", self.index(id)?)))
     }
 
     pub(super) fn result(&self, id: &str) -> Result<Option<NodeResult>> {
@@ -190,6 +200,11 @@ pub(super) fn runs(shared: &Path) -> Result<Vec<PathBuf>> {
     Ok(names.map(|name| shared.join(name)).filter(|dir| dir.join("run.json").exists()).collect())
 }
 
+/// The names of the runs in a shared directory, oldest first.
+pub(crate) fn names(shared: &Path) -> Vec<String> {
+    runs(shared).unwrap_or_default().iter().map(|dir| name_of(dir)).collect()
+}
+
 /// The run that is called so, or the only one.
 pub(crate) fn find(shared: &Path, name: Option<&str>) -> Result<RunDir> {
     let runs = runs(shared)?;
@@ -221,7 +236,7 @@ mod tests {
         assert_eq!(find(&shared, None).unwrap().plan, plan);
         assert_eq!(find(&shared, Some(&run.name())).unwrap().dir, run.dir);
         assert!(matches!(find(&shared, Some("other")), Err(Error::NoRun { .. })));
-        assert!(run.files("stage3/demo/plain").unwrap().ends_with("nodes/00-stage3.demo.plain"));
+        assert!(run.files("stage3/demo/plain").unwrap().ends_with("nodes/0000-stage3.demo.plain"));
         assert_eq!(run.result("stage3/demo/plain").unwrap(), None);
         let result = NodeResult { job: "12".to_owned(), is_built: true, ..NodeResult::default() };
         run.set_result("stage3/demo/plain", &result).unwrap();

@@ -15,6 +15,9 @@ use crate::pipeline::{Node, NodeKind, Pipeline};
 use crate::remote::{self, Remote};
 use crate::store::InMap as _;
 
+/// How many jobs an array has at most: Slurm's own limit is 1001, unless a cluster says otherwise.
+const ARRAY: usize = 1000;
+
 /// How jobs are submitted.
 #[derive(Debug, Clone)]
 pub(crate) struct Submitter {
@@ -50,7 +53,8 @@ pub(crate) fn submit(cx: &Context<'_>, config: &ConfigDir, pipeline: &Pipeline<'
     durable::make_dirs(&archives, Mode::Exactly(0o700))?;
     sweep(cx, &shared, &archives);
     let shipped = pipeline.trees().iter().map(|tree| trees::ship(cx, &archives, tree)).collect::<Result<_>>()?;
-    let nodes = planned_nodes(cx, &remote, pipeline, &nodes)?;
+    let mut nodes = planned_nodes(cx, &remote, pipeline, &nodes)?;
+    in_groups(&mut nodes);
     let options = options_of(&how.slurm);
     let Submitter { slurm, asked, program, jobs } = how;
     let jobs = slurm.cpus.or(jobs);
@@ -131,15 +135,62 @@ fn options_of(slurm: &Slurm) -> Vec<String> {
 }
 
 fn submit_all(cx: &Context<'_>, run: &RunDir, submitted: &mut Jobs) -> Result<()> {
-    for node in &run.plan.nodes {
+    for nodes in groups(&run.plan.nodes) {
         context::not_interrupted(cx)?;
-        let after: Vec<String> = node.needs.iter().filter_map(|id| Some(submitted.get(id)?.job.clone())).collect();
-        let job = submit_node(cx, run, node, &after)?;
-        submitted.insert(node.id.clone(), Submitted { job, lost: 0, before: Vec::new() });
-        // At once: if this process is killed, those that attach know the job.
-        run.set_jobs(submitted)?;
+        let after: Vec<String> = nodes[0].needs.iter().filter_map(|id| Some(submitted.get(id)?.job.clone())).collect();
+        // Each is written down at once: if this process is killed, those that attach know the jobs.
+        if let Some(array) = submit_array(cx, run, nodes, &after)? {
+            for node in nodes {
+                let job = format!("{array}_{}", task(run.index(&node.id)?));
+                submitted.insert(node.id.clone(), Submitted { job, ..Submitted::default() });
+            }
+            run.set_jobs(submitted)?;
+            continue;
+        }
+        for node in nodes {
+            context::not_interrupted(cx)?;
+            let job = submit_node(cx, run, node, &after)?;
+            submitted.insert(node.id.clone(), Submitted { job, ..Submitted::default() });
+            run.set_jobs(submitted)?;
+        }
     }
     Ok(())
+}
+
+/// Submits nodes that wait for the same jobs as one array. `None`: it is a single one, or this cluster has no arrays, or only smaller ones.
+fn submit_array(cx: &Context<'_>, run: &RunDir, nodes: &[PlannedNode], after: &[String]) -> Result<Option<String>> {
+    if nodes.len() == 1 {
+        return Ok(None);
+    }
+    match cluster::submit(cx, &arguments(run, nodes, after)?, &script(run, nodes)?) {
+        Ok(job) => Ok(Some(job)),
+        Err(error) if causes::in_one_line(&error).contains("job array") => {
+            tracing::info!(%error, "the jobs are submitted one by one");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Nodes that can be one job array: they wait for the same jobs. Each is below [`ARRAY`], as Slurm counts tasks.
+fn groups(nodes: &[PlannedNode]) -> Vec<&[PlannedNode]> {
+    nodes.chunks(ARRAY).flat_map(|chunk| chunk.chunk_by(|one, other| one.needs == other.needs)).collect()
+}
+
+/// The number of a node in its array.
+fn task(index: usize) -> usize {
+    index % ARRAY
+}
+
+/// Puts nodes that wait for the same ones beside each other, each after those that it needs.
+fn in_groups(nodes: &mut [PlannedNode]) {
+    let mut depths: BTreeMap<String, usize> = BTreeMap::new();
+    for node in nodes.iter() {
+        let needs = node.needs.iter().filter_map(|id| depths.get(id));
+        let depth = needs.max().map_or(0, |most| most + 1);
+        depths.insert(node.id.clone(), depth);
+    }
+    nodes.sort_by(|one, other| (depths.get(&one.id), &one.needs).cmp(&(depths.get(&other.id), &other.needs)));
 }
 
 /// Ends all jobs of a run that may still wait or run: those of nodes without a result, those before them, and what nobody has written down.
@@ -147,13 +198,13 @@ pub(super) fn cancel(cx: &Context<'_>, run: &RunDir, submitted: &Jobs) {
     let mut jobs = unfinished(run, submitted);
     // Of those of finished nodes, one may be about to remove its directory.
     let known: BTreeSet<&str> = submitted.values().map(|submitted| submitted.job.as_str()).collect();
-    match cluster::jobs_of(&run.dir) {
+    match cluster::jobs_of(cx, &run.dir) {
         Ok(found) => jobs.extend(found.into_iter().filter(|job| !known.contains(job.as_str()))),
         Err(error) if jobs.is_empty() => tracing::debug!(%error, "no job is known that could be left"),
         Err(error) => cx.observer.warn(&format!("jobs may be left: {}", causes::in_one_line(&error))),
     }
     let jobs: Vec<String> = jobs.into_iter().collect();
-    if let Err(error) = cluster::cancel(&jobs) {
+    if let Err(error) = cluster::cancel(cx, &jobs) {
         let words = causes::in_one_line(&error);
         cx.observer.warn(&format!("jobs may be left (`scancel {}` ends them): {words}", jobs.join(" ")));
     }
@@ -175,21 +226,36 @@ fn unfinished(run: &RunDir, submitted: &Jobs) -> BTreeSet<String> {
 
 /// Submits one node, which waits for the jobs `after`.
 pub(super) fn submit_node(cx: &Context<'_>, run: &RunDir, node: &PlannedNode, after: &[String]) -> Result<String> {
-    cluster::submit(cx, &arguments(run, node, after)?, &script(run, node))
+    let nodes = std::slice::from_ref(node);
+    cluster::submit(cx, &arguments(run, nodes, after)?, &script(run, nodes)?)
 }
 
-fn arguments(run: &RunDir, node: &PlannedNode, after: &[String]) -> Result<Vec<String>> {
+/// Options of one job, or of an array of jobs that lie beside each other in the plan.
+fn arguments(run: &RunDir, nodes: &[PlannedNode], after: &[String]) -> Result<Vec<String>> {
+    let [first, more @ ..] = nodes else { return Ok(Vec::new()) };
+    let output = run.output(&first.id)?;
+    // `%` begins a pattern there.
+    let mut output_pattern = output.display().to_string().replace('%', "%%");
+    let mut name = first.id.clone();
+    if let Some(last) = more.last() {
+        // The number of the node, as [`RunDir::output`] has it.
+        output_pattern.truncate(output_pattern.len() - 3);
+        output_pattern += "%3a";
+        name = format!("{name}..{}", last.id);
+    }
     let mut args = vec![
         "--parsable".to_owned(),
-        format!("--job-name=gentoomuch:{}", node.id),
-        // `%` begins a pattern there.
-        format!("--output={}", run.files(&node.id)?.join("output").display().to_string().replace('%', "%%")),
+        format!("--job-name=gentoomuch:{name}"),
+        format!("--output={output_pattern}"),
         format!("--chdir={}", run.dir.display()),
         "--open-mode=append".to_owned(),
         "--requeue".to_owned(),
         // Else what needs a node that has failed would wait for ever.
         "--kill-on-invalid-dep=yes".to_owned(),
     ];
+    if let Some(last) = more.last() {
+        args.push(format!("--array={}-{}", task(run.index(&first.id)?), task(run.index(&last.id)?)));
+    }
     if !after.is_empty() {
         args.push(format!("--dependency=afterok:{}", after.join(":")));
     }
@@ -198,18 +264,25 @@ fn arguments(run: &RunDir, node: &PlannedNode, after: &[String]) -> Result<Vec<S
     Ok(args)
 }
 
-/// What the job runs: the program itself takes the shell's place, so that Slurm's signals reach it.
-fn script(run: &RunDir, node: &PlannedNode) -> String {
+/// What a job runs: the program itself takes the shell's place, so that Slurm's signals reach it. A job of an array finds its node by its
+/// number.
+fn script(run: &RunDir, nodes: &[PlannedNode]) -> Result<String> {
     let mut words = run.plan.program.clone();
     words.extend(["pipeline", "node", "--configuration-digest", &run.plan.configuration, "--run"].map(str::to_owned));
     words.push(run.dir.display().to_string());
     if let Some(jobs) = run.plan.jobs {
         words.extend(["--jobs".to_owned(), jobs.to_string()]);
     }
-    words.push(node.id.clone());
     // Words with NUL come from no command line.
-    let line = shlex::try_join(words.iter().map(String::as_str)).unwrap_or_default();
-    format!("#!/bin/sh\nexec {line}\n")
+    let line = |words: &mut dyn Iterator<Item = &str>| shlex::try_join(words).unwrap_or_default();
+    let (program, ids) = (line(&mut words.iter().map(String::as_str)), line(&mut nodes.iter().map(|node| node.id.as_str())));
+    Ok(match nodes {
+        [first, _, ..] => {
+            let first = task(run.index(&first.id)?);
+            format!("#!/bin/sh\nset -- {ids}\nshift $((SLURM_ARRAY_TASK_ID - {first}))\nexec {program} \"$1\"\n")
+        }
+        _ => format!("#!/bin/sh\nexec {program} {ids}\n"),
+    })
 }
 
 /// Removes the directory of a run.
@@ -277,13 +350,13 @@ mod tests {
     #[test]
     fn a_job_waits_for_those_that_its_node_needs() {
         let run = run();
-        let first = arguments(&run, &run.plan.nodes[0], &[]).unwrap();
+        let first = arguments(&run, &run.plan.nodes[..1], &[]).unwrap();
         assert!(!first.iter().any(|arg| arg.starts_with("--dependency")), "{first:?}");
-        let args = arguments(&run, &run.plan.nodes[1], &["12".to_owned(), "13".to_owned()]).unwrap();
+        let args = arguments(&run, &run.plan.nodes[1..], &["12".to_owned(), "13".to_owned()]).unwrap();
         insta::assert_snapshot!(args.join("\n"), @r"
         --parsable
         --job-name=gentoomuch:stage4/web
-        --output=/shared/run/nodes/01-stage4.web/output
+        --output=/shared/run/output/0001
         --chdir=/shared/run
         --open-mode=append
         --requeue
@@ -299,8 +372,10 @@ mod tests {
     #[test]
     fn a_pattern_in_the_path_of_the_output_is_none() {
         let run = RunDir { dir: "/shared/50%j".into(), ..run() };
-        let args = arguments(&run, &run.plan.nodes[1], &[]).unwrap();
-        assert_eq!(args[2], "--output=/shared/50%%j/nodes/01-stage4.web/output");
+        let args = arguments(&run, &run.plan.nodes[1..], &[]).unwrap();
+        assert_eq!(args[2], "--output=/shared/50%%j/output/0001");
+        let both = arguments(&run, &run.plan.nodes, &[]).unwrap();
+        assert_eq!(both[2], "--output=/shared/50%%j/output/0%3a");
     }
 
     #[test]
@@ -319,9 +394,48 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_for_the_same_is_one_array() {
+        let node = |id: &str, needs: &[&str]| PlannedNode {
+            id: id.to_owned(),
+            needs: needs.iter().map(|id| (*id).to_owned()).collect(),
+            ..PlannedNode::default()
+        };
+        let mut run = run();
+        run.plan.nodes = vec![
+            node("a", &[]),
+            node("stage4/one", &["a"]),
+            node("b", &[]),
+            node("stage4/deep", &["stage4/one"]),
+            node("stage4/two", &["b"]),
+            node("stage4/three d", &["a"]),
+        ];
+        in_groups(&mut run.plan.nodes);
+        let ids = |nodes: &[PlannedNode]| nodes.iter().map(|node| node.id.clone()).collect::<Vec<_>>();
+        let found: Vec<Vec<String>> = groups(&run.plan.nodes).into_iter().map(ids).collect();
+        assert_eq!(found, [vec!["a", "b"], vec!["stage4/one", "stage4/three d"], vec!["stage4/two"], vec!["stage4/deep"]]);
+        let second = &run.plan.nodes[2..4];
+        let args = arguments(&run, second, &["12_0".to_owned()]).unwrap().join("\n");
+        assert!(args.contains("\n--array=2-3\n--dependency=afterok:12_0\n"), "{args}");
+        assert!(args.contains("--output=/shared/run/output/0%3a\n"), "{args}");
+        // The shell finds the node.
+        run.plan.program = vec!["echo".to_owned()];
+        let script = script(&run, second).unwrap();
+        let ran = std::process::Command::new("sh").args(["-c", &script]).env("SLURM_ARRAY_TASK_ID", "3").output().unwrap();
+        assert!(String::from_utf8_lossy(&ran.stdout).ends_with("--jobs 8 stage4/three d\n"), "{ran:?}");
+    }
+
+    #[test]
+    fn more_jobs_than_an_array_takes() {
+        let mut nodes = vec![PlannedNode::default(); ARRAY + 2];
+        in_groups(&mut nodes);
+        assert_eq!(groups(&nodes).iter().map(|group| group.len()).collect::<Vec<_>>(), [ARRAY, 2]);
+        assert_eq!((task(ARRAY - 1), task(ARRAY)), (ARRAY - 1, 0));
+    }
+
+    #[test]
     fn the_program_takes_the_place_of_the_shell() {
         let run = run();
-        insta::assert_snapshot!(script(&run, &run.plan.nodes[1]), @r"
+        insta::assert_snapshot!(script(&run, &run.plan.nodes[1..]).unwrap(), @r"
         #!/bin/sh
         exec '/opt/a b/gentoomuch' --config /c --push pipeline node --configuration-digest sha256:00 --run /shared/run --jobs 8 stage4/web
         ");

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::run_dir::read;
 use super::{Error, Result};
-use crate::archive::Format;
 use crate::archive::digest::Algorithm;
 use crate::archive::tasks::{self, ExportInput, ImportInput};
 use crate::context::{self, Context};
@@ -46,18 +45,7 @@ pub(super) fn ship(cx: &Context<'_>, trees: &Path, tree: &PinnedTree) -> Result<
     }
     cx.observer.step(&format!("packing {name} for the nodes"));
     let unfinished = Unfinished::beside(&path, 0o600)?;
-    let input = ExportInput {
-        layers: vec![found.path.clone()],
-        as_layer: false,
-        exact: true,
-        format: Format::TarZst,
-        level: Some(LEVEL),
-        threads: cx.settings.processors,
-        exclude: Vec::new(),
-        keep: Vec::new(),
-        mtime_clamp: i64::MAX,
-        mtime_floor: i64::MIN,
-    };
+    let input = ExportInput::exact(found.path.clone(), LEVEL, cx.settings.processors);
     let out = OwnedFd::from(unfinished.file.try_clone().map_err(PathError::of("open", &path))?);
     let exported = tasks::export(cx.launcher, &input, out, None, Vec::new(), Some(context::cancel(cx)?), cx.observer);
     context::not_interrupted(cx)?;

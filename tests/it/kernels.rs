@@ -7,8 +7,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::child;
+use crate::folder::{self, Folder};
 use crate::place::{Place, Ran, copy};
-use crate::remotes::{self, Folder};
 use crate::shared::{BULK, User, shared};
 use crate::terminal::Terminal;
 use crate::traced;
@@ -256,16 +256,16 @@ fn shared_by_two(place: &Place, tiny: &str, stages: &str) -> Kernel {
 fn fetched_elsewhere(shared: &User, place: &Place, tiny: &str, kernel: &str) {
     let folder = Folder::new(place, "remote-kernels");
     set(place, "env/remote_key", &shared.key);
-    remotes::trust(place, &shared.key, &place.path("sign_key.asc"));
-    folder.run(place, &["remote", "push", kernel, &remotes::builder(shared, place)]).ok();
-    let Some(second) = remotes::another(&place.config) else { return };
+    folder::trust(place, &shared.key, &place.path("sign_key.asc"));
+    folder.run(place, &["remote", "push", kernel, &folder::builder(shared, place)]).ok();
+    let Some(second) = folder::another(&place.config) else { return };
     set(&second, "env/remote", &folder.address);
     second.run(&["sync", "--from", shared.testbed.tree.to_str().unwrap()]).ok();
     second.run(&["bootstrap", "demo", shared.testbed.stage3.to_str().unwrap()]).ok();
     let built = second.run(&["kernel", "build", tiny, "--profile", "demo"]).ok().says("came from dir:");
     let built = built.says_nothing_of("* compiling").says_nothing_of("emerging");
     assert!(built.text().contains("  (fetched)\n"), "{built}");
-    assert_eq!(remotes::digests(&second, kernel), remotes::digests(place, kernel));
+    assert_eq!(folder::digests(&second, kernel), folder::digests(place, kernel));
 }
 
 /// The pool has the module as a binary package, which may be for any kernel: it is compiled for this one.

@@ -17,6 +17,7 @@
 
 mod child;
 mod ci;
+mod folder;
 mod gpg;
 mod hooks;
 mod host;

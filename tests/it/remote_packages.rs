@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::folder::{Folder, names};
 use crate::gpg::Gpg;
 use crate::place::{Place, Ran, copy, packages_below};
-use crate::remotes::{Folder, names};
 use crate::shared::small_world;
 
 const GREETER: &str = "app-misc/greeter-1.0";

@@ -9,11 +9,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::child::{self, Known};
+use crate::folder::{Folder, another, trust};
 use crate::host;
 use crate::interruption::slow;
 use crate::place::{Place, Ran, command_line, finish, run};
 use crate::registry::{Kind, PASSWORD, Registry};
-use crate::remotes::{Folder, another, trust};
 use crate::shared::{BULK, User};
 
 /// Runs until it is dropped.
@@ -205,6 +205,10 @@ fn jobs_build_nodes_and_hand_them_on() {
     // The same live view: steps of the build, by node.
     let heard = format!("[stage4/{web}] * emerging");
     assert!(ran.stderr.contains(&heard) && ran.stderr.contains("runs on n"), "{heard}: {ran}");
+    // The two that wait for the same builder are one array.
+    for task in ["_1 runs on n", "_2 runs on n"] {
+        assert!(ran.stderr.contains(task), "{task}: {ran}");
+    }
     fleet.assert_nothing_is_left();
     fleet.run(&["pipeline", "--on", "slurm"]).ok().says_nothing_of("submitting");
 
@@ -281,6 +285,15 @@ fn jobs_outlive_their_node_their_controller_and_who_submitted_them() {
     assert!(ran.stderr.contains("(FAILED): it is submitted again, time 1 of 2"), "{ran}");
     // No other job comes that could remove it.
     fleet.assert_nothing_is_left();
+
+    // Nobody follows it, and nobody wants it any more: one job of an array runs, the other waits.
+    let more = format!("{name}-more-{}", std::process::id());
+    fleet.define(name, &more, "app-misc/slow\napp-misc/manyfiles");
+    let run = fleet.run(&["pipeline", "--on", "slurm", "--detach", &other, &more]).ok().text();
+    wait_for("a job", || fleet.cluster.running());
+    fleet.run(&["pipeline", "attach", "--cancel", run.trim()]).ok();
+    fleet.assert_nothing_is_left();
+    fleet.run(&["pipeline", "attach", "--cancel", run.trim()]).fails(2).says("there is no run");
 }
 
 #[test]

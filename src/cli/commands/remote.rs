@@ -288,6 +288,7 @@ fn name_or(flaw: Option<&str>, name: Option<&str>) -> String {
 
 fn push(args: &PushArgs, cx: &context::Context<'_>, remote: &Remote<'_>) -> Result<(), crate::cli::report::Failure> {
     let mut all = Published { remote: remote.shown(), ..Published::default() };
+    let mut states = Vec::new();
     for text in &args.states {
         // What `clean` removes while a remote answers is an error, and not waited for.
         let found = {
@@ -298,11 +299,12 @@ fn push(args: &PushArgs, cx: &context::Context<'_>, remote: &Remote<'_>) -> Resu
         let pushed = remote::push(remote, &found.state, name)?;
         all.states.extend(pushed.states);
         all.there += pushed.there;
-        let packages = remote::push_packages(remote, &found.state, true)?;
-        all.packages.extend(packages.packages);
-        all.packages_there += packages.there;
-        all.signer = pushed.signer.or(packages.signer).or(all.signer);
+        all.signer = pushed.signer.or(all.signer);
+        states.push(found.state);
     }
+    let packages = remote::push_packages(remote, &states, true)?;
+    (all.packages, all.packages_there) = (packages.packages, packages.there);
+    all.signer = packages.signer.or(all.signer);
     Ok(print_either(args.json, &all, |all| {
         let mut text = String::new();
         for state in &all.states {

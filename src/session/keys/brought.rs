@@ -16,7 +16,7 @@ use crate::remote;
 use crate::session::foreseen::Foreseen;
 use crate::session::{Result, Work};
 
-/// Whether anything came.
+/// Asks the remote for the packages that emerge would compile. Returns whether any came into the pool: then emerge has to look once more.
 pub(super) fn bring(cx: &Context<'_>, work: &Work<'_>, foreseen: &Foreseen, request: &Request) -> Result<bool> {
     if cx.settings.remote.is_none() {
         return Ok(false);

@@ -136,7 +136,7 @@ fn program(invocation: &Invocation, cx: &Context<'_>) -> Result<Vec<String>, Fai
     Ok(words)
 }
 
-/// Tells two.
+/// A job tells its own log, and those who follow the run.
 struct Both<'o>(&'o dyn Observer, &'o dyn Observer);
 
 impl Observer for Both<'_> {
