@@ -191,7 +191,12 @@ pub(crate) fn lock_by(cx: &Context<'_>, take: impl FnOnce(Wait<'_>) -> store::Re
     if cx.settings.no_wait {
         return Ok(take(Wait::NoWait)?);
     }
-    let mut notify = |busy: &Busy| cx.observer.note(&format!("waiting: {busy}"));
+    let mut notify = |busy: &Busy| {
+        // What waits for another part of the same command goes on by itself, and the user sees what that does.
+        if !busy.is_ours() {
+            cx.observer.note(&format!("waiting: {busy}"));
+        }
+    };
     let cancelled = || cx.interrupt.count() > 0;
     match take(Wait::BlockUnless { notify: &mut notify, cancelled: &cancelled }) {
         Err(store::Error::Cancelled { .. }) => Err(Error::Interrupted { resumable: false }),
@@ -223,22 +228,10 @@ pub(crate) fn not_interrupted(cx: &Context<'_>) -> Result<()> {
 
 /// A shared lock on the store, held by every command that uses it, so that `clean` deletes nothing that it relies on.
 pub(crate) fn share_store(cx: &Context<'_>) -> Result<Lock> {
-    let cancelled = || cx.interrupt.count() > 0;
-    let mut notify = |busy: &store::Busy| cx.observer.note(&format!("waiting: {busy}"));
-    let wait = if cx.settings.no_wait { Wait::NoWait } else { Wait::BlockUnless { notify: &mut notify, cancelled: &cancelled } };
-    match cx.store.lock_shared(wait) {
-        Err(store::Error::Cancelled { .. }) => Err(Error::Interrupted { resumable: false }),
-        other => Ok(other?),
-    }
+    lock_by(cx, |wait| cx.store.lock_shared(wait))
 }
 
 /// An exclusive lock on the store. If it is taken, waits with a message, or fails with `no_wait`.
 pub(crate) fn lock_store(cx: &Context<'_>) -> Result<Lock> {
-    let cancelled = || cx.interrupt.count() > 0;
-    let mut notify = |busy: &Busy| cx.observer.note(&format!("waiting: {busy}"));
-    let wait = if cx.settings.no_wait { Wait::NoWait } else { Wait::BlockUnless { notify: &mut notify, cancelled: &cancelled } };
-    match cx.store.lock_exclusive(wait) {
-        Err(store::Error::Cancelled { .. }) => Err(Error::Interrupted { resumable: false }),
-        other => Ok(other?),
-    }
+    lock_by(cx, |wait| cx.store.lock_exclusive(wait))
 }

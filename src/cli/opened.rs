@@ -14,7 +14,7 @@ use crate::context::{Context, RemoteSettings, Settings, Tools};
 use crate::limits::{Asked, Limits};
 use crate::progress::{Event, Observer as _};
 use crate::remote;
-use crate::sandbox::HelperSource;
+use crate::sandbox::{HelperSource, Interrupt};
 use crate::stage3::sign::Gpg;
 
 /// The tools of one command, and what it has configured.
@@ -31,11 +31,24 @@ pub(crate) struct Opened<'a> {
 impl<'a> Opened<'a> {
     /// Checks the host cheaply, opens the store (making it if need be) and removes what killed runs left.
     pub(crate) fn open(invocation: &'a Invocation) -> Result<Self, Failure> {
+        Self::open_interruptible(invocation, Interrupt::install()?)
+    }
+
+    /// The same for somebody who has begun earlier to heed Ctrl-C and SIGTERM.
+    pub(crate) fn open_interruptible(invocation: &'a Invocation, interrupt: Interrupt) -> Result<Self, Failure> {
         // Others are told who holds a lock: for them, words will do.
         let command = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
         let (user, search_path) = (Invocation::user(), Invocation::search_path());
         let isolation = invocation.global.isolation;
-        let tools = Tools::open(&invocation.places, &user, HelperSource::CurrentExe, search_path, &command, isolation)?;
+        let tools = Tools::open_interruptible(
+            interrupt,
+            &invocation.places,
+            &user,
+            HelperSource::CurrentExe,
+            search_path,
+            &command,
+            isolation,
+        )?;
         // Who only looks has no use for a complaint about a line of `env/limits`; who builds gets it from `limited`.
         let configured = configured_limits(invocation).unwrap_or_default();
         let ccache = configured_ccache(invocation).unwrap_or_default();

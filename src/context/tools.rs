@@ -78,6 +78,19 @@ impl Tools {
         command: &str,
         isolation: Option<Rung>,
     ) -> Result<Self, OpenError> {
+        Self::open_interruptible(Interrupt::install()?, places, user, helper, search_path, command, isolation)
+    }
+
+    /// The same for somebody who has begun earlier to heed Ctrl-C and SIGTERM.
+    pub(crate) fn open_interruptible(
+        interrupt: Interrupt,
+        places: &Places,
+        user: &User,
+        helper: HelperSource,
+        search_path: Vec<PathBuf>,
+        command: &str,
+        isolation: Option<Rung>,
+    ) -> Result<Self, OpenError> {
         for Closed { path, mode } in places.close(user.owner(), true)? {
             tracing::warn!(path = %path.display(), "closed to other users: its mode was {mode:04o}");
         }
@@ -92,7 +105,6 @@ impl Tools {
             launcher = Launcher::new(helper, store.idmap().clone()).search_in(search_path);
         }
         let launcher = host::isolated(launcher, isolation)?;
-        let interrupt = Interrupt::install()?;
         // First what takes no room: a disk may be full of what killed runs have left.
         places.sweep();
         let recovered = store.recover(&launcher)?;

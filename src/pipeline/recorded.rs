@@ -37,6 +37,7 @@ impl Watcher for Recording<'_> {
 fn ended(report: &NodeReport) -> Ended {
     let (result, because) = match &report.outcome {
         Outcome::Reused => (Result::Reused, None),
+        Outcome::Fetched => (Result::Fetched, None),
         Outcome::Built => (Result::Built, None),
         Outcome::Failed => (Result::Failed, None),
         Outcome::Skipped { because } => (Result::Skipped, Some(because.clone())),

@@ -62,6 +62,8 @@ impl Watcher for PassOn<'_> {
 pub enum Outcome {
     /// It existed.
     Reused,
+    /// It came from the remote.
+    Fetched,
     Built,
     /// Building it failed.
     Failed,
@@ -127,7 +129,7 @@ impl Report {
             return Err(error);
         }
         // A node that neither failed nor was started was left out because of Ctrl-C.
-        let is_done = self.nodes.iter().all(|node| matches!(node.outcome, Outcome::Built | Outcome::Reused));
+        let is_done = self.nodes.iter().all(|node| matches!(node.outcome, Outcome::Built | Outcome::Reused | Outcome::Fetched));
         let node = self.nodes.into_iter().find(|node| is_done && node.id == id);
         node.ok_or_else(|| context::Error::Interrupted { resumable: false }.into())
     }
@@ -417,7 +419,12 @@ impl<'r> Run<'r> {
         let built = built.map_err(|error| resolve::with_proposal(cx, config, stage, profile, error))?;
         let Some(built) = built else { return Err(Error::NotArrived { id: part.node.id.clone() }) };
         let is_built = there.map_or(!built.reused, |arrived| arrived.is_built);
-        let outcome = if is_built { Outcome::Built } else { Outcome::Reused };
+        let is_fetched = || cx.settings.remote.as_deref().is_some_and(|remote| remote.has_fetched(&built.state.id.to_string()));
+        let outcome = match is_built {
+            true => Outcome::Built,
+            false if is_fetched() => Outcome::Fetched,
+            false => Outcome::Reused,
+        };
         let size_bytes = if is_built { layer_bytes(cx, &built.state) } else { None };
         let seconds = there.map(|arrived| arrived.seconds);
         Ok(Done { made: Made { state: Some(built.state), artifact: None }, outcome, size_bytes, seconds })
@@ -530,7 +537,7 @@ pub(crate) fn build_one(cx: &Context<'_>, config: &ConfigDir, wishes: Wishes, id
     let node = plan(cx, config, wishes, options)?.run(false, &PassOn(cx.observer))?.into_node(id)?;
     let unbuilt = || crate::pipeline::Error::Unbuilt { id: id.to_owned(), needs: Vec::new() };
     let state = cx.store.state(&node.state.ok_or_else(unbuilt)?)?;
-    Ok(Built { state, reused: node.outcome == Outcome::Reused })
+    Ok(Built { state, reused: node.outcome != Outcome::Built })
 }
 
 #[cfg(test)]

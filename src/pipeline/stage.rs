@@ -125,7 +125,7 @@ fn built(cx: &Context<'_>, config: &ConfigDir, options: &StageOptions) -> Result
         patched: state.as_ref().map_or(serde_json::Value::Null, |state| serde_json::json!(state.origin.patched())),
         messages: state.as_ref().map_or(serde_json::Value::Null, |state| state.origin.messages().json()),
         state: state.map(|state| state.id.to_string()).unwrap_or_default(),
-        state_reused: stage.outcome == Outcome::Reused,
+        state_reused: stage.outcome != Outcome::Built,
         artifact: artifact.filter(|_| export),
     })
 }

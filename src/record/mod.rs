@@ -109,6 +109,7 @@ pub(crate) enum Outcome {
     /// It is being built, or was when the run was killed.
     Begun,
     Reused,
+    Fetched,
     Built,
     Failed,
     Skipped,

@@ -66,6 +66,7 @@ pub(super) fn result_words(result: Outcome) -> &'static str {
         Outcome::Waiting => "waiting",
         Outcome::Begun => "not finished",
         Outcome::Reused => "reused",
+        Outcome::Fetched => "fetched",
         Outcome::Built => "built",
         Outcome::Failed => "failed",
         Outcome::Skipped => "skipped",
@@ -79,7 +80,7 @@ fn tag(out: &mut Html, result: Outcome) {
         Outcome::Built => "<span class=\"tag built\">",
         Outcome::Failed | Outcome::Interrupted => "<span class=\"tag failed\">",
         Outcome::Begun | Outcome::Skipped | Outcome::NotBegun => "<span class=\"tag warn\">",
-        Outcome::Reused | Outcome::Waiting => "<span class=\"tag\">",
+        Outcome::Reused | Outcome::Fetched | Outcome::Waiting => "<span class=\"tag\">",
     });
     out.raw(result_words(result)).raw("</span>");
 }
@@ -95,6 +96,7 @@ fn verdict(run: &Run, facts: &Facts) -> (&'static str, &'static str) {
         }
         () if run.ended.is_none() => ("cut off", "<span class=\"badge failed\">"),
         () if run.count(Outcome::Reused) == all => ("up to date", "<span class=\"badge built\">"),
+        () if run.count(Outcome::Reused) + run.count(Outcome::Fetched) == all => ("fetched", "<span class=\"badge built\">"),
         () => ("built", "<span class=\"badge built\">"),
     }
 }
@@ -116,6 +118,7 @@ fn header(out: &mut Html, run: &Run, facts: &Facts) {
         ("nodes", run.nodes.len(), true),
         ("built", run.count(Outcome::Built), true),
         ("reused", run.count(Outcome::Reused), true),
+        ("fetched", run.count(Outcome::Fetched), false),
         ("failed", run.count(Outcome::Failed), false),
         ("interrupted", run.count(Outcome::Interrupted), false),
         ("skipped", run.count(Outcome::Skipped), false),

@@ -223,7 +223,7 @@ fn legend(out: &mut Html) {
 fn class_of(result: Outcome) -> &'static str {
     match result {
         Outcome::Built => "built",
-        Outcome::Reused => "reused",
+        Outcome::Reused | Outcome::Fetched => "reused",
         Outcome::Failed | Outcome::Interrupted => "failed",
         Outcome::Waiting | Outcome::Begun | Outcome::Skipped | Outcome::NotBegun => "open",
     }

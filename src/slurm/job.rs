@@ -133,6 +133,12 @@ impl Job {
         self.run.set_result(&self.id, &result)
     }
 
+    /// Removes what it has made here before it could build anything. What another id owns stays until the next job.
+    pub(crate) fn give_up(self) {
+        self.teller.flush();
+        self.place.remove_own();
+    }
+
     /// Removes all that it has made here.
     pub(crate) fn remove(self, in_map: &impl InMap) -> Result<()> {
         self.teller.flush();

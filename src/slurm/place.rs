@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::run_dir::read;
 use super::{Error, Result};
-use crate::beneath::{NAMES_LIMIT, TreeDir};
+use crate::beneath::{NAMES_LIMIT, TreeDir, remove_tree};
 use crate::durable::{self, Mode};
 use crate::path_error::PathError;
 use crate::store::{InMap, UNKNOWN_BOOT, boot_id};
@@ -163,6 +163,13 @@ impl JobDir {
             in_map.remove_trees(&paths)?;
         }
         Ok(paths.iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
+    }
+
+    /// Removes it with all that is in it, as far as that is ours.
+    pub(super) fn remove_own(self) {
+        if let Err(error) = remove_tree(&self.dir) {
+            tracing::debug!(%error, "the directory of a job stays");
+        }
     }
 
     /// Removes it with all that is in it, whoever of the id map owns it.

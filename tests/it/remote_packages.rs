@@ -107,6 +107,29 @@ impl Packages<'_> {
     }
 }
 
+/// A push leaves what is there, but for what is not whole or is older.
+pub(crate) fn replaced(packages: &Packages<'_>, push: impl Fn() -> Value) {
+    let Packages { keyring, signer, .. } = packages;
+    let gpg = ManuallyDrop::new(Gpg { home: keyring.clone() });
+    let key = packages.key(GREETER);
+    let only_it = || {
+        let pushed = push();
+        assert_eq!(pushed["packages"], json!([GREETER]), "{pushed}");
+        assert_eq!(pushed["packages_there"], json!(packages.own.as_array().unwrap().len() - 1), "{pushed}");
+        assert_eq!(push()["packages"], json!([]));
+    };
+    fs::write(packages.manifest(&key), "{}").unwrap();
+    only_it();
+    packages.forge(&key, &gpg, signer, |_, origin| origin["entry"]["MTIME"] = json!("1000000000"));
+    only_it();
+    // Somebody has built it later: that stays.
+    let soon = (jiff::Timestamp::now().as_second() + 60).to_string();
+    packages.forge(&key, &gpg, signer, |_, origin| origin["entry"]["MTIME"] = json!(soon));
+    assert_eq!(push()["packages"], json!([]));
+    fs::write(packages.manifest(&key), "{}").unwrap();
+    only_it();
+}
+
 /// What the folder has of `greeter` in place of the package that was pushed.
 pub(crate) fn refused(packages: &Packages<'_>) {
     let Packages { folder, second, keyring, signer, distfiles, .. } = packages;

@@ -11,6 +11,7 @@ use crate::pipeline::elsewhere::Nowhere;
 use crate::pipeline::run::{NodeReport, PassOn};
 use crate::pipeline::{self, Pipeline};
 use crate::progress::{Event, Observer};
+use crate::sandbox::Interrupt;
 use crate::slurm::{self, Asked, Following, Job, RunDir, Submitter};
 use crate::threads;
 
@@ -155,14 +156,20 @@ pub(super) fn job(
     how: &How,
     fits: Result<(), slurm::Error>,
 ) -> CommandOutcome {
+    // From the beginning: a job that is cancelled at once has made a directory.
+    let interrupt = Interrupt::install()?;
     let job = Job::begin(&invocation.path(run), id, &Invocation::cluster_job())?;
     let there = invocation.at(job.places(config.root()));
-    let opened = fits.map_err(Failure::from).and_then(|()| Opened::open(&there)).and_then(|opened| opened.limited(how.limits));
+    let opened = fits.map_err(Failure::from).and_then(|()| Opened::open_interruptible(&there, interrupt));
+    let opened = opened.and_then(|opened| opened.limited(how.limits));
     let opened = match opened {
         Ok(opened) => opened,
         Err(failure) => {
-            job.end(Err(failure.reported()))?;
-            return Err(failure);
+            let is_wanted = !Interrupt::asked();
+            let told = if is_wanted { job.end(Err(failure.reported())) } else { Ok(()) };
+            job.give_up();
+            told?;
+            return Err(if is_wanted { failure } else { failure.of_kind(Kind::Interrupted) });
         }
     };
     let launcher = &opened.tools.launcher;

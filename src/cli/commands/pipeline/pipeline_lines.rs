@@ -66,6 +66,7 @@ pub(super) fn summary(report: &PipelineReport) -> String {
     }
     let mut words = vec![format!("{} built", report.count(|outcome| *outcome == Outcome::Built)), format!("{reused} reused")];
     for (number, what) in [
+        (report.count(|outcome| *outcome == Outcome::Fetched), "fetched"),
         (report.count(|outcome| *outcome == Outcome::Failed), "failed"),
         (report.count(|outcome| matches!(outcome, Outcome::Skipped { .. })), "skipped"),
         (report.count(|outcome| *outcome == Outcome::Interrupted), "interrupted"),
@@ -118,6 +119,7 @@ fn why(node: &NodeReport) -> String {
 pub(super) fn result(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Reused => "reused",
+        Outcome::Fetched => "fetched",
         Outcome::Built => "built",
         Outcome::Failed => "failed",
         Outcome::Skipped { .. } => "skipped",

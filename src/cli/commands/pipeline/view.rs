@@ -363,7 +363,8 @@ fn ended_words(report: &NodeReport) -> String {
     let time = pipeline_lines::seconds(report.seconds);
     match &report.outcome {
         Outcome::Built => format!("built in {time}"),
-        Outcome::Reused => "reused: the remote has it, or another command has built it meanwhile".to_owned(),
+        Outcome::Reused => "reused: another command has built it meanwhile".to_owned(),
+        Outcome::Fetched => format!("fetched in {time}"),
         Outcome::Failed => format!("failed after {time}: {}", report.error.as_deref().unwrap_or_default()),
         Outcome::Skipped { because } => format!("skipped: {because} failed"),
         Outcome::Interrupted => format!("interrupted after {time}"),
