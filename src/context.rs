@@ -191,12 +191,7 @@ pub(crate) fn lock_by(cx: &Context<'_>, take: impl FnOnce(Wait<'_>) -> store::Re
     if cx.settings.no_wait {
         return Ok(take(Wait::NoWait)?);
     }
-    let mut notify = |busy: &Busy| {
-        // What waits for another part of the same command goes on by itself, and the user sees what that does.
-        if !busy.is_ours() {
-            cx.observer.note(&format!("waiting: {busy}"));
-        }
-    };
+    let mut notify = |busy: &Busy| cx.observer.note(&format!("waiting: {busy}"));
     let cancelled = || cx.interrupt.count() > 0;
     match take(Wait::BlockUnless { notify: &mut notify, cancelled: &cancelled }) {
         Err(store::Error::Cancelled { .. }) => Err(Error::Interrupted { resumable: false }),

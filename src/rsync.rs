@@ -32,18 +32,9 @@ impl Rsync {
         observer: &dyn Observer,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<(), Error> {
-        let mut command = Command::new(&self.program);
-        command.args([
-            "--recursive",
-            "--links",
-            "--safe-links",
-            "--perms",
-            "--times",
-            "--omit-dir-times",
-            "--whole-file",
-            "--delete",
-        ]);
-        command.args(["--compress", "--no-motd", "--timeout=180", "--chmod=D0755,Fu+rw,Fgo+r,Fgo-w", "--info=progress2"]);
+        let mut command = self.command();
+        command.args(["--recursive", "--links", "--safe-links", "--perms", "--omit-dir-times", "--delete"]);
+        command.args(["--chmod=D0755,Fu+rw,Fgo+r,Fgo-w", "--info=progress2"]);
         command.args(["--exclude=/distfiles", "--exclude=/local", "--exclude=/packages", "--exclude=/.git", "--exclude=/.svn"]);
         if let Some(like) = like {
             let mut option = OsString::from("--copy-dest=");
@@ -53,10 +44,7 @@ impl Rsync {
         let mut directory = target.as_os_str().to_owned();
         directory.push("/");
         // With a slash at the end rsync copies the contents of the directory, without it the directory itself.
-        command.arg("--").arg(format!("{}/", uri.trim_end_matches('/'))).arg(directory).env_clear();
-        let passed = |name: &OsString| name.to_str().is_some_and(|name| VARIABLES.contains(&name));
-        command.envs(self.environment.iter().filter(|(name, _)| passed(name)).map(|(name, value)| (name, value)));
-        command.env("LC_ALL", "C");
+        command.arg("--").arg(format!("{}/", uri.trim_end_matches('/'))).arg(directory);
         let (mut done, mut known) = (0, 0);
         let mut line = |line: &str| {
             let Some((now, total)) = checked(line) else { return };
@@ -73,6 +61,32 @@ impl Rsync {
         let ended = program::run(command, b"", Attendance { heard: Heard::Stdout, line: &mut line, cancelled, reaches_out: true });
         observer.event(&Event::End);
         ended?.ok().map(drop)
+    }
+
+    /// Fetches the regular file `name` at the top of `uri` as `target`, if it is not larger than `limit_bytes`. If there is none, rsync
+    /// fails or makes nothing.
+    pub(crate) fn fetch_file(
+        &self,
+        uri: &str,
+        name: &str,
+        target: &Path,
+        limit_bytes: u64,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<(), Error> {
+        let mut command = self.command();
+        command.arg(format!("--max-size={limit_bytes}")).arg("--").arg(format!("{}/{name}", uri.trim_end_matches('/'))).arg(target);
+        let attendance = Attendance { heard: Heard::Stdout, line: &mut |_| {}, cancelled, reaches_out: true };
+        program::run(command, b"", attendance)?.ok().map(drop)
+    }
+
+    /// What each call begins with.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["--times", "--whole-file", "--compress", "--no-motd", "--timeout=180"]).env_clear();
+        let passed = |name: &OsString| name.to_str().is_some_and(|name| VARIABLES.contains(&name));
+        command.envs(self.environment.iter().filter(|(name, _)| passed(name)).map(|(name, value)| (name, value)));
+        command.env("LC_ALL", "C");
+        command
     }
 }
 

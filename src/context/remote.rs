@@ -27,11 +27,23 @@ pub struct RemoteSettings {
     down: AtomicBool,
     /// States that came from it.
     fetched: Mutex<BTreeSet<String>>,
+    /// Held by the node of this command that fetches layers. Others need some of them, too, and would wait for their own process's lock.
+    pub(crate) turn: Mutex<()>,
 }
 
 impl RemoteSettings {
     pub(crate) fn new(address: Address, push: bool, packages: bool, gpg: Gpg, keys: TrustedKeys) -> Self {
-        Self { address, push, packages, gpg, keys, signs: OnceLock::new(), down: AtomicBool::new(false), fetched: Mutex::default() }
+        Self {
+            address,
+            push,
+            packages,
+            gpg,
+            keys,
+            signs: OnceLock::new(),
+            down: AtomicBool::new(false),
+            fetched: Mutex::default(),
+            turn: Mutex::default(),
+        }
     }
 
     pub(crate) fn is_down(&self) -> bool {

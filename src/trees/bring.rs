@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::source::{Method, Revision, TreeSource};
@@ -50,6 +51,14 @@ impl Vouched {
     }
 }
 
+/// A tarball of a tree.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Archive {
+    sha512: String,
+    /// The day that its directory is named after.
+    day: Option<String>,
+}
+
 /// A tree that has come.
 #[derive(Debug)]
 pub(crate) struct Brought {
@@ -65,8 +74,10 @@ pub(crate) struct Brought {
     pub(crate) allow_unsigned: Option<String>,
     /// Why nothing vouches for it, for the error.
     pub(crate) why: &'static str,
-    /// An existing snapshot of the same commit. Then nothing was written into the area.
+    /// An existing snapshot of the same commit, archive or Manifest. Then nothing was written into the area.
     pub(crate) here: Option<Tree>,
+    /// The archive that it was.
+    pub(crate) archive: Option<Archive>,
 }
 
 pub(crate) fn bring(cx: &Context<'_>, area: &TempArea, options: &SyncOptions, keys: KeysFor<'_>) -> Result<Brought> {
@@ -100,10 +111,13 @@ fn by_hand(cx: &Context<'_>, area: &TempArea, path: &Path, options: &SyncOptions
             allow_unsigned: None,
             why: "",
             here: None,
+            archive: None,
         });
     }
-    let (verified, rev) = unpack_snapshot(cx, area, path, &options.verify, keys)?;
-    Ok(Brought { from, rev, ..signed_or_not(verified.signer.as_ref()) })
+    let unpacked = unpack_snapshot(cx, area, path, &options.verify, keys)?;
+    let archive = Some(unpacked.archive());
+    let Unpacked { verified, day, here } = unpacked;
+    Ok(Brought { from, rev: day, here, archive, ..signed_or_not(verified.signer.as_ref()) })
 }
 
 fn by_git(cx: &Context<'_>, area: &TempArea, source: &TreeSource, options: &SyncOptions, keys: KeysFor<'_>) -> Result<Brought> {
@@ -146,12 +160,19 @@ fn by_rsync(cx: &Context<'_>, area: &TempArea, source: &TreeSource, options: &Sy
         return Err(Error::Offline { uri: source.to_string() });
     }
     cx.observer.step(&format!("fetching {source}"));
-    let like = match &options.name {
-        Some(name) => cx.store.tree_ref_get(name)?.and_then(|id| cx.store.tree(&id).ok()).map(|tree| tree.path),
-        None => None,
+    let latest = match &options.name {
+        Some(name) => cx.store.tree_ref_get(name)?.and_then(|id| cx.store.tree(&id).ok()),
+        None => cx.store.trees()?.into_iter().rev().find(|tree| tree.meta.origin["uri"] == source.uri.as_str()),
     };
     let cancelled = || cx.interrupt.count() > 0;
     let rsync = &options.programs.rsync;
+    if let Some(latest) = &latest
+        && let Some((signer, made)) = unchanged(cx, area, source, options, keys, latest)?
+    {
+        let from = source.to_string();
+        return Ok(Brought { from, made, here: Some(latest.clone()), ..signed_or_not(Some(&signer)) });
+    }
+    let like = latest.map(|tree| tree.path);
     rsync.fetch(&source.uri, &area.tree(), like.as_deref(), cx.observer, &cancelled)?;
     make_plain(&area.tree(), None)?;
     cx.observer.step("comparing the tree with its Manifests");
@@ -162,6 +183,33 @@ fn by_rsync(cx: &Context<'_>, area: &TempArea, source: &TreeSource, options: &Sy
     };
     let why = "it has no signed Manifest at its top";
     Ok(Brought { from: source.to_string(), why, made, ..signed_or_not(signer.as_ref()) })
+}
+
+/// Who signed the tree there and when, if that has the very Manifest of our latest snapshot, by which we have verified all files of it.
+fn unchanged(
+    cx: &Context<'_>,
+    area: &TempArea,
+    source: &TreeSource,
+    options: &SyncOptions,
+    keys: KeysFor<'_>,
+    latest: &Tree,
+) -> Result<Option<(Signer, Option<i64>)>> {
+    let origin = &latest.meta.origin;
+    if origin["method"] != Method::Rsync.to_string() || !origin["signer"].is_string() {
+        return Ok(None);
+    }
+    let top = area.path().join(manifests::TOP);
+    let cancelled = || cx.interrupt.count() > 0;
+    let fetched = options.programs.rsync.fetch_file(&source.uri, manifests::TOP, &top, manifests::LIMIT_BYTES, &cancelled);
+    context::not_interrupted(cx)?;
+    if let Err(error) = fetched {
+        // If it was not only the file, the tree does not come either, and says why.
+        tracing::debug!(%error, "the top Manifest does not come");
+    }
+    let Ok(text) = fs::read(&top) else { return Ok(None) };
+    fs::remove_file(&top).map_err(Error::io("remove", &top))?;
+    // What does not count is decided about when all has come.
+    Ok(manifests::is_of(&latest.path, &text, keys, &options.verify).ok().flatten())
 }
 
 fn by_download(
@@ -204,7 +252,9 @@ fn by_download(
     if matches!(options.rev, Some(Revision::Digest(_))) && verify.allow_unsigned.is_none() {
         verify.allow_unsigned = Some("pinned by its contents".to_owned());
     }
-    let (verified, rev) = unpack_snapshot(cx, area, &target, &verify, keys)?;
+    let unpacked = unpack_snapshot(cx, area, &target, &verify, keys)?;
+    let archive = Some(unpacked.archive());
+    let Unpacked { verified, day: rev, here } = unpacked;
     // Old snapshots have good signatures, too. A server must not give us one under the name of another day.
     if let Some(asked) = asked
         && !matches!(&rev, Some(Revision::Date(found)) if found == asked)
@@ -217,7 +267,9 @@ fn by_download(
         return Err(Error::OtherContents { uri: url.to_string(), wanted, found });
     }
     let rev = rev.filter(|_| source.method == Method::Webrsync);
-    Ok(Brought { from: source.to_string(), rev, why: "there is no signature beside it", ..signed_or_not(verified.signer.as_ref()) })
+    let from = source.to_string();
+    let why = "there is no signature beside it";
+    Ok(Brought { from, rev, why, here, archive, ..signed_or_not(verified.signer.as_ref()) })
 }
 
 /// Downloads a tarball. The incomplete file lies in the cache, so that an interrupted command can go on there.
@@ -275,14 +327,23 @@ fn unless_pinned(
     }
 }
 
-/// Verifies a published snapshot and unpacks the same open file. Also returns the day that its directory is named after.
-fn unpack_snapshot(
-    cx: &Context<'_>,
-    area: &TempArea,
-    from: &Path,
-    verify: &VerifyOptions,
-    keys: KeysFor<'_>,
-) -> Result<(Verified, Option<Revision>)> {
+/// A published snapshot.
+struct Unpacked {
+    verified: Verified,
+    /// The day that its directory is named after.
+    day: Option<Revision>,
+    /// What this very archive has become before. Then it was not unpacked.
+    here: Option<Tree>,
+}
+
+impl Unpacked {
+    fn archive(&self) -> Archive {
+        Archive { sha512: self.verified.sha512.clone(), day: self.day.as_ref().map(ToString::to_string) }
+    }
+}
+
+/// Verifies a published snapshot and unpacks the same open file.
+fn unpack_snapshot(cx: &Context<'_>, area: &TempArea, from: &Path, verify: &VerifyOptions, keys: KeysFor<'_>) -> Result<Unpacked> {
     // A downloaded file lies in a temporary area, so its path means nothing to the user.
     let name = from.file_name().filter(|_| from.starts_with(area.path())).map_or(from, Path::new);
     cx.observer.step(&format!("verifying {}", name.display()));
@@ -292,6 +353,12 @@ fn unpack_snapshot(
         Some(signature) => stage3::verify_detached(from, &signature, keys, verify, cx.observer)?,
         None => stage3::verify(from, keys, verify, cx.observer)?,
     };
+    let is_it = |tree: &Tree| tree.meta.origin["archive"]["sha512"] == verified.sha512.as_str();
+    if let Some(here) = cx.store.trees()?.into_iter().rev().find(is_it) {
+        verified.notes.clear();
+        let day = here.meta.origin["archive"]["day"].as_str().and_then(|day| Revision::parse(day).ok());
+        return Ok(Unpacked { verified, day, here: Some(here) });
+    }
     cx.observer.step(&format!("unpacking {}", name.display()));
     let unpacked = |source| Error::Unpack { path: name.to_owned(), source };
     let staging = area.path().join("unpacked");
@@ -322,7 +389,7 @@ fn unpack_snapshot(
     let day = day.filter(|day| matches!(day, Revision::Date(_)));
     fs::rename(&top, area.tree()).map_err(Error::io("rename", &top))?;
     verified.notes.clear();
-    Ok((verified, day))
+    Ok(Unpacked { verified, day, here: None })
 }
 
 /// A lock on a file of the cache. Several stores may share the cache.
@@ -359,6 +426,7 @@ fn signed_or_not(signer: Option<&Signer>) -> Brought {
         allow_unsigned: None,
         why: "no signature of a trusted key covers it",
         here: None,
+        archive: None,
     }
 }
 

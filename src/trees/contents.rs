@@ -123,11 +123,14 @@ fn list_of(tree: &TreeDir, counts: &dyn Fn(&str, bool) -> bool) -> Result<Vec<It
 
 pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     let (from, to) = (TreeDir::open(from)?, TreeDir::open(to)?);
-    for item in list(&from)? {
+    let items = list(&from)?;
+    // Sorted, each directory comes after the one that it is in.
+    for item in items.iter().filter(|item| item.is_dir()) {
+        to.make_dir(&item.path, 0o755)?;
+    }
+    items.par_iter().filter(|item| !item.is_dir()).try_for_each(|item| {
         let path = &item.path;
-        if item.is_dir() {
-            to.make_dir(path, 0o755)?;
-        } else if item.is_symlink() {
+        if item.is_symlink() {
             to.symlink(path, from.read_link(path)?)?;
         } else if item.is_file() {
             let source = from.open_file(path)?;
@@ -140,8 +143,8 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
             let modified = source.file.metadata().and_then(|meta| meta.modified());
             modified.and_then(|time| copy.set_modified(time)).map_err(Error::io("change the time of", to.shown(path)))?;
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// A program of the host has written this tree. Sets the modes that a snapshot has, whatever the umask was. Sets all files to `time`,

@@ -15,9 +15,9 @@ use crate::stage3::{Signer, VerifyOptions};
 use crate::trees::contents::{Item, list};
 use crate::trees::{Error, Result};
 
-const TOP: &str = "Manifest";
+pub(crate) const TOP: &str = "Manifest";
 /// A larger Manifest is refused, packed or not.
-const LIMIT_BYTES: u64 = 64 << 20;
+pub(crate) const LIMIT_BYTES: u64 = 64 << 20;
 
 /// Who signed the tree at `root`, and when it was made (seconds since 1970), if its top Manifest says so. `None` if it has no signed
 /// Manifest. Hidden files that no Manifest lists are removed: Portage's own verifier ignores them, so anybody could have added them.
@@ -34,8 +34,23 @@ pub(crate) fn verify(root: &Path, keys: KeysFor<'_>, options: &VerifyOptions) ->
     let (text, signer) = stage3::verify_clear_signed(TOP, &top, keys, options)?;
     let listed = read_all(&tree, &text)?;
     compare(&tree, &listed)?;
-    let made = listed.timestamp.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    Ok(Some((signer, made.map(jiff::Timestamp::as_second))))
+    Ok(Some((signer, made(&listed))))
+}
+
+/// Who signed this top Manifest, if it is the one of the tree at `root`: then that tree is the one that it is of.
+pub(crate) fn is_of(root: &Path, top: &[u8], keys: KeysFor<'_>, options: &VerifyOptions) -> Result<Option<(Signer, Option<i64>)>> {
+    let same = TreeDir::open(root)?.read(TOP, LIMIT_BYTES).is_ok_and(|bytes| bytes == top);
+    if !same || !stage3::cleartext::is_clear_signed(top) {
+        return Ok(None);
+    }
+    let (text, signer) = stage3::verify_clear_signed(TOP, top, keys, options)?;
+    let manifest = Manifest::parse(Path::new(""), &text).map_err(|source| Error::Manifest { manifest: TOP.into(), source })?;
+    Ok(Some((signer, made(&manifest))))
+}
+
+/// When the tree was made, seconds since 1970.
+fn made(manifest: &Manifest) -> Option<i64> {
+    manifest.timestamp.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok()).map(jiff::Timestamp::as_second)
 }
 
 /// All Manifests that the top one leads to. Each is compared with its entry before it is read.
@@ -46,19 +61,25 @@ fn read_all(tree: &TreeDir, top: &str) -> Result<Manifest> {
     };
     let mut all = parse(Path::new(TOP), top)?;
     let mut pending: Vec<(PathBuf, Expected)> = std::mem::take(&mut all.manifests).into_iter().collect();
-    while let Some((path, expected)) = pending.pop() {
-        if all.files.insert(path.clone(), expected.clone()).is_some() {
-            continue;
-        }
-        let bytes = tree.read(&path, LIMIT_BYTES).map_err(|_| wrong(&path, "cannot be read"))?;
-        check(&path, &expected, &bytes[..])?;
-        let text = unpacked(&path, &bytes).ok_or_else(|| wrong(&path, "cannot be unpacked"))?;
-        let manifest = parse(&path, &text)?;
-        pending.extend(manifest.manifests);
-        all.ignored.extend(manifest.ignored);
-        for (file, expected) in manifest.files {
-            if all.files.insert(file.clone(), expected.clone()).is_some_and(|before| before != expected) {
-                return Err(wrong(&file, "is listed twice with different digests"));
+    let read = |(path, expected): &(PathBuf, Expected)| {
+        let bytes = tree.read(path, LIMIT_BYTES).map_err(|_| wrong(path, "cannot be read"))?;
+        check(path, expected, &bytes[..])?;
+        let text = unpacked(path, &bytes).ok_or_else(|| wrong(path, "cannot be unpacked"))?;
+        parse(path, &text)
+    };
+    while !pending.is_empty() {
+        pending.retain(|(path, expected)| all.files.insert(path.clone(), expected.clone()).is_none());
+        // Each package has one.
+        let manifests: Vec<Result<Manifest>> = pending.par_iter().map(read).collect();
+        pending.clear();
+        for manifest in manifests {
+            let manifest = manifest?;
+            pending.extend(manifest.manifests);
+            all.ignored.extend(manifest.ignored);
+            for (file, expected) in manifest.files {
+                if all.files.insert(file.clone(), expected.clone()).is_some_and(|before| before != expected) {
+                    return Err(wrong(&file, "is listed twice with different digests"));
+                }
             }
         }
     }

@@ -268,6 +268,7 @@ fn finish_sync(cx: &Context<'_>, options: &SyncOptions, found: Found, area: Opti
             "newest": contents.newest.min(crate::clock::now().as_second()),
             "made": brought.made,
             "signer": brought.signer,
+            "archive": brought.archive,
             "vouched": brought.vouched.word(),
             "allow_unsigned": brought.allow_unsigned,
         }))?,

@@ -304,10 +304,19 @@ fn jobs_hand_nodes_on_by_a_registry() {
     let Some(fleet) = fleet(name, 0, &format!("oci://{}/team/states push", registry.host())) else { return };
     let web = format!("{name}-web-{}", std::process::id());
     fleet.define(name, &web, "app-misc/hello");
-    let mut command = fleet.command(&["pipeline", "--on", "slurm", &web]);
-    // Jobs get these variables of who submits.
-    command.env("REGISTRY_AUTH_FILE", registry.login(PASSWORD)).env("SSL_CERT_FILE", registry.authority());
-    let ran = run(&mut command).ok();
+    let login = registry.login(PASSWORD);
+    let there = |args: &[&str]| {
+        // Jobs get these variables of who submits.
+        run(fleet.command(args).env("REGISTRY_AUTH_FILE", &login).env("SSL_CERT_FILE", registry.authority())).ok()
+    };
+    let ran = there(&["pipeline", "--on", "slurm", &web]);
     assert!(ran.text().contains("3 nodes, 3 built"), "{ran}");
     fleet.assert_nothing_is_left();
+    // A job publishes what it has compiled, too.
+    let listed: serde_json::Value = serde_json::from_str(&there(&["remote", "ls", "--packages", "--json"]).text()).unwrap();
+    let rows = listed["package_rows"].as_array().unwrap();
+    let hello = rows.iter().find(|row| row["name"].as_str().is_some_and(|name| name.starts_with("app-misc/hello-"))).unwrap();
+    let key = hello["key"].as_str().unwrap();
+    let pulled: serde_json::Value = serde_json::from_str(&there(&["remote", "pull", key, "--json"]).text()).unwrap();
+    assert!(hello["here"] == true || pulled["packages"] == serde_json::json!([hello["name"]]), "{hello} {pulled}");
 }
