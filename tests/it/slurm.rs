@@ -218,6 +218,9 @@ fn jobs_build_nodes_and_hand_them_on() {
         second.run(&["bootstrap", "--no-rebuild", "demo", fleet.shared.testbed.stage3.to_str().unwrap()]).ok();
         let planned = second.run(&["pipeline", "--no-sign", "--dry-run"]).ok().text();
         assert!(planned.contains("3 to fetch and 2 to build of 5 nodes"), "{planned}");
+        // Nodes that need the same layers do not stand in each other's way.
+        let ran = second.run(&["--no-wait", "pipeline", "--no-sign"]).ok().says_nothing_of("waiting:");
+        assert!(ran.text().contains("5 nodes, 2 built, 0 reused, 3 fetched"), "{ran}");
     }
 
     // A failure brings its log.

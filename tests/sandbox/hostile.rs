@@ -298,13 +298,15 @@ fn served(fixture: &Fixture, name: &str, address: &SocketAddr, edit: impl FnOnce
     let accomplice = UnixStream::connect_addr(address).unwrap();
     let held = receive(&accomplice);
     assert_eq!(held.len(), 2);
-    Some((Served { running, reader, place }, held))
+    Some((Served { running, reader, place, accomplice }, held))
 }
 
 struct Served {
     running: Running,
     reader: std::io::BufReader<std::io::PipeReader>,
     place: PathBuf,
+    /// The session goes on until this is dropped.
+    accomplice: UnixStream,
 }
 
 fn held_words(place: &Path) -> String {
@@ -328,7 +330,8 @@ fn cve_2024_27297_a_descriptor_that_outlives_the_session() {
                 plan.steps.insert(last, bind);
             })
         };
-        let Some((Served { mut running, mut reader, place }, held)) = served else { return };
+        let Some((Served { mut running, mut reader, place, accomplice }, held)) = served else { return };
+        drop(accomplice);
         if keep {
             reader.read_to_string(&mut String::new()).unwrap();
             assert_eq!(chain(&running.wait().unwrap_err()), held_words(&place));
@@ -345,7 +348,7 @@ fn cve_2024_27297_a_descriptor_that_outlives_the_session() {
 fn cve_2024_27297_a_descriptor_of_a_session_whose_helper_was_killed() {
     let Some(fixture) = fixture() else { return };
     let name = name("killed");
-    let Some((Served { mut running, place, .. }, held)) =
+    let Some((Served { mut running, place, accomplice, .. }, held)) =
         served(&fixture, &name, &address(&name), |plan| plan.network = Network::Host)
     else {
         return;
@@ -354,6 +357,7 @@ fn cve_2024_27297_a_descriptor_of_a_session_whose_helper_was_killed() {
     let helper = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
     kill(Pid::from_raw(helper), Signal::SIGKILL).unwrap();
     running.wait().unwrap_err();
+    drop(accomplice);
 
     let mut again = plan(&place, &["true"]);
     // A volatile overlay that was not unmounted leaves a mark there.

@@ -202,7 +202,7 @@ static void reach(const char *name) {
     waitpid(child, &status, 0);
 }
 
-/* Somebody outside connects to NAME, an abstract one or a path, and is given descriptors. */
+/* Somebody outside connects to NAME, an abstract one or a path, and is given descriptors. Ends when that one hangs up. */
 static void serve(const char *name) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     socklen_t length = sizeof address;
@@ -214,7 +214,11 @@ static void serve(const char *name) {
     show("bind", bind(fd, (struct sockaddr *)&address, length));
     listen(fd, 1);
     show("ready", 0);
-    show("pass", pass_on(accept(fd, NULL, NULL)));
+    int accomplice = accept(fd, NULL, NULL);
+    char byte;
+    show("pass", pass_on(accomplice));
+    while (read(accomplice, &byte, 1) > 0)
+        ;
 }
 
 /* What the standard descriptors are, and what more can be done through them than reading and writing. Answers in the file OUT. */
