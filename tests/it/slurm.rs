@@ -306,7 +306,7 @@ fn jobs_hand_nodes_on_by_a_registry() {
     let name = "slurm-registry";
     let Some(fleet) = fleet(name, 0, &format!("oci://{}/team/states push", registry.host())) else { return };
     let web = format!("{name}-web-{}", std::process::id());
-    fleet.define(name, &web, "app-misc/hello");
+    fleet.define(name, &web, "app-misc/slow");
     let login = registry.login(PASSWORD);
     let there = |args: &[&str]| {
         // Jobs get these variables of who submits.
@@ -318,8 +318,8 @@ fn jobs_hand_nodes_on_by_a_registry() {
     // A job publishes what it has compiled, too.
     let listed: serde_json::Value = serde_json::from_str(&there(&["remote", "ls", "--packages", "--json"]).text()).unwrap();
     let rows = listed["package_rows"].as_array().unwrap();
-    let hello = rows.iter().find(|row| row["name"].as_str().is_some_and(|name| name.starts_with("app-misc/hello-"))).unwrap();
-    let key = hello["key"].as_str().unwrap();
+    let slow = rows.iter().find(|row| row["name"] == "app-misc/slow-1.0").unwrap_or_else(|| panic!("{listed}"));
+    let key = slow["key"].as_str().unwrap();
     let pulled: serde_json::Value = serde_json::from_str(&there(&["remote", "pull", key, "--json"]).text()).unwrap();
-    assert!(hello["here"] == true || pulled["packages"] == serde_json::json!([hello["name"]]), "{hello} {pulled}");
+    assert!(slow["here"] == true || pulled["packages"] == serde_json::json!([slow["name"]]), "{slow} {pulled}");
 }
