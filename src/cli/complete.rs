@@ -234,9 +234,9 @@ impl Machine {
 
     fn cluster_runs(&self) -> Vec<String> {
         let config = self.config.as_deref().and_then(|root| ConfigDir::open(root).ok());
-        let shared = config.and_then(|config| config.slurm().ok()?.shared);
-        let shared = shared.or_else(|| Some(self.data.as_ref()?.join("slurm")));
-        shared.map(|shared| slurm::run_names(&shared)).unwrap_or_default()
+        let settings = config.and_then(|config| config.slurm().ok()).unwrap_or_default();
+        let runs = |data: &Path| slurm::run_names(&slurm::shared_dir(data, &settings));
+        self.data.as_deref().map(runs).unwrap_or_default()
     }
 
     fn stages(&self) -> Vec<String> {

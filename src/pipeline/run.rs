@@ -420,10 +420,12 @@ impl<'r> Run<'r> {
         let Some(built) = built else { return Err(Error::NotArrived { id: part.node.id.clone() }) };
         let is_built = there.map_or(!built.reused, |arrived| arrived.is_built);
         let is_fetched = || cx.settings.remote.as_deref().is_some_and(|remote| remote.has_fetched(&built.state.id.to_string()));
-        let outcome = match is_built {
-            true => Outcome::Built,
-            false if is_fetched() => Outcome::Fetched,
-            false => Outcome::Reused,
+        let outcome = if is_built {
+            Outcome::Built
+        } else if is_fetched() {
+            Outcome::Fetched
+        } else {
+            Outcome::Reused
         };
         let size_bytes = if is_built { layer_bytes(cx, &built.state) } else { None };
         let seconds = there.map(|arrived| arrived.seconds);

@@ -56,13 +56,12 @@ pub(crate) fn push_packages(remote: &Remote<'_>, states: &[State], wholly: bool)
     if !remote.settings.packages {
         return Ok(PackagesPushed::default());
     }
-    let mut all = states.to_vec();
-    if wholly {
-        for state in states {
-            all.extend(made_from(remote.cx, state)?);
-        }
+    let mut all = BTreeMap::new();
+    for state in states {
+        let chain = if wholly { made_from(remote.cx, state)? } else { vec![state.clone()] };
+        all.extend(chain.into_iter().map(|state| (state.id.clone(), state)));
     }
-    let mut candidates = candidates(remote.cx, &all)?;
+    let mut candidates = candidates(remote.cx, all.values())?;
     let tags: Vec<String> = candidates.keys().map(|key| package::tag_of(key)).collect();
     let there: Vec<String> = remote.repository.has(&tags)?.into_iter().collect();
     let verified = Verified::default();
@@ -101,7 +100,7 @@ pub(crate) fn push_packages(remote: &Remote<'_>, states: &[State], wholly: bool)
 }
 
 /// What the pools have of the packages of states, by their keys in a remote: of several builds the youngest.
-fn candidates(cx: &Context<'_>, states: &[State]) -> Result<BTreeMap<String, Candidate>> {
+fn candidates<'s>(cx: &Context<'_>, states: impl Iterator<Item = &'s State>) -> Result<BTreeMap<String, Candidate>> {
     // What we sign counts everywhere, whoever has signed it before.
     let signers = Signers::new(cx);
     let mut found: BTreeMap<String, Candidate> = BTreeMap::new();

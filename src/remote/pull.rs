@@ -84,7 +84,7 @@ pub(crate) fn pull(remote: &Remote<'_>, key: &str, wanted: Option<&Wanted>) -> R
     if let Some(wanted) = wanted.filter(|wanted| !signed.answers_to(&wanted.text)) {
         return Err(super::Flaw::NotMeant { wanted: wanted.text.clone() }.into());
     }
-    // Of several nodes that need the same layers one fetches them, and the others find them here; so do other commands.
+    // Of several nodes that need the same layers one fetches them, and the others find them here. The lock is for other commands.
     let _turn = remote.settings.turn.lock().unwrap_or_else(PoisonError::into_inner);
     let _lock = context::lock(remote.cx, &lock_of(remote))?;
     let origins = Origins::parse(&remote.document(&origin)?, &signed)?;

@@ -26,7 +26,6 @@ use crate::config::slurm::Slurm;
 use crate::durable::{self, Mode};
 use crate::path_error::PathError;
 use crate::pipeline::Reported;
-use crate::places::Places;
 
 /// What the user has asked for: who attaches asks for the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,8 +185,8 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 }
 
 /// The directory that all machines see.
-pub(crate) fn shared_dir(places: &Places, slurm: &Slurm) -> PathBuf {
-    slurm.shared.clone().unwrap_or_else(|| places.data.join("slurm"))
+pub(crate) fn shared_dir(data: &Path, slurm: &Slurm) -> PathBuf {
+    slurm.shared.clone().unwrap_or_else(|| data.join("slurm"))
 }
 
 /// The runs in a shared directory, oldest first.

@@ -47,7 +47,7 @@ pub(crate) fn submit(cx: &Context<'_>, config: &ConfigDir, pipeline: &Pipeline<'
     }
     let remote = usable_remote(cx)?;
     let configuration = configuration_digest(config.root())?;
-    let shared = shared_dir(cx.places, &how.slurm);
+    let shared = shared_dir(&cx.places.data, &how.slurm);
     let archives = shared.join("trees");
     place::own(&shared)?;
     durable::make_dirs(&archives, Mode::Exactly(0o700))?;
@@ -61,7 +61,8 @@ pub(crate) fn submit(cx: &Context<'_>, config: &ConfigDir, pipeline: &Pipeline<'
     let (directory, distfiles) = (slurm.directory, slurm.distfiles);
     let plan = Plan { asked, configuration, program, jobs, options, directory, distfiles, trees: shipped, nodes };
     let run = RunDir::create(&shared, plan)?;
-    cx.observer.step(&format!("submitting {} jobs", run.plan.nodes.len()));
+    let jobs = run.plan.nodes.len();
+    cx.observer.step(&format!("submitting {jobs} {}", if jobs == 1 { "job" } else { "jobs" }));
     let mut submitted = Jobs::new();
     if let Err(error) = submit_all(cx, &run, &mut submitted) {
         cancel(cx, &run, &submitted);
@@ -164,7 +165,7 @@ fn submit_array(cx: &Context<'_>, run: &RunDir, nodes: &[PlannedNode], after: &[
     }
     match cluster::submit(cx, &arguments(run, nodes, after)?, &script(run, nodes)?) {
         Ok(job) => Ok(Some(job)),
-        Err(error) if causes::in_one_line(&error).contains("job array") => {
+        Err(error) if error.last_lines().iter().any(|line| line.contains("job array")) => {
             tracing::info!(%error, "the jobs are submitted one by one");
             Ok(None)
         }
@@ -264,8 +265,8 @@ fn arguments(run: &RunDir, nodes: &[PlannedNode], after: &[String]) -> Result<Ve
     Ok(args)
 }
 
-/// What a job runs: the program itself takes the shell's place, so that Slurm's signals reach it. A job of an array finds its node by its
-/// number.
+/// What a job runs: the program itself takes the shell's place, so that Slurm's signals reach it. The number of a job in its array says which
+/// of the nodes it builds.
 fn script(run: &RunDir, nodes: &[PlannedNode]) -> Result<String> {
     let mut words = run.plan.program.clone();
     words.extend(["pipeline", "node", "--configuration-digest", &run.plan.configuration, "--run"].map(str::to_owned));

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::beneath::TreeDir;
 use crate::config::source::{Method, Revision, TreeSource};
 use crate::context::Context;
 use crate::download::{Downloader, Url};
@@ -206,8 +207,9 @@ fn unchanged(
         // If it was not only the file, the tree does not come either, and says why.
         tracing::debug!(%error, "the top Manifest does not come");
     }
-    let Ok(text) = fs::read(&top) else { return Ok(None) };
-    fs::remove_file(&top).map_err(Error::io("remove", &top))?;
+    let dir = TreeDir::open(area.path())?;
+    let Ok(text) = dir.read(manifests::TOP, manifests::LIMIT_BYTES) else { return Ok(None) };
+    dir.unlink(manifests::TOP)?;
     // What does not count is decided about when all has come.
     Ok(manifests::is_of(&latest.path, &text, keys, &options.verify).ok().flatten())
 }
@@ -327,7 +329,7 @@ fn unless_pinned(
     }
 }
 
-/// A published snapshot.
+/// A published snapshot that was verified.
 struct Unpacked {
     verified: Verified,
     /// The day that its directory is named after.

@@ -18,6 +18,8 @@ use crate::trees::{Error, Result};
 pub(crate) const TOP: &str = "Manifest";
 /// A larger Manifest is refused, packed or not.
 pub(crate) const LIMIT_BYTES: u64 = 64 << 20;
+/// How many Manifests are read before they are put together.
+const AT_ONCE: usize = 256;
 
 /// Who signed the tree at `root`, and when it was made (seconds since 1970), if its top Manifest says so. `None` if it has no signed
 /// Manifest. Hidden files that no Manifest lists are removed: Portage's own verifier ignores them, so anybody could have added them.
@@ -69,19 +71,22 @@ fn read_all(tree: &TreeDir, top: &str) -> Result<Manifest> {
     };
     while !pending.is_empty() {
         pending.retain(|(path, expected)| all.files.insert(path.clone(), expected.clone()).is_none());
-        // Each package has one.
-        let manifests: Vec<Result<Manifest>> = pending.par_iter().map(read).collect();
-        pending.clear();
-        for manifest in manifests {
-            let manifest = manifest?;
-            pending.extend(manifest.manifests);
-            all.ignored.extend(manifest.ignored);
-            for (file, expected) in manifest.files {
-                if all.files.insert(file.clone(), expected.clone()).is_some_and(|before| before != expected) {
-                    return Err(wrong(&file, "is listed twice with different digests"));
+        let mut next = Vec::new();
+        // Each package has one, so they are not all held at once.
+        for some in pending.chunks(AT_ONCE) {
+            let manifests: Vec<Result<Manifest>> = some.par_iter().map(read).collect();
+            for manifest in manifests {
+                let manifest = manifest?;
+                next.extend(manifest.manifests);
+                all.ignored.extend(manifest.ignored);
+                for (file, expected) in manifest.files {
+                    if all.files.insert(file.clone(), expected.clone()).is_some_and(|before| before != expected) {
+                        return Err(wrong(&file, "is listed twice with different digests"));
+                    }
                 }
             }
         }
+        pending = next;
     }
     Ok(all)
 }

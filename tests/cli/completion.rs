@@ -39,8 +39,10 @@ fn home() -> Home {
     // A tree is somebody else's: what a terminal would obey is offered to nobody.
     write(&format!("{tree}/app-misc/he\u{1b}]0;x\u{7}/x"), "");
     write("patches/begun/patch.json", "{}");
+    write("slurm/20261130-101500-4711/run.json", "{}");
+    write("slurm/trees/x.json", "{}");
     write("logs/stage-server-20261101T100000Z/emerge.log", "");
-    for closed in ["", "store", "patches", "logs"] {
+    for closed in ["", "store", "patches", "logs", "slurm"] {
         fs::set_permissions(data.join(closed), fs::Permissions::from_mode(0o700)).unwrap();
     }
     home
@@ -101,6 +103,7 @@ fn what_this_machine_has_is_offered_for_each_kind_of_word() {
         "try app-misc/none --use ",
         "resolve d",
         "logs stage-",
+        "pipeline attach ",
         "export --format tar.",
         "--config elsewhere stage build ",
         "--data=elsewhere profile set ",

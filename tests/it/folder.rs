@@ -48,7 +48,7 @@ impl Folder {
         files
     }
 
-    /// Names of blobs.
+    /// The digests of the blobs that are there.
     pub(crate) fn blobs(&self) -> Vec<String> {
         names(&self.dir.join("blobs/sha256"))
     }

@@ -121,7 +121,9 @@ fn what_another_has_built_is_not_built_again() {
     assert_eq!(plans[..4], ["PLAN", "fetch", "fetch", "build"], "{planned}");
     assert!(planned.ends_with("2 to fetch and 1 to build of 3 nodes\n"), "{planned}");
     // One node of another engine, on a machine that has none of those before it.
-    second.run(&["pipeline", "node", "stage4/hello"]).ok().says("came from dir:");
+    let ran = second.run(&["pipeline", "node", "stage4/hello"]).ok().says("came from dir:").text();
+    let row = ran.lines().find(|line| line.starts_with("stage4/hello ")).unwrap_or_else(|| panic!("{ran}"));
+    assert_eq!(row.split_whitespace().nth(1), Some("fetched"), "{ran}");
     let built = second.run(&["stage", "build", "hello", "--format", "tar.zst"]).ok();
     let [ours, theirs] = [&shared.artifact(), Path::new(&built.value("artifact"))].map(|path| fs::read(path).unwrap());
     assert!(ours == theirs, "the artifacts differ");

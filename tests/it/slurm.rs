@@ -289,14 +289,27 @@ fn jobs_outlive_their_node_their_controller_and_who_submitted_them() {
     // No other job comes that could remove it.
     fleet.assert_nothing_is_left();
 
-    // Nobody follows it, and nobody wants it any more: one job of an array runs, the other waits.
+    // Nobody follows it, and nobody wants it any more: one job runs at least. Two of an array, and two where the cluster takes no arrays.
     let more = format!("{name}-more-{}", std::process::id());
     fleet.define(name, &more, "app-misc/slow\napp-misc/manyfiles");
-    let run = fleet.run(&["pipeline", "--on", "slurm", "--detach", &other, &more]).ok().text();
-    wait_for("a job", || fleet.cluster.running());
-    fleet.run(&["pipeline", "attach", "--cancel", run.trim()]).ok();
-    fleet.assert_nothing_is_left();
-    fleet.run(&["pipeline", "attach", "--cancel", run.trim()]).fails(2).says("there is no run");
+    let mut gone = String::new();
+    for has_arrays in [true, false] {
+        if !has_arrays {
+            let mut configuration = fs::read_to_string(fleet.cluster.configuration()).unwrap();
+            configuration.push_str("MaxArraySize=1\n");
+            fs::write(fleet.cluster.configuration(), configuration).unwrap();
+            fleet.cluster.ask(&["kill"], &["controller"]);
+            fleet.cluster.ask(&["start"], &["controller"]);
+        }
+        let run = fleet.run(&["pipeline", "--on", "slurm", "--detach", &other, &more]).ok().text();
+        wait_for("a job", || fleet.cluster.running());
+        let jobs = fs::read_to_string(fleet.runs.join(run.trim()).join("jobs.json")).unwrap();
+        assert_eq!(jobs.matches("_1\"").count(), usize::from(has_arrays), "{jobs}");
+        fleet.run(&["pipeline", "attach", "--cancel", run.trim()]).ok();
+        fleet.assert_nothing_is_left();
+        gone = run;
+    }
+    fleet.run(&["pipeline", "attach", "--cancel", gone.trim()]).fails(2).says("there is no run");
 }
 
 #[test]

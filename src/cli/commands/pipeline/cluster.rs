@@ -72,7 +72,7 @@ pub(super) fn attach(
     cancel: bool,
     wanted: &Wanted<'_>,
 ) -> CommandOutcome {
-    let run = slurm::find(&slurm::shared_dir(&invocation.places, &config.slurm()?), run)?;
+    let run = slurm::find(&slurm::shared_dir(&invocation.places.data, &config.slurm()?), run)?;
     let asked = run.plan.asked.clone();
     let format = asked.format.as_deref().and_then(|format| format.parse::<ArtifactFormat>().ok());
     let opened = Opened::open(invocation)?.limited(crate::cli::limits::LimitArgs::default())?;
@@ -162,14 +162,18 @@ pub(super) fn job(
     let there = invocation.at(job.places(config.root()));
     let opened = fits.map_err(Failure::from).and_then(|()| Opened::open_interruptible(&there, interrupt));
     let opened = opened.and_then(|opened| opened.limited(how.limits));
-    let opened = match opened {
+    // Whoever wanted that it ends knows what becomes of the node. Slurm's signal reaches all processes of a job, so anything may have failed.
+    let told = |failure: Failure| {
+        if Interrupt::asked() {
+            return failure.of_kind(Kind::Interrupted);
+        }
+        job.end(Err(failure.reported())).map_or_else(Failure::from, |()| failure)
+    };
+    let opened = match opened.map_err(told) {
         Ok(opened) => opened,
         Err(failure) => {
-            let is_wanted = !Interrupt::asked();
-            let told = if is_wanted { job.end(Err(failure.reported())) } else { Ok(()) };
             job.give_up();
-            told?;
-            return Err(if is_wanted { failure } else { failure.of_kind(Kind::Interrupted) });
+            return Err(failure);
         }
     };
     let launcher = &opened.tools.launcher;
@@ -179,12 +183,7 @@ pub(super) fn job(
     });
     let outcome = match built {
         Ok(report) => job.end(Ok(&report)).map(|()| ExitCode::SUCCESS).map_err(Failure::from),
-        // Whoever wanted that knows what becomes of the node. Slurm's signal reaches all processes of a job, so anything may have failed.
-        Err(failure) if opened.tools.interrupt.count() > 0 => Err(failure.of_kind(Kind::Interrupted)),
-        Err(failure) => match job.end(Err(failure.reported())) {
-            Ok(()) => Err(failure),
-            Err(error) => Err(error.into()),
-        },
+        Err(failure) => Err(told(failure)),
     };
     if let Err(error) = job.remove(launcher) {
         invocation.say_all(vec![Failure::from(error).about("the directory of this job stays until the next one")]);
