@@ -32,7 +32,7 @@ pub(crate) mod squashfs;
 use std::collections::BTreeMap;
 use std::fs;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -237,7 +237,8 @@ fn note_native(cx: &Context<'_>, name: &str, state: &State) {
     }
 }
 
-/// The artifact of the stage4 `name` if it exists as asked for, else why it has to be made. Makes nothing and asks for no key.
+/// The artifact of the stage4 `name` if it exists as asked for, else why it has to be made. Makes nothing and asks for no key. What a
+/// killed run left beside it is a reason: [`export`] removes it.
 pub(crate) fn artifact_standing(
     cx: &Context<'_>,
     name: &str,
@@ -247,7 +248,11 @@ pub(crate) fn artifact_standing(
 ) -> std::result::Result<Artifact, Lacking> {
     let target = target(cx, Some(name), "stage4", state, options);
     let (file_name, found) = choose(&target, &artifact_wanted(cx, name, &target, state, options), signature);
-    found.map(|recorded| recorded.artifact(target.dir.join(file_name), target.form(options)))
+    let recorded = found?;
+    if unfinished(&target.dir).is_ok_and(|left| !left.is_empty()) {
+        return Err(Lacking::Tidiness);
+    }
+    Ok(recorded.artifact(target.dir.join(file_name), target.form(options)))
 }
 
 fn artifact_wanted<'w>(cx: &Context<'_>, name: &str, target: &Target, state: &'w State, options: &'w ExportOptions) -> Wanted<'w> {
@@ -595,14 +600,19 @@ pub(crate) fn is_unfinished(name: &str) -> bool {
     [".stage4-", ".state-"].iter().any(|start| name.starts_with(start)) && name.ends_with(UNFINISHED)
 }
 
-/// Removes unfinished artifacts of killed runs, whatever their names; the caller holds the stage4's lock.
+/// Unfinished artifacts, whatever their names.
+fn unfinished(dir: &Path) -> Result<Vec<PathBuf>> {
+    let listed: io::Result<Vec<_>> = fs::read_dir(dir).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    let mut found = listed.map_err(Error::io("list", dir))?;
+    found.retain(|path| is_unfinished(&path.file_name().unwrap_or_default().to_string_lossy()));
+    Ok(found)
+}
+
+/// Removes unfinished artifacts of killed runs; the caller holds the stage4's lock.
 fn remove_unfinished(dir: &Path) -> Result<()> {
-    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
-        let path = entry.map_err(Error::io("list", dir))?.path();
-        if is_unfinished(&path.file_name().unwrap_or_default().to_string_lossy()) {
-            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.map_err(Error::io("remove", &path))?;
-        }
+    for path in unfinished(dir)? {
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(Error::io("remove", &path))?;
     }
     Ok(())
 }

@@ -53,6 +53,8 @@ pub(crate) enum Lacking {
     OtherImage,
     /// Its signature is missing, unwanted, or by another key.
     OtherSignature,
+    /// It stands, but a killed run left files beside it.
+    Tidiness,
 }
 
 /// Everything that decides an artifact's bytes, except the signature.
