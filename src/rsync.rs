@@ -20,6 +20,8 @@ pub(crate) struct Rsync {
     pub environment: Vec<(OsString, OsString)>,
 }
 
+/// How rsync ends if a file was not there, among others.
+const NOT_ALL_CAME: i32 = 23;
 const VARIABLES: [&str; 3] = ["PATH", "HOME", "RSYNC_PROXY"];
 
 impl Rsync {
@@ -63,8 +65,7 @@ impl Rsync {
         ended?.ok().map(drop)
     }
 
-    /// Fetches the regular file `name` at the top of `uri` as `target`, if it is not larger than `limit_bytes`. If there is none, rsync
-    /// fails or makes nothing.
+    /// Fetches the regular file `name` at the top of `uri` as `target`, if there is one that is not larger than `limit_bytes`.
     pub(crate) fn fetch_file(
         &self,
         uri: &str,
@@ -76,7 +77,10 @@ impl Rsync {
         let mut command = self.command();
         command.arg(format!("--max-size={limit_bytes}")).arg("--").arg(format!("{}/{name}", uri.trim_end_matches('/'))).arg(target);
         let attendance = Attendance { heard: Heard::Stdout, line: &mut |_| {}, cancelled, reaches_out: true };
-        program::run(command, b"", attendance)?.ok().map(drop)
+        match program::run(command, b"", attendance)?.ok() {
+            Err(Error::Failed { status, .. }) if status.code() == Some(NOT_ALL_CAME) => Ok(()),
+            ended => ended.map(drop),
+        }
     }
 
     /// What each call begins with.

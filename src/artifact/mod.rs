@@ -32,7 +32,7 @@ pub(crate) mod squashfs;
 use std::collections::BTreeMap;
 use std::fs;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -213,9 +213,6 @@ pub(crate) fn export(cx: &Context<'_>, name: &str, target: Target, state: &State
     let before = (lacking == Lacking::OtherSignature).then(|| Recorded::read(&path)).flatten();
     let made = export_into(cx, &staging, name, &target, &wanted, before).and_then(|(mut artifact, files)| {
         put_in_place(&dir, &staging, &target.file_name, &files)?;
-        fs::remove_dir_all(&staging).map_err(Error::io("remove", &staging))?;
-        // A power cut could bring it back, and nobody else would remove it: found on btrfs.
-        durable::sync_dir(&dir)?;
         artifact.path = path;
         Ok(artifact)
     });
@@ -237,8 +234,7 @@ fn note_native(cx: &Context<'_>, name: &str, state: &State) {
     }
 }
 
-/// The artifact of the stage4 `name` if it exists as asked for, else why it has to be made. Makes nothing and asks for no key. What a
-/// killed run left beside it is a reason: [`export`] removes it.
+/// The artifact of the stage4 `name` if it exists as asked for, else why it has to be made. Makes nothing and asks for no key.
 pub(crate) fn artifact_standing(
     cx: &Context<'_>,
     name: &str,
@@ -248,11 +244,7 @@ pub(crate) fn artifact_standing(
 ) -> std::result::Result<Artifact, Lacking> {
     let target = target(cx, Some(name), "stage4", state, options);
     let (file_name, found) = choose(&target, &artifact_wanted(cx, name, &target, state, options), signature);
-    let recorded = found?;
-    if unfinished(&target.dir).is_ok_and(|left| !left.is_empty()) {
-        return Err(Lacking::Tidiness);
-    }
-    Ok(recorded.artifact(target.dir.join(file_name), target.form(options)))
+    found.map(|recorded| recorded.artifact(target.dir.join(file_name), target.form(options)))
 }
 
 fn artifact_wanted<'w>(cx: &Context<'_>, name: &str, target: &Target, state: &'w State, options: &'w ExportOptions) -> Wanted<'w> {
@@ -559,15 +551,19 @@ fn staging_of(dir: &Path, file_name: &str) -> PathBuf {
 /// Removes what a killed or failed export left, including files that were named before their metadata. The unfinished metadata list
 /// those.
 fn take_back(dir: &Path, file_name: &str) -> Result<()> {
-    let staging = staging_of(dir, file_name);
-    if !staging.is_dir() {
-        return Ok(());
-    }
-    if let Some(unfinished) = Recorded::read(&staging.join(file_name)) {
+    let metadata = format!("{file_name}.json");
+    let (staging, late) = (staging_of(dir, file_name), staging_of(dir, &metadata));
+    // Once metadata have their name, the files are theirs.
+    if fs::symlink_metadata(dir.join(&metadata)).is_err()
+        && let Some(unfinished) = Recorded::read(&staging.join(file_name)).or_else(|| Recorded::parse(&fs::read(&late).ok()?))
+    {
         let gone = unfinished.own_files(dir, file_name);
         publish::run(&publish::Set { dir, staging: &staging, files: &[], gone: &gone, metadata: "" }.plan())?;
     }
-    fs::remove_dir_all(&staging).map_err(Error::io("remove", &staging))
+    if staging.is_dir() {
+        fs::remove_dir_all(&staging).map_err(Error::io("remove", &staging))?;
+    }
+    Ok(durable::remove_if_there(&late)?)
 }
 
 /// Records the words by which the key was chosen, so that the next run needs no gpg.
@@ -600,19 +596,14 @@ pub(crate) fn is_unfinished(name: &str) -> bool {
     [".stage4-", ".state-"].iter().any(|start| name.starts_with(start)) && name.ends_with(UNFINISHED)
 }
 
-/// Unfinished artifacts, whatever their names.
-fn unfinished(dir: &Path) -> Result<Vec<PathBuf>> {
-    let listed: io::Result<Vec<_>> = fs::read_dir(dir).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
-    let mut found = listed.map_err(Error::io("list", dir))?;
-    found.retain(|path| is_unfinished(&path.file_name().unwrap_or_default().to_string_lossy()));
-    Ok(found)
-}
-
-/// Removes unfinished artifacts of killed runs; the caller holds the stage4's lock.
+/// Removes unfinished artifacts of killed runs, whatever their names; the caller holds the stage4's lock.
 fn remove_unfinished(dir: &Path) -> Result<()> {
-    for path in unfinished(dir)? {
-        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        removed.map_err(Error::io("remove", &path))?;
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let path = entry.map_err(Error::io("list", dir))?.path();
+        if is_unfinished(&path.file_name().unwrap_or_default().to_string_lossy()) {
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(Error::io("remove", &path))?;
+        }
     }
     Ok(())
 }

@@ -4,11 +4,15 @@
 //! 1  remove the old metadata                        sync the directory
 //! 2  remove old files that the new version lacks    sync the directory
 //! 3  name the new files                             sync the directory
-//! 4  name the new metadata                          sync the directory
+//! 4  move the new metadata out of where they were   sync the directory
+//!    made, to a hidden name
+//! 5  remove the place where all were made           sync the directory
+//! 6  name the new metadata                          sync the directory
 //! ```
 //!
-//! Metadata list all files with their digests. With this order, whoever finds metadata finds the listed files, at whichever step the
-//! process is killed, the disk fails or the power goes. No step overwrites a file: a name is only given if it is free.
+//! Metadata list all files with their digests. With this order, whoever finds metadata finds the listed files and nothing unfinished beside
+//! them, at whichever step the process is killed, the disk fails or the power goes. No step overwrites a file: a name is only given if it is
+//! free.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -16,7 +20,7 @@ use std::{fs, io};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use crate::artifact::{Error, Result};
+use crate::artifact::{Error, Result, staging_of};
 use crate::durable;
 use crate::path_error::OfFile as _;
 
@@ -28,13 +32,15 @@ pub(crate) enum Step {
     Sync(PathBuf),
     /// Gives a free name.
     Name { from: PathBuf, to: PathBuf },
+    /// Removes a directory with all in it.
+    Clear(PathBuf),
 }
 
 /// Files that are published together.
 #[derive(Debug)]
 pub(crate) struct Set<'a> {
     pub(crate) dir: &'a Path,
-    /// Where the new files are: complete, synced, in the same file system.
+    /// Where the new files are: complete, synced, in the same file system. It is gone in the end.
     pub(crate) staging: &'a Path,
     /// Names of the new files.
     pub(crate) files: &'a [String],
@@ -51,14 +57,24 @@ impl Set<'_> {
         let give = |name: &String| Step::Name { from: self.staging.join(name), to: self.dir.join(name) };
         let metadata = |name: &&String| *name == self.metadata;
         let others = |name: &&String| *name != self.metadata;
-        let groups: [Vec<Step>; 4] = [
+        let late = staging_of(self.dir, self.metadata);
+        let last: [Vec<Step>; 3] = match self.files.iter().find(metadata) {
+            Some(name) => [
+                vec![Step::Name { from: self.staging.join(name), to: late.clone() }],
+                vec![Step::Clear(self.staging.to_owned())],
+                vec![Step::Name { from: late, to: self.dir.join(name) }],
+            ],
+            None => Default::default(),
+        };
+        let groups = [
             self.gone.iter().filter(metadata).map(remove).collect(),
             self.gone.iter().filter(others).map(remove).collect(),
             self.files.iter().filter(others).map(give).collect(),
-            self.files.iter().filter(metadata).map(give).collect(),
-        ];
+        ]
+        .into_iter()
+        .chain(last);
         let sync = || Step::Sync(self.dir.to_owned());
-        groups.into_iter().filter(|steps| !steps.is_empty()).flat_map(|steps| steps.into_iter().chain([sync()])).collect()
+        groups.filter(|steps: &Vec<Step>| !steps.is_empty()).flat_map(|steps| steps.into_iter().chain([sync()])).collect()
     }
 }
 
@@ -80,6 +96,7 @@ impl Step {
             }
             Self::Sync(dir) => Ok(durable::sync_dir(dir)?),
             Self::Name { from, to } => name(from, to),
+            Self::Clear(dir) => fs::remove_dir_all(dir).map_err(Error::io("remove", dir)),
         }
     }
 }
@@ -147,7 +164,7 @@ mod tests {
         tree
     }
 
-    /// Whoever finds metadata finds what they name, and nothing else.
+    /// Whoever finds metadata finds what they name, and nothing else: nothing unfinished either.
     fn is_sound(tree: &Tree) -> bool {
         let json = format!("{NAME}.json");
         let Some(named) = tree.get(&json) else { return true };
@@ -190,7 +207,12 @@ mod tests {
         done(&steps_in(dir.path(), new));
         let left = read(dir.path());
         assert!(is_sound(&left), "{left:#?}");
-        fs::remove_dir_all(dir.path().join(".new")).unwrap();
+        let staging = dir.path().join(".new");
+        assert!(!(left.get(&format!("{NAME}.json")) == new.get(&format!("{NAME}.json")) && staging.exists()), "it stays for ever");
+        if staging.exists() {
+            fs::remove_dir_all(staging).unwrap();
+        }
+        durable::remove_if_there(&staging_of(dir.path(), &format!("{NAME}.json"))).unwrap();
         write(&dir.path().join(".new"), new);
         run(&steps_in(dir.path(), new)).unwrap();
         assert_eq!(read(dir.path()), *new);
@@ -239,7 +261,11 @@ mod tests {
             write(dir.path(), &old);
             for at in 0..steps_in(dir.path(), &new).len() {
                 cut(&old, &new, |steps| {
+                    // What a step before it makes is not there yet.
                     let Step::Name { from, .. } = &steps[at] else { return };
+                    if !from.exists() {
+                        return;
+                    }
                     fs::rename(from, from.with_extension("hidden")).unwrap();
                     let error = run(steps).unwrap_err();
                     assert_eq!(error.to_string(), format!("cannot rename `{}`", from.display()));

@@ -53,8 +53,6 @@ pub(crate) enum Lacking {
     OtherImage,
     /// Its signature is missing, unwanted, or by another key.
     OtherSignature,
-    /// It stands, but a killed run left files beside it.
-    Tidiness,
 }
 
 /// Everything that decides an artifact's bytes, except the signature.
@@ -182,7 +180,11 @@ pub(crate) fn newest_of(dir: &Path, form: &str) -> Option<(PathBuf, Recorded)> {
 impl Recorded {
     /// The metadata of the artifact at `path`.
     pub(crate) fn read(path: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(beside(path, "json")).ok()?).ok()
+        Self::parse(&fs::read(beside(path, "json")).ok()?)
+    }
+
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+        serde_json::from_slice(text).ok()
     }
 
     /// The metadata of an up-to-date, complete artifact; else why it has to be made.

@@ -146,11 +146,15 @@ fn with_words(command: Command, path: &str) -> Command {
     })
 }
 
+/// Besides letters and digits, what names have that no shell obeys.
+const PLAIN: &[u8] = b"%+,-./:=@^_{}~";
+
 fn with(arg: Arg, kind: Words) -> Arg {
     arg.add(ArgValueCompleter::new(move |current: &OsStr| {
         let Some(current) = current.to_str() else { return Vec::new() };
         let mut found: Vec<String> = Machine::of_command_line().offer(kind, current);
-        found.retain(|word| word.bytes().all(|byte| byte.is_ascii_graphic()));
+        // What somebody else has named might be a command to the shell, which takes a word as it is offered.
+        found.retain(|word| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || PLAIN.contains(&byte)));
         if found.len() > 1 {
             found.retain(|word| word.starts_with(current));
         }

@@ -450,7 +450,6 @@ fn words_for(lacking: Lacking) -> &'static str {
         Lacking::OtherExclusions => "changed: the files that are left out by default",
         Lacking::OtherImage => "changed: oci",
         Lacking::OtherSignature => "its files are signed by another key, or by none",
-        Lacking::Tidiness => "a run that was killed left files beside its own",
     }
 }
 

@@ -113,7 +113,8 @@ pub(crate) fn pull_packages(remote: &Remote<'_>, wanted: &BTreeSet<String>, name
     if there.is_empty() {
         return Ok(Came::default());
     }
-    // Of several sessions that need the same packages one fetches them, and the others find them here.
+    // Of several sessions that need the same packages one fetches them, and the others find them here. The lock is for other commands.
+    let _turn = remote.settings.turn.lock().unwrap_or_else(PoisonError::into_inner);
     let _lock = context::lock(remote.cx, &lock_of(remote))?;
     let here = keys_here(remote.cx)?;
     let keys = there.iter().filter_map(|tag| package::key_of_tag(tag)).filter(|key| !here.contains(*key));

@@ -195,13 +195,15 @@ pub(super) fn runs(shared: &Path) -> Result<Vec<PathBuf>> {
         return Ok(Vec::new());
     }
     let entries = TreeDir::open(shared)?.entries(NAMES_LIMIT)?;
-    let names = entries.iter().filter(|entry| entry.is_dir()).filter_map(|entry| entry.text().filter(|name| *name != "trees"));
+    let is_run = |name: &&str| name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    let names = entries.iter().filter(|entry| entry.is_dir()).filter_map(|entry| entry.text().filter(is_run));
     Ok(names.map(|name| shared.join(name)).filter(|dir| dir.join("run.json").exists()).collect())
 }
 
-/// The names of the runs in a shared directory, oldest first.
+/// The names of the user's runs in a shared directory, oldest first.
 pub(crate) fn names(shared: &Path) -> Vec<String> {
-    runs(shared).unwrap_or_default().iter().map(|dir| name_of(dir)).collect()
+    let runs = place::is_own(shared).and_then(|()| runs(shared)).unwrap_or_default();
+    runs.iter().filter(|dir| place::is_own(dir).is_ok()).map(|dir| name_of(dir)).collect()
 }
 
 /// The run that is called so, or the only one.

@@ -167,18 +167,36 @@ fn by_rsync(cx: &Context<'_>, area: &TempArea, source: &TreeSource, options: &Sy
     };
     let cancelled = || cx.interrupt.count() > 0;
     let rsync = &options.programs.rsync;
-    if let Some(latest) = &latest
-        && let Some((signer, made)) = unchanged(cx, area, source, options, keys, latest)?
+    let top = if latest.is_some() { top_manifest(cx, area, source, options)? } else { None };
+    if let Some(latest) = latest.as_ref().filter(|latest| may_stand(latest, source, options))
+        && let Some(top) = &top
+        // What does not count is decided about when all has come.
+        && let Some((signer, made)) = manifests::is_of(&latest.path, top, keys, &options.verify).ok().flatten()
     {
         let from = source.to_string();
         return Ok(Brought { from, made, here: Some(latest.clone()), ..signed_or_not(Some(&signer)) });
     }
-    let like = latest.map(|tree| tree.path);
-    rsync.fetch(&source.uri, &area.tree(), like.as_deref(), cx.observer, &cancelled)?;
-    make_plain(&area.tree(), None)?;
-    cx.observer.step("comparing the tree with its Manifests");
+    let (like, tree) = (latest.map(|tree| tree.path), area.tree());
+    let fetch = |like: Option<&Path>| {
+        rsync.fetch(&source.uri, &tree, like, cx.observer, &cancelled)?;
+        make_plain(&tree, None)?;
+        cx.observer.step("comparing the tree with its Manifests");
+        if let Some(top) = top.as_ref().filter(|_| like.is_some()) {
+            manifests::begins_with(&tree, top)?;
+        }
+        manifests::verify(&tree, keys, &options.verify)
+    };
+    let verified = match fetch(like.as_deref()) {
+        // What has the size and time of a file of ours was taken from there. It may be another one all the same.
+        Err(Error::NotAsSigned { .. }) if like.is_some() => {
+            cx.observer.step(&format!("fetching all of {source}"));
+            fs::remove_dir_all(&tree).and_then(|()| fs::create_dir(&tree)).map_err(Error::io("empty", &tree))?;
+            fetch(None)
+        }
+        verified => verified,
+    };
     let pinned = matches!(options.rev, Some(Revision::Digest(_)));
-    let (signer, made) = match manifests::verify(&area.tree(), keys, &options.verify) {
+    let (signer, made) = match verified {
         Err(Error::Untrusted(error)) => (unless_pinned(cx, Err(error), pinned, &options.verify)?, None),
         other => other?.map_or((None, None), |(signer, made)| (Some(signer), made)),
     };
@@ -186,32 +204,28 @@ fn by_rsync(cx: &Context<'_>, area: &TempArea, source: &TreeSource, options: &Sy
     Ok(Brought { from: source.to_string(), why, made, ..signed_or_not(signer.as_ref()) })
 }
 
-/// Who signed the tree there and when, if that has the very Manifest of our latest snapshot, by which we have verified all files of it.
-fn unchanged(
-    cx: &Context<'_>,
-    area: &TempArea,
-    source: &TreeSource,
-    options: &SyncOptions,
-    keys: KeysFor<'_>,
-    latest: &Tree,
-) -> Result<Option<(Signer, Option<i64>)>> {
+/// Whether a snapshot by rsync is the tree at its place if that has the same signed Manifest. Some things are in no Manifest: modes, empty
+/// directories, files that it ignores. So another server is asked for all of it, and so is one that has to have a certain digest.
+fn may_stand(latest: &Tree, source: &TreeSource, options: &SyncOptions) -> bool {
     let origin = &latest.meta.origin;
-    if origin["method"] != Method::Rsync.to_string() || !origin["signer"].is_string() {
-        return Ok(None);
-    }
+    let is_digest = |rev: &Revision| matches!(rev, Revision::Digest(digest) if origin["digest"] != digest.as_str());
+    origin["method"] == Method::Rsync.to_string()
+        && origin["signer"].is_string()
+        && origin["uri"] == source.uri.as_str()
+        && !options.rev.as_ref().is_some_and(is_digest)
+}
+
+/// The Manifest at the top of the tree there.
+fn top_manifest(cx: &Context<'_>, area: &TempArea, source: &TreeSource, options: &SyncOptions) -> Result<Option<Vec<u8>>> {
     let top = area.path().join(manifests::TOP);
     let cancelled = || cx.interrupt.count() > 0;
     let fetched = options.programs.rsync.fetch_file(&source.uri, manifests::TOP, &top, manifests::LIMIT_BYTES, &cancelled);
     context::not_interrupted(cx)?;
-    if let Err(error) = fetched {
-        // If it was not only the file, the tree does not come either, and says why.
-        tracing::debug!(%error, "the top Manifest does not come");
-    }
+    fetched?;
     let dir = TreeDir::open(area.path())?;
     let Ok(text) = dir.read(manifests::TOP, manifests::LIMIT_BYTES) else { return Ok(None) };
     dir.unlink(manifests::TOP)?;
-    // What does not count is decided about when all has come.
-    Ok(manifests::is_of(&latest.path, &text, keys, &options.verify).ok().flatten())
+    Ok(Some(text))
 }
 
 fn by_download(

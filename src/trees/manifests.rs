@@ -28,7 +28,8 @@ pub(crate) fn verify(root: &Path, keys: KeysFor<'_>, options: &VerifyOptions) ->
     let top = match tree.read(TOP, LIMIT_BYTES) {
         Ok(bytes) => bytes,
         Err(error) if error.is_absent() => return Ok(None),
-        Err(error) => return Err(error.into()),
+        // Such as a link: it came from outside.
+        Err(_) => return Err(wrong(Path::new(TOP), "cannot be read")),
     };
     if !stage3::cleartext::is_clear_signed(&top) {
         return Ok(None);
@@ -39,15 +40,20 @@ pub(crate) fn verify(root: &Path, keys: KeysFor<'_>, options: &VerifyOptions) ->
     Ok(Some((signer, made(&listed))))
 }
 
-/// Who signed this top Manifest, if it is the one of the tree at `root`: then that tree is the one that it is of.
+/// Who signed this top Manifest, if it is the one of the tree at `root`: then each file that Manifests list is the same in both.
 pub(crate) fn is_of(root: &Path, top: &[u8], keys: KeysFor<'_>, options: &VerifyOptions) -> Result<Option<(Signer, Option<i64>)>> {
-    let same = TreeDir::open(root)?.read(TOP, LIMIT_BYTES).is_ok_and(|bytes| bytes == top);
-    if !same || !stage3::cleartext::is_clear_signed(top) {
+    if begins_with(root, top).is_err() || !stage3::cleartext::is_clear_signed(top) {
         return Ok(None);
     }
     let (text, signer) = stage3::verify_clear_signed(TOP, top, keys, options)?;
     let manifest = Manifest::parse(Path::new(""), &text).map_err(|source| Error::Manifest { manifest: TOP.into(), source })?;
     Ok(Some((signer, made(&manifest))))
+}
+
+/// Fails unless the tree at `root` has this Manifest at its top.
+pub(crate) fn begins_with(root: &Path, top: &[u8]) -> Result<()> {
+    let same = TreeDir::open(root)?.read(TOP, LIMIT_BYTES).is_ok_and(|bytes| bytes == top);
+    if same { Ok(()) } else { Err(wrong(Path::new(TOP), "is not the one that was there a moment ago")) }
 }
 
 /// When the tree was made, seconds since 1970.

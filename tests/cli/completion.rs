@@ -41,6 +41,11 @@ fn home() -> Home {
     write("patches/begun/patch.json", "{}");
     write("slurm/20261130-101500-4711/run.json", "{}");
     write("slurm/trees/x.json", "{}");
+    // Nor is what a shell would obey.
+    for name in ["20261130-101500-4712$(id)", "20261130-101500-`id`", "1;id"] {
+        write(&format!("slurm/{name}/run.json"), "{}");
+        write(&format!("{tree}/app-misc/hello-{name}/x"), "");
+    }
     write("logs/stage-server-20261101T100000Z/emerge.log", "");
     for closed in ["", "store", "patches", "logs", "slurm"] {
         fs::set_permissions(data.join(closed), fs::Permissions::from_mode(0o700)).unwrap();

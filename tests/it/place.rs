@@ -29,6 +29,9 @@ pub(crate) struct Place {
     sweeper: Option<Known>,
 }
 
+/// How the directories of places end that are one test's own.
+const OWN: &str = " a place";
+
 /// What a run of the program came to.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -36,15 +39,22 @@ pub(crate) struct Ran {
     pub(crate) status: ExitStatus,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
+    /// It ran in a place that no other test looks at.
+    pub(crate) own: bool,
 }
 
 impl Place {
     /// A new place, unless this host has no ids to work with.
     pub(crate) fn new() -> Option<Self> {
+        Self::called(OWN)
+    }
+
+    /// A new place whose directory ends in these words.
+    pub(crate) fn called(words: &str) -> Option<Self> {
         if !host::has_ids() {
             return None;
         }
-        let name = format!("{}-{} a place", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name = format!("{}-{}{words}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let mut place = Self::at(host::cache().join("gentoomuch-it").join(name));
         // It removes the directory even when this process is killed, since a test that fails must not fill the disk.
         // A shared place's keyring, too, whose agent would stay.
@@ -201,13 +211,20 @@ impl Drop for Place {
 
 impl Ran {
     pub(crate) fn of(what: String, output: Output) -> Self {
-        Self { what, status: output.status, stdout: output.stdout, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+        Self {
+            what,
+            status: output.status,
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            own: false,
+        }
     }
 
-    /// Fails unless it succeeded.
+    /// Fails unless it succeeded, and shows what it showed before.
     #[track_caller]
     pub(crate) fn ok(self) -> Self {
         assert!(self.status.success(), "{self}");
+        crate::transcript::compare_output(&self);
         self
     }
 
@@ -215,7 +232,7 @@ impl Ran {
     #[track_caller]
     pub(crate) fn fails(self, code: i32) -> Self {
         assert_eq!(self.status.code(), Some(code), "{self}");
-        crate::transcript::compare(&self);
+        crate::transcript::compare_error(&self);
         self
     }
 
@@ -258,7 +275,8 @@ impl std::fmt::Display for Ran {
 #[track_caller]
 pub(crate) fn run(command: &mut Command) -> Ran {
     let times = Times::new();
-    let ran = finish(command_line(command), child::spawn(command));
+    let mut ran = finish(command_line(command), child::spawn(command));
+    ran.own = command.get_current_dir().is_some_and(|dir| dir.to_string_lossy().ends_with(OWN));
     times.note(&ran.what);
     let args: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
     crate::schema::check(&args, ran.status.success(), &ran.stdout);

@@ -51,6 +51,8 @@ fn a_state_that_was_pulled_is_the_one_that_was_pushed() {
     let kept = "kept/remote-everything";
     first.run(&["freshroot", "--network", "none", "--force", "--keep", &kept[5..], "--", "sh", "-ec", EVERYTHING]).ok();
 
+    // A name that leads nowhere is told before anything is pushed.
+    folder.run(&first, &["remote", "push", kept, "kept/of-nobody"]).fails(2);
     // All of its layers, and a name for each state that it was made from.
     let pushed = folder.json(&first, &["remote", "push", kept, "--json"]);
     assert_eq!(pushed["there"], 0);

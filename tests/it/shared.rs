@@ -120,6 +120,7 @@ fn recorded(place: &Place, from: &str) -> Option<[Ran; 3]> {
         status: ExitStatus::default(),
         stdout: stdout.into_bytes(),
         stderr,
+        own: false,
     };
     (made_from == from).then(|| said.map(ran))
 }
@@ -151,7 +152,7 @@ fn make() -> Option<Shared> {
     }
     let place = match std::env::var_os("GENTOOMUCH_TEST_PLACE") {
         Some(dir) if host::has_ids() => Place::at(dir.into()),
-        _ => Place::new()?,
+        _ => Place::called(" the shared place")?,
     };
     let making = std::fs::File::create(place.path("making.lock")).unwrap();
     making.lock().unwrap();

@@ -1,4 +1,5 @@
-//! Errors, whole: each message of a command that a test expects to fail is compared with `transcripts/MODULE/TEST.txt`.
+//! What commands say, whole: each message of a command that a test expects to fail, and what commands that look at something print when
+//! they succeed. Both are compared with `transcripts/MODULE/TEST.txt`.
 //!
 //! `INSTA_UPDATE=always` writes that file. What differs from run to run is redacted.
 
@@ -15,6 +16,31 @@ thread_local! {
     static SEEN: Cell<usize> = const { Cell::new(0) };
 }
 
+/// Tests whose places are small: there the same is shown in each run.
+const SMALL: [&str; 8] = ["artifacts", "clean", "config_check", "history", "refusals", "removal", "signing", "trees"];
+
+/// Commands that look at something.
+const LOOKING: [&str; 18] = [
+    "clean --dry-run",
+    "clean -n",
+    "config check",
+    "config graph",
+    "config ls",
+    "diff",
+    "keys ls",
+    "log",
+    "patch ls",
+    "profile ls",
+    "profile show",
+    "session ls",
+    "stage ls",
+    "stage show",
+    "store du",
+    "tag ls",
+    "tree diff",
+    "tree ls",
+];
+
 /// Places and ids first, since they have numbers in them.
 static REDACTIONS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let cache = regex::escape(crate::host::cache().to_str().unwrap());
@@ -22,7 +48,7 @@ static REDACTIONS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let testbed =
         std::env::var("GENTOOMUCH_TESTBED").map_or_else(|_| format!("{cache}/gentoomuch-testbed"), |dir| regex::escape(&dir));
     [
-        (format!(r"{cache}/gentoomuch-it/(place of \d+|\d+-\d+ a place)"), "PLACE"),
+        (format!(r"{cache}/gentoomuch-it/(place of \d+|\d+-\d+ (a|the shared) place)"), "PLACE"),
         (testbed, "TESTBED"),
         // In names that no other run has.
         (format!(r"(^|[^0-9]){}\b", std::process::id()), "${1}N"),
@@ -47,7 +73,10 @@ static REDACTIONS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
 fn redacted(ran: &Ran) -> Option<String> {
     let begin = if ran.stderr.starts_with("error: ") { 0 } else { ran.stderr.find("\nerror: ")? + 1 };
     let command = ran.what.lines().next().unwrap_or_default().replace(env!("CARGO_BIN_EXE_gentoomuch"), "gentoomuch");
-    let mut text = format!("$ {command}\n{}", &ran.stderr[begin..]);
+    Some(without_output(&redact(format!("$ {command}\n{}", &ran.stderr[begin..]))))
+}
+
+fn redact(mut text: String) -> String {
     // The place of a test that has chosen it elsewhere.
     if let Some(place) = std::env::var_os("GENTOOMUCH_TEST_PLACE") {
         text = text.replace(place.to_str().unwrap(), "PLACE");
@@ -55,7 +84,22 @@ fn redacted(ran: &Ran) -> Option<String> {
     for (pattern, word) in REDACTIONS.iter() {
         text = pattern.replace_all(&text, *word).into_owned();
     }
-    Some(without_output(&text))
+    text
+}
+
+/// The command, and what it printed. `None` if it does not look at something, or for programs.
+fn looked(ran: &Ran) -> Option<String> {
+    let line = ran.what.lines().next()?;
+    let args = line.strip_prefix(env!("CARGO_BIN_EXE_gentoomuch"))?.trim_start();
+    let looks = |command: &str| args.strip_prefix(command).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
+    // What fits a size depends on how long ago something was used.
+    if !LOOKING.iter().any(|command| looks(command)) || args.contains("--json") || args.contains("--max-size") {
+        return None;
+    }
+    let text = redact(format!("$ gentoomuch {args}\n{}", ran.text()));
+    // A table is as wide as its longest cell, which may be one of those that were redacted.
+    let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    Some(lines.collect::<Vec<_>>().join("\n") + "\n")
 }
 
 /// A message without what is shown of a log or of a program's output, which belongs to Portage, make, the compiler, git or rsync.
@@ -68,20 +112,41 @@ fn without_output(text: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Holds a message against the one that is kept.
+/// The module and name of the test that runs. A thread that a test has started itself has no name, and no order among others.
+fn test() -> Option<(String, String)> {
+    let (module, test) =
+        std::thread::current().name()?.rsplit_once("::").map(|(module, test)| (module.to_owned(), test.to_owned()))?;
+    Some((module, test))
+}
+
+/// Holds the error of a command against the one that is kept.
 #[track_caller]
-pub(crate) fn compare(ran: &Ran) {
-    let thread = std::thread::current();
-    // A thread that a test has started itself has no name, and no order among others.
-    let Some((module, test)) = thread.name().and_then(|name| name.rsplit_once("::")) else { return };
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/it/transcripts")
-        .join(module.replace("::", "/"))
-        .join(format!("{test}.txt"));
+pub(crate) fn compare_error(ran: &Ran) {
     let Some(said) = redacted(ran) else { return };
     // clap tells how a command is used; whoever interrupts one knows what to do.
     let has_hint = ["hint: ", "\nUsage: ", "try '--help'", "error: interrupted\n"].iter().any(|words| ran.stderr.contains(words));
     assert!(has_hint, "no hint in {ran}");
+    compare(ran, said);
+}
+
+/// Holds what a successful command printed against what is kept, if both are of the kinds above.
+#[track_caller]
+pub(crate) fn compare_output(ran: &Ran) {
+    if !ran.own || !test().is_some_and(|(module, _)| SMALL.contains(&&*module)) {
+        return;
+    }
+    if let Some(said) = looked(ran) {
+        compare(ran, said);
+    }
+}
+
+#[track_caller]
+fn compare(ran: &Ran, said: String) {
+    let Some((module, test)) = test() else { return };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/it/transcripts")
+        .join(module.replace("::", "/"))
+        .join(format!("{test}.txt"));
     let at = SEEN.replace(SEEN.get() + 1);
     let mut kept = read(&path);
     if std::env::var_os("INSTA_UPDATE").is_some_and(|value| value == "always") {

@@ -349,6 +349,48 @@ fn what_comes_by_rsync_is_held_against_its_manifests() {
 }
 
 #[test]
+fn what_no_manifest_lists_and_what_looks_the_same_is_what_the_server_has() {
+    let Some(world) = world() else { return };
+    if !host::has("rsync") {
+        return;
+    }
+    let tree = world.place.path("module");
+    for (name, text) in [("profiles/repo_name", "gentoo\n"), ("app-misc/a/a-1.ebuild", "EAPI=8\n")] {
+        world.place.write(&format!("module/{name}"), text);
+    }
+    let server = rsyncd(&world.place.dir, &[("gentoo", tree.clone()), ("mirror", tree.clone())]);
+    let (from, mirror) = (server.url("gentoo"), server.url("mirror"));
+    // To rsync, a file of the same size and time is the same.
+    let sign = || {
+        sign_tree(&world, &tree, "2026-08-11");
+        child::check(Command::new("find").arg(&tree).args(["-type", "f", "-exec", "touch", "-d", "@1700000000", "{}", "+"]));
+    };
+    sign();
+    let digest = world.sync(&["--from", &from, "--name", "gentoo"]).ok().value("rev");
+    world.place.run(&["tree", "rm", "gentoo"]).ok();
+    // A directory without files is in no Manifest, and yet part of the tree.
+    fs::create_dir(tree.join("eclass")).unwrap();
+    let other = world.sync(&["--from", &from, "--name", "gentoo"]).ok().value("rev");
+    assert_ne!(other, digest);
+    fs::remove_dir(tree.join("eclass")).unwrap();
+    assert_eq!(world.sync(&["--from", &mirror, "--name", "gentoo"]).ok().value("rev"), digest);
+    fs::create_dir(tree.join("eclass")).unwrap();
+    assert_eq!(world.sync(&["--from", &from, "--name", "gentoo"]).ok().value("rev"), other);
+    fs::remove_dir(tree.join("eclass")).unwrap();
+    world.place.write("config/env/tree", format!("gentoo rsync {from} {digest}\n"));
+    world.place.run(&["clean", "trees", "--yes"]).ok();
+    assert_eq!(world.sync(&["gentoo"]).ok().value("rev"), digest);
+    fs::remove_file(world.place.config.join("env/tree")).unwrap();
+
+    fs::write(tree.join("app-misc/a/a-1.ebuild"), "EAPI=7\n").unwrap();
+    sign();
+    world.sync(&["--from", &from]).ok().says("fetching all of ");
+    fs::remove_file(tree.join("Manifest")).unwrap();
+    std::os::unix::fs::symlink("profiles/repo_name", tree.join("Manifest")).unwrap();
+    world.sync(&["--from", &from]).fails(4).says("the tree is not what its Manifests say: `Manifest` cannot be read");
+}
+
+#[test]
 fn snapshots_of_a_mirror_are_verified_and_a_day_is_that_day() {
     let Some(world) = world() else { return };
     let snapshots = world.place.path("www/snapshots");

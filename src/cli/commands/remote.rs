@@ -288,13 +288,14 @@ fn name_or(flaw: Option<&str>, name: Option<&str>) -> String {
 
 fn push(args: &PushArgs, cx: &context::Context<'_>, remote: &Remote<'_>) -> Result<(), crate::cli::report::Failure> {
     let mut all = Published { remote: remote.shown(), ..Published::default() };
+    // A name that leads nowhere is told before anything is pushed. What `clean` removes while a remote answers is an error, and not waited
+    // for.
+    let all_found: Vec<_> = {
+        let _sharing = context::share_store(cx)?;
+        args.states.iter().map(|text| named(cx, text)).collect::<std::result::Result<_, _>>()?
+    };
     let mut states = Vec::new();
-    for text in &args.states {
-        // What `clean` removes while a remote answers is an error, and not waited for.
-        let found = {
-            let _sharing = context::share_store(cx)?;
-            named(cx, text)?
-        };
+    for found in all_found {
         let name = found.at.as_ref().filter(|at| at.index == 0).map(|at| at.name.as_str());
         let pushed = remote::push(remote, &found.state, name)?;
         all.states.extend(pushed.states);
