@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use crate::progress::{EmergeStatus, Event, Fetching, Observer, Unit};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::cli::args::{Global, LogFormat};
+use crate::cli::args::{self, Global, LogFormat};
 use crate::cli::forecast::{Ticking, columns, emerge_line, left_words};
 use crate::cli::screen;
 use crate::cli::screen::{Style, Text};
 use crate::cli::table::human_bytes;
 
-/// Without a terminal, a line for `emerge` at most this often.
+/// Without a terminal, a line for what takes long at most this often.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Renders the library's events on standard error.
@@ -42,7 +42,7 @@ struct State {
 impl Progress {
     /// A renderer for the given options.
     pub(crate) fn new(global: &Global) -> Self {
-        let terminal = io::stderr().is_terminal();
+        let terminal = io::stderr().is_terminal() && args::obeys();
         Self {
             quiet: global.quiet,
             json: global.log_format == LogFormat::Json,
@@ -260,8 +260,9 @@ impl Observer for Progress {
                 }
             }
             Event::Advance(more) => {
-                if let Some(part) = &mut state.begun {
-                    part.done += more;
+                let line = state.begun.as_mut().and_then(|part| part.advance(*more)).filter(|_| !self.terminal && !self.json);
+                if let Some(line) = line {
+                    self.say(&state, "progress", &line);
                 }
                 if let Some(bar) = state.bar.as_ref().filter(|_| state.emerge.is_none()) {
                     bar.inc(*more);
@@ -298,6 +299,8 @@ pub(crate) fn said_line(class: &str, words: &str, color: bool) -> Text {
 pub(crate) struct Part {
     what: String,
     since: Instant,
+    /// When a line last told how far it was.
+    told: Instant,
     pub(crate) done: u64,
     pub(crate) total: Option<u64>,
     unit: Unit,
@@ -305,7 +308,18 @@ pub(crate) struct Part {
 
 impl Part {
     pub(crate) fn new(what: &str, total: Option<u64>, unit: Unit) -> Self {
-        Self { what: what.to_owned(), since: Instant::now(), done: 0, total, unit }
+        let now = Instant::now();
+        Self { what: what.to_owned(), since: now, told: now, done: 0, total, unit }
+    }
+
+    /// More is done. Answers a line that tells how far it is, if the last one is long ago.
+    pub(crate) fn advance(&mut self, more: u64) -> Option<String> {
+        self.done += more;
+        if self.told.elapsed() < PLAIN_INTERVAL {
+            return None;
+        }
+        self.told = Instant::now();
+        Some(format!("{}: {}", self.what, self.so_far()))
     }
 
     /// How much was done in which time, once it is over.

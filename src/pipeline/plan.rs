@@ -442,7 +442,7 @@ impl Here {
 
 fn words_for(lacking: Lacking) -> &'static str {
     match lacking {
-        Lacking::Absent => "its files are missing",
+        Lacking::Absent => "there is none in this format",
         Lacking::OtherForm => "its files have another format",
         Lacking::OtherState => "its files are of another state",
         Lacking::Damaged => "its files were changed",

@@ -242,7 +242,7 @@ mod tests {
         let result = NodeResult { job: "12".to_owned(), is_built: true, ..NodeResult::default() };
         run.set_result("stage3/demo/plain", &result).unwrap();
         assert_eq!(run.result("stage3/demo/plain").unwrap(), Some(result));
-        fs::rename(&run.dir, shared.join("older")).unwrap();
+        fs::rename(&run.dir, shared.join("20200101-000000-1")).unwrap();
         RunDir::create(&shared, plan).unwrap();
         assert!(matches!(find(&shared, None), Err(Error::SeveralRuns { .. })));
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::beneath::TreeDir;
+use crate::beneath::{self, TreeDir};
 use crate::config::source::{Method, Revision, TreeSource};
 use crate::context::Context;
 use crate::download::{Downloader, Url};
@@ -190,7 +190,8 @@ fn by_rsync(cx: &Context<'_>, area: &TempArea, source: &TreeSource, options: &Sy
         // What has the size and time of a file of ours was taken from there. It may be another one all the same.
         Err(Error::NotAsSigned { .. }) if like.is_some() => {
             cx.observer.step(&format!("fetching all of {source}"));
-            fs::remove_dir_all(&tree).and_then(|()| fs::create_dir(&tree)).map_err(Error::io("empty", &tree))?;
+            beneath::remove_tree(&tree)?;
+            fs::create_dir(&tree).map_err(Error::io("create", &tree))?;
             fetch(None)
         }
         verified => verified,

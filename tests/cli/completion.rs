@@ -44,7 +44,7 @@ fn home() -> Home {
     // Nor is what a shell would obey.
     for name in ["20261130-101500-4712$(id)", "20261130-101500-`id`", "1;id"] {
         write(&format!("slurm/{name}/run.json"), "{}");
-        write(&format!("{tree}/app-misc/hello-{name}/x"), "");
+        write(&format!("{tree}/app-misc/j-{name}/x"), "");
     }
     write("logs/stage-server-20261101T100000Z/emerge.log", "");
     for closed in ["", "store", "patches", "logs", "slurm"] {

@@ -81,7 +81,7 @@ fn plan_everything(cx: &Context<'_>) -> Result<CleanPlan> {
     }
     plan.count();
     let patches = cx.places.data.join("patches");
-    if patches.exists() {
+    if fs::read_dir(&patches).is_ok_and(|mut entries| entries.next().is_some()) {
         plan.notes.push(format!("`{}` stays: it has your own work", patches.display()));
     }
     Ok(plan)

@@ -298,9 +298,13 @@ impl Watcher for View<'_> {
             }
             Event::Advance(more) => {
                 let Some(part) = &mut running.part else { return };
-                part.done += more;
+                let line = part.advance(*more);
                 let text = format!("{}  {}", running.step, part.so_far());
-                running.draw(&text);
+                if !running.draw(&text)
+                    && let Some(line) = line.filter(|_| !self.progress.is_json())
+                {
+                    self.say(running, id, "progress", &line);
+                }
             }
             Event::End => {
                 // Else its time would go on.
