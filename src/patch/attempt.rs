@@ -262,7 +262,6 @@ fn shell_in(cx: &Context<'_>, session: &mut Session, name: &str, command: &[Stri
     let subject = Subject { log_name: format!("patch-{name}"), profile: kept.profile, definition: String::new() };
     let work = work::work(cx, session, &base, &subject, Given::default())?;
     scripts::place(&work)?;
-    work.forget_logs();
     let mut argv = words(&["/bin/sh", &format!("{HOOKS_DIR}/{}", scripts::SHELL), &kept.build_dir]);
     argv.extend(command.iter().cloned());
     let mut env = work.env.clone();

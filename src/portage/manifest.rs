@@ -187,11 +187,6 @@ impl Manifest {
         }
         Ok(manifest)
     }
-
-    /// Whether `path` is excluded.
-    pub(crate) fn ignores(&self, path: &Path) -> bool {
-        self.ignored.iter().any(|ignored| path.starts_with(ignored))
-    }
 }
 
 fn below(dir: &Path, name: &str) -> Option<PathBuf> {
@@ -212,7 +207,7 @@ mod tests {
         let paths: Vec<&Path> = manifest.files.keys().map(PathBuf::as_path).collect();
         assert_eq!(paths, [Path::new("dir/files/x.patch"), Path::new("dir/x-1.ebuild")]);
         assert_eq!(manifest.manifests[Path::new("dir/app/Manifest.gz")].hashes["SHA512"], "ab");
-        assert!(manifest.ignores(Path::new("dir/local/x")) && !manifest.ignores(Path::new("dir/locality")));
+        assert_eq!(manifest.ignored, [Path::new("dir/local")]);
         assert_eq!(manifest.timestamp.as_deref(), Some("2026-08-11T00:00:00Z"));
     }
 

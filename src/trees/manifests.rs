@@ -1,18 +1,18 @@
 //! Compares a tree with its Manifests, from the signed one at its top down to every file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::beneath::TreeDir;
+use crate::beneath::{self, TreeDir};
 use crate::path_error::OfFile as _;
 use crate::portage::manifest::{Difference, Expected, Manifest};
 use crate::stage3;
 use crate::stage3::keys::KeysFor;
 use crate::stage3::{Signer, VerifyOptions};
-use crate::trees::contents::{Item, list};
+use crate::trees::contents::list;
 use crate::trees::{Error, Result};
 
 pub(crate) const TOP: &str = "Manifest";
@@ -35,9 +35,10 @@ pub(crate) fn verify(root: &Path, keys: KeysFor<'_>, options: &VerifyOptions) ->
         return Ok(None);
     }
     let (text, signer) = stage3::verify_clear_signed(TOP, &top, keys, options)?;
-    let listed = read_all(&tree, &text)?;
-    compare(&tree, &listed)?;
-    Ok(Some((signer, made(&listed))))
+    let manifest = parse(Path::new(TOP), &text)?;
+    let made = made(&manifest);
+    nothing_else(&tree, &compare_listed(&tree, manifest)?)?;
+    Ok(Some((signer, made)))
 }
 
 /// Who signed this top Manifest, if it is the one of the tree at `root`: then each file that Manifests list is the same in both.
@@ -46,8 +47,7 @@ pub(crate) fn is_of(root: &Path, top: &[u8], keys: KeysFor<'_>, options: &Verify
         return Ok(None);
     }
     let (text, signer) = stage3::verify_clear_signed(TOP, top, keys, options)?;
-    let manifest = Manifest::parse(Path::new(""), &text).map_err(|source| Error::Manifest { manifest: TOP.into(), source })?;
-    Ok(Some((signer, made(&manifest))))
+    Ok(Some((signer, made(&parse(Path::new(TOP), &text)?))))
 }
 
 /// Fails unless the tree at `root` has this Manifest at its top.
@@ -61,40 +61,79 @@ fn made(manifest: &Manifest) -> Option<i64> {
     manifest.timestamp.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok()).map(jiff::Timestamp::as_second)
 }
 
-/// All Manifests that the top one leads to. Each is compared with its entry before it is read.
-fn read_all(tree: &TreeDir, top: &str) -> Result<Manifest> {
-    let parse = |path: &Path, text: &str| {
-        let dir = path.parent().unwrap_or(Path::new(""));
-        Manifest::parse(dir, text).map_err(|source| Error::Manifest { manifest: path.to_owned(), source })
+/// What Manifests list and exclude.
+#[derive(Debug, Default)]
+struct Listed {
+    /// Manifests too.
+    files: BTreeSet<PathBuf>,
+    ignored: Vec<PathBuf>,
+}
+
+impl Listed {
+    /// Whether `path` is excluded.
+    fn ignores(&self, path: &Path) -> bool {
+        self.ignored.iter().any(|ignored| path.starts_with(ignored))
+    }
+}
+
+/// What is kept of a Manifest whose files were compared: not their digests, which would be most of the memory.
+#[derive(Debug)]
+struct Compared {
+    files: Vec<PathBuf>,
+    ignored: Vec<PathBuf>,
+    manifests: BTreeMap<PathBuf, Expected>,
+}
+
+fn parse(path: &Path, text: &str) -> Result<Manifest> {
+    let dir = path.parent().unwrap_or(Path::new(""));
+    Manifest::parse(dir, text).map_err(|source| Error::Manifest { manifest: path.to_owned(), source })
+}
+
+/// Compares the files of all Manifests that the top one leads to. Each Manifest is compared with its entry before it is read.
+fn compare_listed(tree: &TreeDir, top: Manifest) -> Result<Listed> {
+    let mut listed = Listed::default();
+    let mut pending: Vec<(PathBuf, Expected)> = Vec::new();
+    let take = |compared: Compared, next: &mut Vec<(PathBuf, Expected)>, listed: &mut Listed| {
+        listed.files.extend(compared.files);
+        listed.ignored.extend(compared.ignored);
+        next.extend(compared.manifests);
     };
-    let mut all = parse(Path::new(TOP), top)?;
-    let mut pending: Vec<(PathBuf, Expected)> = std::mem::take(&mut all.manifests).into_iter().collect();
+    listed.files.insert(TOP.into());
+    take(compare_files(tree, top)?, &mut pending, &mut listed);
     let read = |(path, expected): &(PathBuf, Expected)| {
         let bytes = tree.read(path, LIMIT_BYTES).map_err(|_| wrong(path, "cannot be read"))?;
         check(path, expected, &bytes[..])?;
         let text = unpacked(path, &bytes).ok_or_else(|| wrong(path, "cannot be unpacked"))?;
-        parse(path, &text)
+        compare_files(tree, parse(path, &text)?)
     };
     while !pending.is_empty() {
-        pending.retain(|(path, expected)| all.files.insert(path.clone(), expected.clone()).is_none());
-        let mut next = Vec::new();
+        // One that two others list is read once, and has to be what both say.
+        let (new, again): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut pending).into_iter().partition(|(path, _)| listed.files.insert(path.clone()));
+        again.iter().try_for_each(|(path, expected)| compare_file(tree, path, expected))?;
         // Each package has one, so they are not all held at once.
-        for some in pending.chunks(AT_ONCE) {
-            let manifests: Vec<Result<Manifest>> = some.par_iter().map(read).collect();
-            for manifest in manifests {
-                let manifest = manifest?;
-                next.extend(manifest.manifests);
-                all.ignored.extend(manifest.ignored);
-                for (file, expected) in manifest.files {
-                    if all.files.insert(file.clone(), expected.clone()).is_some_and(|before| before != expected) {
-                        return Err(wrong(&file, "is listed twice with different digests"));
-                    }
-                }
+        for some in new.chunks(AT_ONCE) {
+            let compared: Vec<Result<Compared>> = some.par_iter().map(read).collect();
+            for one in compared {
+                take(one?, &mut pending, &mut listed);
             }
         }
-        pending = next;
     }
-    Ok(all)
+    Ok(listed)
+}
+
+fn compare_files(tree: &TreeDir, manifest: Manifest) -> Result<Compared> {
+    manifest.files.par_iter().try_for_each(|(path, expected)| compare_file(tree, path, expected))?;
+    Ok(Compared { files: manifest.files.into_keys().collect(), ignored: manifest.ignored, manifests: manifest.manifests })
+}
+
+fn compare_file(tree: &TreeDir, path: &Path, expected: &Expected) -> Result<()> {
+    match tree.open_file(path) {
+        Ok(plain) => check(path, expected, plain.file),
+        Err(beneath::Error::Link { .. } | beneath::Error::NotRegular { .. }) => Err(wrong(path, "is no regular file")),
+        Err(error) if error.is_no_such_file() => Err(wrong(path, "is missing")),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn unpacked(path: &Path, bytes: &[u8]) -> Option<String> {
@@ -108,28 +147,19 @@ fn unpacked(path: &Path, bytes: &[u8]) -> Option<String> {
     String::from_utf8(out).ok().filter(|text| text.len() as u64 <= LIMIT_BYTES)
 }
 
-fn compare(tree: &TreeDir, listed: &Manifest) -> Result<()> {
-    let mut found: BTreeMap<PathBuf, Item> = BTreeMap::new();
+/// Fails if there is anything that no Manifest lists or excludes. Hidden files are removed then.
+fn nothing_else(tree: &TreeDir, listed: &Listed) -> Result<()> {
     for item in list(tree)? {
         let path = &item.path;
-        let known = listed.files.contains_key(path) || path == Path::new(TOP);
-        if item.is_dir() || listed.ignores(path) && !known {
+        if item.is_dir() || listed.files.contains(path) || listed.ignores(path) {
             continue;
         }
-        let hidden = path.iter().any(|part| part.as_encoded_bytes().starts_with(b"."));
-        match (known, hidden) {
-            (true, _) => drop(found.insert(path.clone(), item)),
-            (false, true) => tree.unlink(path)?,
-            (false, false) => return Err(wrong(path, "is in no Manifest")),
+        if !path.iter().any(|part| part.as_encoded_bytes().starts_with(b".")) {
+            return Err(wrong(path, "is in no Manifest"));
         }
+        tree.unlink(path)?;
     }
-    listed.files.par_iter().try_for_each(|(path, expected)| {
-        let item = found.get(path).ok_or_else(|| wrong(path, "is missing"))?;
-        if !item.is_file() {
-            return Err(wrong(path, "is no regular file"));
-        }
-        check(path, expected, tree.open_file(path)?.file)
-    })
+    Ok(())
 }
 
 fn check(path: &Path, expected: &Expected, reader: impl std::io::Read) -> Result<()> {
@@ -178,7 +208,7 @@ mod tests {
 
     fn verdict(dir: &Path, top: &str) -> String {
         let tree = TreeDir::open(dir).unwrap();
-        match read_all(&tree, top).and_then(|all| compare(&tree, &all)) {
+        match parse(Path::new(TOP), top).and_then(|top| compare_listed(&tree, top)).and_then(|all| nothing_else(&tree, &all)) {
             Ok(()) => "good".to_owned(),
             Err(error) => error.to_string().replace("the tree is not what its Manifests say: ", ""),
         }
@@ -221,6 +251,18 @@ mod tests {
             let text = unpacked(Path::new("a/Manifest.xz"), &xz.finish().unwrap());
             assert_eq!(text.map(|text| text.len() as u64), verdict);
         }
+    }
+
+    #[test]
+    fn a_file_is_all_that_is_said_of_it() {
+        for (said, expected) in [(&b"x"[..], "good"), (b"y", "`a/b/b-1.ebuild` has other contents")] {
+            let (dir, top) = tree();
+            assert_eq!(verdict(dir.path(), &(top + &line("DATA", "a/b/b-1.ebuild", said))), expected);
+        }
+        let (dir, top) = tree();
+        fs::create_dir(dir.path().join("a/local-not")).unwrap();
+        fs::write(dir.path().join("a/local-not/x"), "x").unwrap();
+        assert_eq!(verdict(dir.path(), &top), "`a/local-not/x` is in no Manifest");
     }
 
     #[test]
