@@ -60,6 +60,8 @@ static REDACTIONS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         // Of two in one second, the later one has a number. An id may begin with digits, too.
         (r"\b\d{8}T\d{6}Z(-\d+\b)?".into(), "TIME"),
         (r"\bprocess \d+ \(`[^`]*`\)(, process \d+ \(`[^`]*`\))*".into(), "PROCESSES"),
+        // Ids of processes begin anew, and may be short.
+        (r"/proc/\d+".into(), "/proc/N"),
         (r"\b20\d\d-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?Z?)?".into(), "TIME"),
         (r"\b([0-9a-f]{8,}|[0-9A-F]{8,})\b".into(), "ID"),
         (r"\b\d+(\.\d+)? ([KMGT]?i?B|bytes|ms|s|min)\b".into(), "N $2"),
