@@ -443,6 +443,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn without_a_terminal_a_part_tells_how_far_it_is_now_and_then() {
+        let mut part = Part::new("packing", Some(4096), Unit::Bytes);
+        assert_eq!(part.advance(1024), None, "it has only begun");
+        part.told = Instant::now().checked_sub(PLAIN_INTERVAL).unwrap();
+        assert_eq!(part.advance(1024).as_deref(), Some("packing: 2.0 KiB of 4.0 KiB"));
+        assert_eq!(part.advance(1024), None, "it has just been told");
+    }
+
+    #[test]
     fn what_is_fetched_is_told_with_what_is_built() {
         let mut fetching = Fetching { done: 3, failed: 1, total: 40, bytes_done: 2048, bytes_total: 4096, awaited: Vec::new() };
         let words = |total, fetching: &Fetching| {

@@ -245,5 +245,14 @@ mod tests {
         fs::rename(&run.dir, shared.join("20200101-000000-1")).unwrap();
         RunDir::create(&shared, plan).unwrap();
         assert!(matches!(find(&shared, None), Err(Error::SeveralRuns { .. })));
+        // What another user could have made is not offered.
+        durable::make_dirs(&shared.join("20200101-000000-$(id)"), Mode::Exactly(0o700)).unwrap();
+        fs::write(shared.join("20200101-000000-$(id)/run.json"), "{}").unwrap();
+        assert_eq!(names(&shared).len(), 2);
+        let open_to_all = |dir: &Path| fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        open_to_all(&shared.join("20200101-000000-1"));
+        assert_eq!(names(&shared).len(), 1);
+        open_to_all(&shared);
+        assert_eq!(names(&shared), [""; 0]);
     }
 }

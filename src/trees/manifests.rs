@@ -64,7 +64,7 @@ fn made(manifest: &Manifest) -> Option<i64> {
 /// What Manifests list and exclude.
 #[derive(Debug, Default)]
 struct Listed {
-    /// Manifests too.
+    /// Files that Manifests list, other Manifests among them.
     files: BTreeSet<PathBuf>,
     ignored: Vec<PathBuf>,
 }

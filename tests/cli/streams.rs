@@ -110,6 +110,10 @@ fn colour_on_a_terminal_unless_no_color() {
     assert!(!plain.contains(&0x1b), "{}", String::from_utf8_lossy(&plain));
     let empty = on_a_terminal(&home, "stage build web", Some(("NO_COLOR", ""))).unwrap();
     assert!(empty.contains(&0x1b), "an empty NO_COLOR is none");
+    for term in ["dumb", ""] {
+        let plain = on_a_terminal(&home, "stage build web", Some(("TERM", term))).unwrap();
+        assert!(!plain.contains(&0x1b), "{term:?}: {}", String::from_utf8_lossy(&plain));
+    }
 }
 
 #[test]

@@ -225,6 +225,15 @@ fn an_export_that_was_killed_can_be_repeated() {
     assert!(!artifact(tiny.export(&["first", "-o", "out.tar.gz"])).1);
     assert!(bytes == all.map(|name| fs::read(place.path(&name)).unwrap()));
     assert!(!place.path(".out.tar.gz.new").exists());
+    // The same one step later: the directory is gone, the metadata wait for their name.
+    fs::rename(place.path("out.tar.gz.json"), place.path(".out.tar.gz.json.new")).unwrap();
+    assert!(!artifact(tiny.export(&["first", "-o", "out.tar.gz"])).1);
+    assert!(!place.path(".out.tar.gz.json.new").exists() && place.path("out.tar.gz.json").exists());
+    // Killed before it has taken the name from metadata that stand: their files are theirs.
+    fs::create_dir(place.path(".out.tar.gz.new")).unwrap();
+    fs::copy(place.path("out.tar.gz.json"), place.path(".out.tar.gz.new/out.tar.gz.json")).unwrap();
+    assert!(artifact(tiny.export(&["first", "-o", "out.tar.gz"])).1, "it stands");
+    assert!(!place.path(".out.tar.gz.new").exists());
     // What is not what that export made is the user's.
     fs::create_dir(place.path(".out.tar.gz.new")).unwrap();
     fs::rename(place.path("out.tar.gz.json"), place.path(".out.tar.gz.new/out.tar.gz.json")).unwrap();
