@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::beneath;
@@ -129,32 +131,72 @@ pub(super) fn any_overlay(launcher: &Launcher, dir: &Path) -> Result<(), sandbox
 }
 
 fn in_area(launcher: &Launcher, dir: &Path, in_memory: bool) -> Result<(), sandbox::Error> {
-    let area = new_area(dir).map_err(sys::Error::of("mkdir", dir.display()))?;
+    let old = left_areas(dir);
+    let new = new_area(dir).map_err(sys::Error::of("mkdir", dir.display()))?;
     let options = TaskOptions { mounts: true, ..TaskOptions::default() };
-    let result = launcher.task(TASK_OVERLAY, &OverlayInput { dir: area.clone(), in_memory }, options, &mut |_| {}).map(drop);
+    let result = launcher.task(TASK_OVERLAY, &OverlayInput { dir: new.path.clone(), in_memory }, options, &mut |_| {}).map(drop);
     // What could not even begin has left an empty directory.
-    if fs::remove_dir(&area).is_ok() || !area.exists() {
+    let paths = old.iter().chain([&new]).map(|area| area.path.clone());
+    let paths: Vec<PathBuf> = paths.filter(|path| fs::remove_dir(path).is_err() && path.exists()).collect();
+    if paths.is_empty() {
         return result;
     }
-    let removed = launcher.task(
-        crate::store::tasks::REMOVE_TREE,
-        &crate::store::tasks::RemoveInput { paths: vec![area] },
-        TaskOptions::default(),
-        &mut |_| {},
-    );
+    let input = crate::store::tasks::RemoveInput { paths };
+    let removed = launcher.task(crate::store::tasks::REMOVE_TREE, &input, TaskOptions::default(), &mut |_| {});
     result.and(removed.map(drop))
 }
 
+/// A directory to try things in. Its lock ends with the process, and so tells who has left one.
+#[derive(Debug)]
+struct Area {
+    path: PathBuf,
+    lock: OwnedFd,
+}
+
+const AREA: &str = ".gentoomuch-doctor-";
+
+impl Area {
+    fn open(path: PathBuf) -> Option<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let lock = rustix::fs::open(&path, flags, Mode::empty()).ok()?;
+        Some(Self { path, lock })
+    }
+
+    fn lock(&self) -> rustix::io::Result<()> {
+        rustix::fs::flock(&self.lock, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Whether it is ours, and nobody has removed it before it was locked.
+    fn is_there(&self) -> bool {
+        let Ok(stat) = rustix::fs::fstat(&self.lock) else { return false };
+        let is_same = |meta: fs::Metadata| (meta.dev(), meta.ino()) == (stat.st_dev, stat.st_ino);
+        stat.st_uid == rustix::process::geteuid().as_raw() && fs::symlink_metadata(&self.path).is_ok_and(is_same)
+    }
+}
+
 /// A new directory. One of the same name may be there: a container gives every first process the same number.
-fn new_area(dir: &Path) -> io::Result<PathBuf> {
-    let mut number = 0_u32;
-    loop {
-        let area = dir.join(format!(".gentoomuch-doctor-{}-{number}", std::process::id()));
-        match fs::create_dir(&area) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
-            answer => return answer.map(|()| area),
+fn new_area(dir: &Path) -> io::Result<Area> {
+    for number in 0_u32.. {
+        let path = dir.join(format!("{AREA}{}-{number}", std::process::id()));
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+            // Another process may have taken it for one that was left. A file system without locks is for no store, as is said next.
+            Ok(()) => match Area::open(path) {
+                Some(area) if area.lock() != Err(Errno::WOULDBLOCK) && area.is_there() => return Ok(area),
+                _ => {}
+            },
         }
     }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// Those that killed processes have left in `dir`.
+fn left_areas(dir: &Path) -> Vec<Area> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let areas =
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(AREA)).filter_map(|entry| Area::open(entry.path()));
+    areas.filter(|area| area.lock().is_ok() && area.is_there()).collect()
 }
 
 /// Why a session came to nothing.
@@ -200,8 +242,19 @@ mod tests {
     fn what_another_first_process_has_left_is_in_nobodys_way() {
         let dir = tempfile::tempdir().unwrap();
         let first = new_area(dir.path()).unwrap();
-        fs::write(first.join("left"), "").unwrap();
+        fs::write(first.path.join("left"), "").unwrap();
         let second = new_area(dir.path()).unwrap();
-        assert!(second != first && first.join("left").exists());
+        assert!(second.path != first.path && first.path.join("left").exists());
+    }
+
+    #[test]
+    fn what_a_killed_process_has_left_is_found_and_what_is_in_use_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (used, left) = (new_area(dir.path()).unwrap(), new_area(dir.path()).unwrap().path);
+        std::os::unix::fs::symlink(dir.path(), dir.path().join(".gentoomuch-doctor-link")).unwrap();
+        let found: Vec<PathBuf> = left_areas(dir.path()).into_iter().map(|area| area.path).collect();
+        assert_eq!(found, [left]);
+        assert!(used.path.exists());
+        assert!(left_areas(&dir.path().join("none")).is_empty());
     }
 }
