@@ -62,15 +62,17 @@ impl View {
     }
 
     fn fill(&mut self, pools: &[PathBuf], key_of: &KeyOf<'_>, now_secs: i64) -> Result<()> {
-        let mut index = Index::default();
+        let (mut index, mut versions) = (Index::default(), BTreeSet::new());
         for pool in pools {
-            for (path, stanza) in chosen(pool, key_of, &index)? {
+            let Some((header, chosen)) = chosen(pool, key_of, &versions)? else { continue };
+            for (cpv, (path, stanza)) in chosen {
                 if self.link(pool, &path)? {
                     index.packages.insert(path, stanza);
+                    versions.insert(cpv);
                 }
             }
             if index.header.is_empty() {
-                index.header = read_index(open(pool)?.as_fd(), pool)?.header;
+                index.header = header;
             }
         }
         self.offered = index.packages.values().filter_map(key_in).collect();
@@ -123,16 +125,21 @@ impl Drop for View {
     }
 }
 
-/// The packages of a pool that a session may use, the youngest of each version, without those in `already`.
-fn chosen(pool: &Path, key_of: &KeyOf<'_>, already: &Index) -> Result<Vec<(String, Stanza)>> {
+/// Paths and stanzas of packages by category, name and version.
+type ByCpv = BTreeMap<String, (String, Stanza)>;
+
+/// The header of a pool's index, and the packages of the pool that a session may use: the youngest of each version, without those versions
+/// that are there `already`. `None` if there is no such pool.
+fn chosen(pool: &Path, key_of: &KeyOf<'_>, already: &BTreeSet<String>) -> Result<Option<(Stanza, ByCpv)>> {
     let dir = match untrusted::open_root(pool) {
-        Err(e) if e.is_absent() => return Ok(Vec::new()),
+        Err(e) if e.is_absent() => return Ok(None),
         dir => dir.map_err(|e| Error::read(pool, e))?,
     };
+    let index = read_index(dir.as_fd(), pool)?;
     let mut chosen: BTreeMap<String, (i64, String, Stanza)> = BTreeMap::new();
-    for (path, stanza) in read_index(dir.as_fd(), pool)?.packages {
+    for (path, stanza) in index.packages {
         let (Some(cpv), Some(key)) = (stanza.get("CPV").cloned(), key_in(&stanza)) else { continue };
-        if already.packages.values().any(|other| other.get("CPV") == Some(&cpv)) || key_of(&stanza) != Some(key) {
+        if already.contains(&cpv) || key_of(&stanza) != Some(key) {
             continue;
         }
         let Ok(stat) = rustix::fs::statat(&dir, path.as_str(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
@@ -140,7 +147,7 @@ fn chosen(pool: &Path, key_of: &KeyOf<'_>, already: &Index) -> Result<Vec<(Strin
             chosen.insert(cpv, (stat.st_mtime, path, stanza));
         }
     }
-    Ok(chosen.into_values().map(|(_, path, stanza)| (path, stanza)).collect())
+    Ok(Some((index.header, chosen.into_iter().map(|(cpv, (_, path, stanza))| (cpv, (path, stanza))).collect())))
 }
 
 fn open(path: &Path) -> Result<OwnedFd> {
