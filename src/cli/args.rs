@@ -1,5 +1,6 @@
 //! The command line's grammar. Shell completions and man pages are made from it.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -63,6 +64,15 @@ impl FromStr for Wanted {
 
     fn from_str(text: &str) -> Result<Self, NotAnAddress> {
         if text == "none" { Ok(Self::None) } else { text.parse().map(Self::At) }
+    }
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::At(address) => address.fmt(f),
+        }
     }
 }
 

@@ -213,10 +213,18 @@ fn a_key(findings: &mut Findings<'_>, key: Located<String>) -> Option<Located<St
     Some(key)
 }
 
+/// What may be behind an address.
+const WORDS: [&str; 2] = ["push", "states"];
+
 /// `ADDRESS`, and behind it `push`, `states` or both.
 pub(super) fn read_remote(findings: &mut Findings<'_>, dir: &Path) -> Option<RemoteAt> {
     let entry = reading::single(findings, &dir.join("remote"))?;
     let (address, push, states_only) = with_words(&entry.value);
+    // A folder's name may end so, but hardly does.
+    if let Some((word, near)) = address.rsplit_once(char::is_whitespace).and_then(|(_, word)| Some((word, nearest(word, WORDS)?))) {
+        let message = format!("`{}` counts as part of the address", word.escape_debug());
+        findings.warning(&entry.place(), message, question(near));
+    }
     match address.parse::<Address>() {
         Ok(address) => Some(RemoteAt { address, push, states_only }),
         Err(error) => {

@@ -74,7 +74,7 @@ pub(crate) use graph::{Graph, Node, NodeKind, Unused};
 pub use kernel::with_header as with_kernel_header;
 pub(crate) use kernel::{DEFAULT_SOURCES, KernelConfig, parse_kernel_sources};
 pub use oci::{LayerCompression, OciConfig};
-pub(crate) use packages::Package;
+pub(crate) use packages::{NO_SET, Package};
 pub(crate) use portage_dir::MAKE_CONF;
 pub use portage_dir::PortageDir;
 pub(crate) use reading::counts;

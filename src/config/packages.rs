@@ -10,6 +10,8 @@ use super::{names, reading};
 use crate::did_you_mean::nearest;
 use crate::portage::atom::Atom;
 
+/// So begins what is said of a set before Portage was asked.
+pub(crate) const NO_SET: &str = "no file defines the set";
 /// Portage's own sets (`cnf/sets/portage.conf`, 3.0.83), which `emerge` resolves.
 const PORTAGE_SETS: [&str; 22] = [
     "changed-deps",
@@ -144,7 +146,7 @@ impl Resolver {
         }
         if !PORTAGE_SETS.contains(&name) && !is_brought(findings.root(), name) {
             let known = names::list(findings.root(), "package.sets", Shape::File);
-            let message = format!("no file defines the set `@{name}`, and Portage does not define it by itself");
+            let message = format!("{NO_SET} `@{name}`, and Portage does not define it by itself");
             let hint = names::alternatives("package.sets", name, &known);
             // A repository may define it, unless the name is a typing error.
             if nearest(name, &known).is_some() {

@@ -19,6 +19,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("cpu.defines/lost", ""),
     ("env/arch", "amd46\n"),
     ("env/jobs", "many\n"),
+    ("env/remote", "dir:/srv/states puhs\n"),
     ("env/sing_key", "1A2B\n"),
     ("env/uid", "1000\n"),
     ("hooks/finish.d/last.sh", "#!/bin/sh\n"),

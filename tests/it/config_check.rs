@@ -139,6 +139,22 @@ fn what_cannot_be_asked_is_a_note_and_what_fails_a_warning() {
     let ran = check(&tiny.place, &["stage3:plain"]).ok();
     assert!(ran.text().contains("stage3.defines/plain: warning: Portage could not check it: "), "{ran}");
     check(&tiny.place, &["stage3:plain", "--strict"]).fails(3);
+    // A profile that may be made later, and one that is a typing error.
+    for (profile, said) in [
+        (
+            "laptop",
+            "1: note: Portage did not check it: profile `laptop` is not bootstrapped\n  hint: make it with `gentoomuch bootstrap laptop STAGE3`, or use one of: demo\n",
+        ),
+        (
+            "dmeo",
+            "1: warning: Portage did not check it: profile `dmeo` is not bootstrapped\n  hint: did you mean `demo`? Or make it with `gentoomuch bootstrap dmeo STAGE3`\n",
+        ),
+    ] {
+        tiny.place.write("config/stage4.defines/hello/profile", profile);
+        let ran = check(&tiny.place, &["hello"]).ok();
+        assert!(ran.text().contains(&format!("stage4.defines/hello/profile:{said}")), "{ran}");
+    }
+    tiny.place.run(&["stage", "build", "hello"]).fails(2).says("hint: did you mean `demo`?\n");
     // A definition with mistakes is not put to Portage, nor one with hooks that have some.
     tiny.place.write("config/hooks/finish.d/x", "");
     let ran = check(&tiny.place, &["stage3:plain"]).fails(3);

@@ -377,6 +377,17 @@ fn by_make(place: &Place, names: &Names) {
     assert_eq!(lists["stage3"], serde_json::json!(bases), "{lists}");
     assert!(lists["artifact"].as_array().unwrap().contains(&format!("artifact/{one}").into()), "{lists}");
 
+    // Nodes are called as the plan was.
+    let told = place
+        .run(&["pipeline", "plan", "--format", "make", "--remote", "none", "--offline", "--push", "--data", "data"])
+        .ok()
+        .text();
+    assert!(told.contains("\nFLAGS ?= --jobs 2 --data data --remote none --push --offline\n"), "{told}");
+    place
+        .run(&["pipeline", "plan", "--format", "make", "--remote", "dir:/a $(b)"])
+        .fails(2)
+        .says("error: `--remote dir:/a $(b)` cannot stand in a plan\nhint: set `GENTOOMUCH_REMOTE` here and where the nodes run\n");
+
     let id = format!("artifact/{three}");
     place
         .run(&["pipeline", "node", "--no-sign", &id])

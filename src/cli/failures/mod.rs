@@ -28,6 +28,7 @@ mod try_it;
 
 use crate::config::explain::ExplainError;
 use crate::config::init::InitError;
+use crate::did_you_mean::{nearest, question};
 use crate::{archive, config};
 
 use crate::cli::report::{Failure, Kind};
@@ -129,6 +130,11 @@ fn proposal(error: config::proposal::Error) -> Failure {
         E::Outside(_) => Failure::new(Kind::Config, error).hint("write to another fragment, or replace the link with a file"),
         E::Io { .. } => Failure::new(Kind::Other, error),
     }
+}
+
+/// The name that was probably meant, or else all that there are.
+pub(crate) fn meant_or_all(name: &str, known: &[String]) -> Option<String> {
+    nearest(name, known).map(question).or_else(|| there_are(known))
 }
 
 /// What could have been meant.

@@ -2,7 +2,7 @@
 
 use crate::names;
 
-use super::there_are;
+use super::{meant_or_all, there_are};
 use crate::cli::report::{Failure, Kind};
 
 impl From<names::Error> for Failure {
@@ -24,10 +24,10 @@ impl From<names::Error> for Failure {
             E::NotAName { names, .. } if names.is_empty() => one("it has no name; `gentoomuch store ls` lists names"),
             E::NotAName { names, .. } => vec![format!("it is called {}", names.join(", "))],
             E::Gone { .. } => one("see what is missing with `gentoomuch store verify`"),
-            E::NoProfile { known, named_in, .. } => {
+            E::NoProfile { profile, known, named_in } => {
                 let named = named_in.as_ref().map(|place| format!("`{place}` names it"));
                 let make = "make it with `gentoomuch bootstrap PROFILE STAGE3`".to_owned();
-                named.into_iter().chain(there_are(known)).chain([make]).collect()
+                named.into_iter().chain(meant_or_all(profile, known)).chain([make]).collect()
             }
             E::NoProfileState { kept, profile, .. } => {
                 vec![format!("states that are kept, with the present one: {kept}; `gentoomuch profile show {profile}` lists them")]

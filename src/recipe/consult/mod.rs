@@ -20,6 +20,7 @@ use self::questions::Questions;
 use crate::beneath::RootDir;
 use crate::config::{BUILDER, ConfigDir, Diagnostic, Located, Place, Severity, Stage, Stage3Definition, Stage4Definition};
 use crate::context::Context;
+use crate::did_you_mean::{nearest, question};
 use crate::names::profiles;
 use crate::portage::atom::Atom;
 use crate::progress::Event;
@@ -29,6 +30,8 @@ use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
 use crate::{config, context, session, trees};
 
+/// So begins what Portage says of a set.
+pub(crate) const NO_SET: &str = "there is no set";
 const AFTER_ERRORS: &str = "Portage checks it once you have corrected its errors";
 /// `profiles/profiles.desc` of the main tree has 50 kilobytes.
 const PROFILES_LIMIT_BYTES: u64 = 16 << 20;
@@ -141,18 +144,7 @@ fn groups(cx: &Context<'_>, config: &ConfigDir, names: &[String], said: &mut Sai
             let group = groups.entry(key).or_insert_with(|| Group::of(Stage { stage4: None, ..stage }));
             group.stage4s.push(stage4);
         } else {
-            said.note(
-                &profile.place(),
-                format!("Portage did not check it: profile `{}` is not bootstrapped", profile.value),
-                Some(format!(
-                    "make it with `gentoomuch bootstrap {} STAGE3`, or use one of: {}",
-                    profile.value,
-                    profiles.join(
-                        ", \
-                    "
-                    )
-                )),
-            );
+            said.no_profile(&profile, &profiles);
         }
     }
     for (profile, sources) in kernels {
@@ -251,7 +243,7 @@ fn no_portage_profile(said: &mut Said, trees: &[PinnedTree], place: &Place, prof
     let described = RootDir::open(&tree.path).and_then(|tree| tree.follow("profiles/profiles.desc")?.read(PROFILES_LIMIT_BYTES));
     let described = described.map(|bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let known: Vec<&str> = described.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
-    let hint = crate::did_you_mean::nearest(profile, known).map(|near| format!("did you mean `{near}`?"));
+    let hint = nearest(profile, known).map(question);
     let hint = hint.unwrap_or_else(|| format!("`profiles/profiles.desc` of the tree `{}` lists them", tree.name));
     said.error(place, format!("`{profile}` is not a Portage profile of the tree `{}`", tree.name), Some(hint));
 }
@@ -286,6 +278,16 @@ impl Said {
 
     fn note(&mut self, place: &Place, message: impl Into<String>, hint: Option<String>) {
         self.push(Severity::Note, place, message, hint);
+    }
+
+    /// A profile may be made later, unless its name is a typing error.
+    fn no_profile(&mut self, profile: &Located<String>, known: &[String]) {
+        let message = format!("Portage did not check it: profile `{}` is not bootstrapped", profile.value);
+        let make = format!("make it with `gentoomuch bootstrap {} STAGE3`", profile.value);
+        match nearest(&profile.value, known) {
+            Some(near) => self.warning(&profile.place(), message, Some(format!("{} Or {make}", question(near)))),
+            None => self.note(&profile.place(), message, Some(format!("{make}, or use one of: {}", known.join(", ")))),
+        }
     }
 
     fn left_out(&mut self, name: &str, config: &ConfigDir) {

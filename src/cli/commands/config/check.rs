@@ -4,7 +4,7 @@ use std::io;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use crate::config::{ConfigDir, Diagnostic, Diagnostics, Severity};
+use crate::config::{ConfigDir, Diagnostic, Diagnostics, NO_SET, Severity};
 use crate::recipe::consult;
 use crate::stage3::keys::{GENTOO, KeysError, TrustedKeys};
 use clap::ValueEnum;
@@ -71,11 +71,12 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         config.check_stages(&args.names, host_arch())?
     };
     let asked = if args.no_portage { Ok(Vec::new()) } else { ask_portage(args, invocation, &config) };
-    let (said, failed) = match asked {
+    let (mut said, failed) = match asked {
         Ok(said) => (said, None),
         // What was found without Portage is said in any case.
         Err(failure) => (Vec::new(), Some(failure)),
     };
+    once(&mut all, &mut said);
     all.extend(said);
     let all = Diagnostics::from(all);
     let report = Report::new(config.root(), all.as_slice());
@@ -86,6 +87,18 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     }
     let counts = report.errors > 0 || (args.strict && report.warnings > 0);
     Ok(if counts { ExitCode::from(Kind::Config.code()) } else { ExitCode::SUCCESS })
+}
+
+/// What Portage says of a set is certain: what was supposed before goes, and its hint stays.
+fn once(supposed: &mut Vec<Diagnostic>, said: &mut [Diagnostic]) {
+    let place = |finding: &Diagnostic| (finding.file.clone(), finding.line);
+    supposed.retain(|guess| {
+        if !guess.message.starts_with(NO_SET) {
+            return true;
+        }
+        let certain = said.iter_mut().find(|sure| sure.message.starts_with(consult::NO_SET) && place(sure) == place(guess));
+        certain.map(|sure| sure.hint = sure.hint.take().or_else(|| guess.hint.clone())).is_none()
+    });
 }
 
 fn print(args: &Args, invocation: &Invocation, report: &Report) -> io::Result<()> {
