@@ -1,5 +1,7 @@
 //! How long a pipeline will still take: its nodes are played through, as the pipeline would start them.
 
+use std::collections::VecDeque;
+
 use crate::progress::Left;
 
 /// A node of the pipeline.
@@ -20,7 +22,8 @@ pub(crate) fn left(tasks: &[Task], workers: usize) -> Option<Left> {
         return None;
     }
     let secs = |at: usize| tasks[at].left.map_or(0, |left| left.secs);
-    let mut open: Vec<usize> = (0..tasks.len()).filter(|at| !tasks[*at].is_running).collect();
+    // The next one is near its front.
+    let mut open: VecDeque<usize> = (0..tasks.len()).filter(|at| !tasks[*at].is_running).collect();
     let mut running: Vec<(u64, usize)> = (0..tasks.len()).filter(|at| tasks[*at].is_running).map(|at| (secs(at), at)).collect();
     let (mut done, mut now) = (vec![false; tasks.len()], 0);
     loop {
@@ -30,8 +33,9 @@ pub(crate) fn left(tasks: &[Task], workers: usize) -> Option<Left> {
                 tasks[*at].needs.iter().all(|need| done.get(*need).copied().unwrap_or(true)) && !(is_alone && tasks[*at].is_alone)
             };
             let Some(next) = open.iter().position(is_ready) else { break };
-            let at = open.remove(next);
-            running.push((now + secs(at), at));
+            if let Some(at) = open.remove(next) {
+                running.push((now + secs(at), at));
+            }
         }
         let Some(first) = running.iter().enumerate().min_by_key(|(_, (end, at))| (*end, *at)).map(|(index, _)| index) else {
             break;

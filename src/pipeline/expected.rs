@@ -1,5 +1,7 @@
 //! How long the nodes of a pipeline take, by earlier builds of them.
 
+use std::collections::HashMap;
+
 use crate::build_times::schedule::{self, Task};
 use crate::build_times::{self, Build, Kind};
 use crate::context::Context;
@@ -37,7 +39,7 @@ impl Pipeline<'_, '_> {
             return Expected::default();
         }
         let estimates = build_times::estimates(self.cx);
-        let place = |id: &String| todo.iter().position(|node| node.id == *id);
+        let places: HashMap<&String, usize> = todo.iter().enumerate().map(|(place, node)| (&node.id, place)).collect();
         let tasks = todo.iter().map(|node| {
             // Nobody has measured how long fetching takes: next to building, it is nothing.
             let fetched = Left { secs: 0, unknown: 0, guess: false };
@@ -45,7 +47,7 @@ impl Pipeline<'_, '_> {
             let built = expected.map(|expected| Left { secs: expected.secs, unknown: 0, guess: expected.guess });
             Task {
                 left: if node.fetch { Some(fetched) } else { built },
-                needs: node.needs.iter().filter_map(place).collect(),
+                needs: node.needs.iter().filter_map(|id| places.get(id).copied()).collect(),
                 is_alone: node.kind == NodeKind::Artifact,
                 is_running: false,
             }

@@ -1,5 +1,7 @@
 //! The record of a run, made of what its watcher is told.
 
+use std::collections::HashSet;
+
 use crate::artifact::Artifact;
 use crate::artifact::recorded::newest_of;
 use crate::causes;
@@ -70,8 +72,8 @@ impl Pipeline<'_, '_> {
     /// A record of all nodes before the first one is begun.
     pub(super) fn planned_run(&self, jobs: u32) -> Run {
         let took = i64::try_from(self.begun.elapsed().as_millis()).unwrap_or_default();
-        let needed = |id: &str| self.nodes().any(|node| node.needs.iter().any(|need| need == id));
-        let wanted = self.nodes().filter(|node| !needed(&node.id)).map(|node| node.id.clone()).collect();
+        let needed: HashSet<&String> = self.nodes().flat_map(|node| &node.needs).collect();
+        let wanted = self.nodes().filter(|node| !needed.contains(&node.id)).map(|node| node.id.clone()).collect();
         let nodes = self.parts.iter().map(|part| self.planned_node(part)).collect();
         Run { began: crate::clock::now().as_millisecond() - took, jobs, wanted, nodes, ..Run::default() }
     }

@@ -209,7 +209,12 @@ impl Pipeline<'_, '_> {
         let recorder = Recorder::new(self.planned_run(jobs));
         let watcher = &Recording { recorder: &recorder, watcher };
         let nodes = if todo == 0 {
-            self.parts.iter().map(reused).inspect(|report| self.tell(watcher, report)).collect()
+            let told = |part| {
+                let report = reused(part);
+                watcher.ended(&part.node, &report);
+                report
+            };
+            self.parts.iter().map(told).collect()
         } else {
             self.check_before()?;
             let here = self.workers();
@@ -221,12 +226,6 @@ impl Pipeline<'_, '_> {
             run.finish()
         };
         Ok(Report { nodes, seconds: self.begun.elapsed().as_secs_f64(), jobs, record: recorder.finish() })
-    }
-
-    fn tell(&self, watcher: &dyn Watcher, report: &NodeReport) {
-        if let Some(part) = self.parts.iter().find(|part| part.node.id == report.id) {
-            watcher.ended(&part.node, report);
-        }
     }
 
     /// Names states that exist already, as after a rollback, and records that they were used.

@@ -266,6 +266,21 @@ mod tests {
     }
 
     #[test]
+    fn a_manifest_is_what_all_say_that_list_it() {
+        let inner = line("EBUILD", "b-1.ebuild", b"x") + &line("DATA", "files/p", b"patch");
+        for (said, expected) in [(inner.clone(), "good"), (inner.replace("EBUILD", "AUXILI"), "`a/b/Manifest` has other contents")]
+        {
+            let (dir, _) = tree();
+            fs::remove_file(dir.path().join("a/Manifest.gz")).unwrap();
+            fs::write(dir.path().join("a/b/Manifest"), &inner).unwrap();
+            let outer = line("MANIFEST", "b/Manifest", said.as_bytes()) + "IGNORE local\n";
+            fs::write(dir.path().join("a/Manifest"), &outer).unwrap();
+            let top = line("MANIFEST", "a/b/Manifest", inner.as_bytes()) + &line("MANIFEST", "a/Manifest", outer.as_bytes());
+            assert_eq!(verdict(dir.path(), &top), expected);
+        }
+    }
+
+    #[test]
     fn a_link_is_no_file_and_leads_nowhere() {
         let (dir, top) = tree();
         fs::remove_file(dir.path().join("a/b/files/p")).unwrap();
