@@ -63,6 +63,11 @@ impl Index {
     /// Reads an index. Like Portage it ignores lines without a colon and stanzas without a `CPV`, and takes an index of an unknown
     /// version as empty.
     pub fn parse(text: &str) -> Self {
+        Self::parse_those(text, |_| true)
+    }
+
+    /// The same, with the packages only whose stanza `wanted` accepts. To hold all of a large pool takes longer than to read them.
+    pub(crate) fn parse_those(text: &str, mut wanted: impl FnMut(&Stanza) -> bool) -> Self {
         let mut stanzas = Stanzas { lines: text.lines() };
         let mut header = stanzas.next().unwrap_or_default();
         if header.get("VERSION").is_some_and(|v| v.parse::<u64>().is_ok_and(|v| v > VERSION)) {
@@ -79,7 +84,9 @@ impl Index {
                 }
             }
             stanza.insert("PATH".to_owned(), path.clone());
-            packages.insert(path, stanza);
+            if wanted(&stanza) {
+                packages.insert(path, stanza);
+            }
         }
         header.remove("PACKAGES");
         header.remove("TIMESTAMP");

@@ -192,16 +192,26 @@ fn bytes_of(stanza: &Stanza) -> u64 {
 
 /// A pool's index; empty if there is none.
 pub(crate) fn index_of(pool: &Path) -> Result<Index> {
+    index_of_those(pool, |_| true)
+}
+
+/// As [`index_of`], with the packages only whose stanza `wanted` accepts.
+pub(crate) fn index_of_those(pool: &Path, wanted: impl FnMut(&Stanza) -> bool) -> Result<Index> {
     match untrusted::open_root(pool) {
-        Ok(dir) => read_index(dir.as_fd(), pool),
+        Ok(dir) => read_those(dir.as_fd(), pool, wanted),
         Err(e) if e.is_absent() => Ok(Index::default()),
         Err(e) => Err(Error::read(pool, e)),
     }
 }
 
 pub(super) fn read_index(dir: BorrowedFd<'_>, path: &Path) -> Result<Index> {
+    read_those(dir, path, |_| true)
+}
+
+/// As [`read_index`], with the packages only whose stanza `wanted` accepts.
+pub(super) fn read_those(dir: BorrowedFd<'_>, path: &Path, wanted: impl FnMut(&Stanza) -> bool) -> Result<Index> {
     match untrusted::read_in(dir, Path::new(INDEX), MAX_INDEX_BYTES) {
-        Ok(bytes) => Ok(Index::parse(&String::from_utf8_lossy(&bytes))),
+        Ok(bytes) => Ok(Index::parse_those(&String::from_utf8_lossy(&bytes), wanted)),
         Err(e) if e.is_absent() => Ok(Index::default()),
         Err(e) => Err(Error::read(path, e)),
     }

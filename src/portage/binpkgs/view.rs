@@ -23,7 +23,7 @@ use rustix::io::Errno;
 
 use super::index::Stanza;
 use super::package_key::PackageKey;
-use super::publish::{describes, key_in, read_index};
+use super::publish::{describes, key_in, read_those};
 use super::{Error, INDEX, Index, KeyOf, LOCK, Result};
 use crate::portage::untrusted;
 
@@ -135,13 +135,14 @@ fn chosen(pool: &Path, key_of: &KeyOf<'_>, already: &BTreeSet<String>) -> Result
         Err(e) if e.is_absent() => return Ok(None),
         dir => dir.map_err(|e| Error::read(pool, e))?,
     };
-    let index = read_index(dir.as_fd(), pool)?;
+    let fits = |stanza: &Stanza| {
+        let is_new = stanza.get("CPV").is_some_and(|cpv| !already.contains(cpv));
+        is_new && key_in(stanza).is_some_and(|key| key_of(stanza) == Some(key))
+    };
+    let index = read_those(dir.as_fd(), pool, fits)?;
     let mut chosen: BTreeMap<String, (i64, String, Stanza)> = BTreeMap::new();
     for (path, stanza) in index.packages {
-        let (Some(cpv), Some(key)) = (stanza.get("CPV").cloned(), key_in(&stanza)) else { continue };
-        if already.contains(&cpv) || key_of(&stanza) != Some(key) {
-            continue;
-        }
+        let Some(cpv) = stanza.get("CPV").cloned() else { continue };
         let Ok(stat) = rustix::fs::statat(&dir, path.as_str(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
         if describes(&stanza, &stat) && chosen.get(&cpv).is_none_or(|(time, ..)| *time < stat.st_mtime) {
             chosen.insert(cpv, (stat.st_mtime, path, stanza));

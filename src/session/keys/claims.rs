@@ -134,8 +134,13 @@ fn words_of(held: &[Held]) -> String {
 }
 
 fn keys_in(pool: &Path) -> Result<BTreeSet<PackageKey>> {
-    let index = binpkgs::publish::index_of(pool).map_err(Error::from)?;
-    Ok(index.packages.values().filter_map(binpkgs::key_in).collect())
+    let mut keys = BTreeSet::new();
+    let note = |stanza: &_| {
+        keys.extend(binpkgs::key_in(stanza));
+        false
+    };
+    binpkgs::publish::index_of_those(pool, note).map_err(Error::from)?;
+    Ok(keys)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::names::refs::ref_name;
 use crate::path_error::OfFile as _;
 use crate::portage::binpkgs;
 use crate::portage::binpkgs::index::Stanza;
-use crate::portage::binpkgs::{Index, Note, PackageFile, PoolInputs, PoolKind, Transfer, View};
+use crate::portage::binpkgs::{Note, PackageFile, PoolInputs, PoolKind, Transfer, View};
 use crate::portage::cpv::Cpv;
 use crate::remote::Signers;
 use crate::session::inspect::PoolOf;
@@ -141,13 +141,11 @@ pub(super) fn remove_index(own: &Path) -> Result<()> {
 pub(crate) fn packages_of(pools: &[PathBuf]) -> Result<Vec<Package>> {
     let mut all = Vec::new();
     for pool in pools {
-        let index: Index = binpkgs::publish::index_of(pool)?;
-        all.extend(
-            index
-                .packages
-                .into_values()
-                .filter_map(|mut stanza| Some((stanza.remove("CPV")?, stanza.remove("REPO").unwrap_or_default()))),
-        );
+        binpkgs::publish::index_of_those(pool, |stanza| {
+            let repository = stanza.get("REPO").cloned().unwrap_or_default();
+            all.extend(stanza.get("CPV").map(|cpv| (cpv.clone(), repository)));
+            false
+        })?;
     }
     Ok(all)
 }
