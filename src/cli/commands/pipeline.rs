@@ -186,7 +186,7 @@ fn flags(global: &Global, jobs: u32, no_sign: bool) -> Result<String, Failure> {
     let mut words = vec![format!("--jobs {jobs}")];
     words.extend(no_sign.then(|| "--no-sign".to_owned()));
     let places = [("config", &global.config), ("data", &global.data), ("cache", &global.cache)];
-    let places = places.map(|(option, path)| (option, path.as_ref().map(|path| path.display().to_string())));
+    let places = places.map(|(option, path)| (option, path.as_ref().map(|path| path.to_string_lossy().into_owned())));
     let rung = global.isolation.map(|rung| rung.to_string());
     for (option, value) in
         places.into_iter().chain([("remote", global.remote.as_ref().map(args::Wanted::to_string)), ("isolation", rung)])
