@@ -1,10 +1,10 @@
 //! The command line's grammar. Shell completions and man pages are made from it.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Args, ValueEnum};
 
 use crate::registry::{Address, NotAnAddress};
 use crate::sandbox::Rung;
@@ -50,6 +50,23 @@ pub(crate) struct Global {
     /// Do not use the network, also not for emerge: a file that is missing is an error
     #[arg(long, global = true)]
     pub(crate) offline: bool,
+    /// See [`Self::given`].
+    #[arg(skip)]
+    given: Vec<(&'static str, String)>,
+}
+
+impl Global {
+    /// Notes what stands on the command line, which the values do not tell from what the environment says.
+    pub(crate) fn note_given(&mut self, matches: &ArgMatches) {
+        let is_given = |option: &&str| matches.value_source(option) == Some(ValueSource::CommandLine);
+        let value = |option| Some((option, matches.get_raw(option)?.next()?.to_string_lossy().into_owned()));
+        self.given = ["config", "data", "cache", "remote", "isolation"].into_iter().filter(is_given).filter_map(value).collect();
+    }
+
+    /// Places, remote and isolation, as far as they stand on the command line: names of options, and values as they were typed.
+    pub(crate) fn given(&self) -> &[(&'static str, String)] {
+        &self.given
+    }
 }
 
 /// The remote that is wanted.
@@ -64,15 +81,6 @@ impl FromStr for Wanted {
 
     fn from_str(text: &str) -> Result<Self, NotAnAddress> {
         if text == "none" { Ok(Self::None) } else { text.parse().map(Self::At) }
-    }
-}
-
-impl fmt::Display for Wanted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("none"),
-            Self::At(address) => address.fmt(f),
-        }
     }
 }
 

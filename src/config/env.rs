@@ -220,8 +220,10 @@ const WORDS: [&str; 2] = ["push", "states"];
 pub(super) fn read_remote(findings: &mut Findings<'_>, dir: &Path) -> Option<RemoteAt> {
     let entry = reading::single(findings, &dir.join("remote"))?;
     let (address, push, states_only) = with_words(&entry.value);
-    // A folder's name may end so, but hardly does.
-    if let Some((word, near)) = address.rsplit_once(char::is_whitespace).and_then(|(_, word)| Some((word, nearest(word, WORDS)?))) {
+    // A folder's name may end so, and then it is usually there.
+    let is_there = address.strip_prefix("dir:").is_some_and(|folder| Path::new(folder).is_dir());
+    let last = address.rsplit_once(char::is_whitespace).map(|(_, word)| word).filter(|word| !is_there && !word.contains('/'));
+    if let Some((word, near)) = last.and_then(|word| Some((word, nearest(word, WORDS)?))) {
         let message = format!("`{}` counts as part of the address", word.escape_debug());
         findings.warning(&entry.place(), message, question(near));
     }

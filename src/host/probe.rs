@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -79,7 +79,7 @@ fn overlay_task(context: &mut TaskContext) -> Result<serde_json::Value, TaskFail
 
 fn try_overlay(dir: &Path) -> Result<(), OverlayError> {
     let failed = |action| move |source| OverlayError::Io { action, source };
-    let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| dir.join(name));
+    let [lower, upper, work, merged] = INSIDE.map(|name| dir.join(name));
     for path in [&lower, &upper, &work, &merged] {
         fs::create_dir(path).map_err(failed("make a directory"))?;
     }
@@ -107,7 +107,7 @@ fn try_overlay(dir: &Path) -> Result<(), OverlayError> {
 fn try_in_memory(dir: &Path) -> Result<(), sys::Error> {
     let tmpfs = NewFileSystem::open("tmpfs")?.mount(Attributes::TEMPORARY)?;
     sys::mount::attach(tmpfs.as_fd(), sys::overlay::open_directory(dir)?.as_fd(), dir.display())?;
-    let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| dir.join(name));
+    let [lower, upper, work, merged] = INSIDE.map(|name| dir.join(name));
     for path in [&lower, &upper, &work, &merged] {
         fs::create_dir(path).map_err(sys::Error::of("mkdir", path.display()))?;
     }
@@ -131,71 +131,98 @@ pub(super) fn any_overlay(launcher: &Launcher, dir: &Path) -> Result<(), sandbox
 }
 
 fn in_area(launcher: &Launcher, dir: &Path, in_memory: bool) -> Result<(), sandbox::Error> {
-    let old = left_areas(dir);
-    let new = new_area(dir).map_err(sys::Error::of("mkdir", dir.display()))?;
-    let options = TaskOptions { mounts: true, ..TaskOptions::default() };
-    let result = launcher.task(TASK_OVERLAY, &OverlayInput { dir: new.path.clone(), in_memory }, options, &mut |_| {}).map(drop);
-    // What could not even begin has left an empty directory.
-    let paths = old.iter().chain([&new]).map(|area| area.path.clone());
-    let paths: Vec<PathBuf> = paths.filter(|path| fs::remove_dir(path).is_err() && path.exists()).collect();
-    if paths.is_empty() {
-        return result;
+    // Whether what others have left can be removed says nothing about this host.
+    if let Err(error) = remove(launcher, &left_areas(dir)) {
+        tracing::debug!(%error, "the next probe removes what was left in {}", dir.display());
     }
-    let input = crate::store::tasks::RemoveInput { paths };
-    let removed = launcher.task(crate::store::tasks::REMOVE_TREE, &input, TaskOptions::default(), &mut |_| {});
-    result.and(removed.map(drop))
+    let area = new_area(dir).map_err(sys::Error::of("mkdir", dir.display()))?;
+    let options = TaskOptions { mounts: true, ..TaskOptions::default() };
+    let result = launcher.task(TASK_OVERLAY, &OverlayInput { dir: area.path.clone(), in_memory }, options, &mut |_| {}).map(drop);
+    result.and(remove(launcher, &[area]))
 }
 
-/// A directory to try things in. Its lock ends with the process, and so tells who has left one.
+/// Removes areas, which are locked, unless the helper has done so: by now another process may have made one of the same name.
+fn remove(launcher: &Launcher, areas: &[Area]) -> Result<(), sandbox::Error> {
+    // What could not even begin has left an empty directory.
+    let paths = areas.iter().filter(|area| area.is_there() && fs::remove_dir(&area.path).is_err()).map(|area| area.path.clone());
+    let paths: Vec<PathBuf> = paths.collect();
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let input = crate::store::tasks::RemoveInput { paths };
+    launcher.task(crate::store::tasks::REMOVE_TREE, &input, TaskOptions::default(), &mut |_| {}).map(drop)
+}
+
+/// A directory to try things in. Its lock ends with the process, so an area without one was left by a process that was killed.
 #[derive(Debug)]
 struct Area {
     path: PathBuf,
     lock: OwnedFd,
 }
 
+/// An area is called so, then the process id, `-` and a number.
 const AREA: &str = ".gentoomuch-doctor-";
+/// All that lies in one.
+const INSIDE: [&str; 4] = ["lower", "upper", "work", "merged"];
+/// So many are tried, and so many that were left are removed at a time.
+const MOST_AREAS: usize = 64;
 
 impl Area {
-    fn open(path: PathBuf) -> Option<Self> {
+    fn open(path: PathBuf) -> rustix::io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let lock = rustix::fs::open(&path, flags, Mode::empty()).ok()?;
-        Some(Self { path, lock })
+        let lock = rustix::fs::open(&path, flags, Mode::empty())?;
+        Ok(Self { path, lock })
     }
 
     fn lock(&self) -> rustix::io::Result<()> {
         rustix::fs::flock(&self.lock, FlockOperation::NonBlockingLockExclusive)
     }
 
-    /// Whether it is ours, and nobody has removed it before it was locked.
+    /// Whether the path still leads to it: another process may have removed it before it was locked.
     fn is_there(&self) -> bool {
-        let Ok(stat) = rustix::fs::fstat(&self.lock) else { return false };
-        let is_same = |meta: fs::Metadata| (meta.dev(), meta.ino()) == (stat.st_dev, stat.st_ino);
-        stat.st_uid == rustix::process::geteuid().as_raw() && fs::symlink_metadata(&self.path).is_ok_and(is_same)
+        let is_same = |stat: rustix::fs::Stat| {
+            fs::symlink_metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == (stat.st_dev, stat.st_ino))
+        };
+        rustix::fs::fstat(&self.lock).is_ok_and(is_same)
+    }
+
+    /// In a directory that others may write, they could give this name to another directory of ours.
+    fn is_ours(&self) -> bool {
+        let is_known =
+            |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| INSIDE.iter().any(|name| entry.file_name() == *name));
+        rustix::fs::fstat(&self.lock).is_ok_and(|stat| stat.st_uid == rustix::process::geteuid().as_raw())
+            && fs::read_dir(&self.path).is_ok_and(|mut entries| entries.all(is_known))
     }
 }
 
 /// A new directory. One of the same name may be there: a container gives every first process the same number.
 fn new_area(dir: &Path) -> io::Result<Area> {
-    for number in 0_u32.. {
+    for number in 0..MOST_AREAS {
         let path = dir.join(format!("{AREA}{}-{number}", std::process::id()));
-        match fs::create_dir(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-            // Another process may have taken it for one that was left. A file system without locks is for no store, as is said next.
-            Ok(()) => match Area::open(path) {
-                Some(area) if area.lock() != Err(Errno::WOULDBLOCK) && area.is_there() => return Ok(area),
-                _ => {}
-            },
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            made => made?,
         }
+        let area = Area::open(path.clone()).inspect_err(|_| drop(fs::remove_dir(&path)))?;
+        // Where files cannot be locked, nothing that was left is removed either.
+        if area.lock() != Err(Errno::WOULDBLOCK) && area.is_there() {
+            return Ok(area);
+        }
+        // Another process took it for one that was left, and removes it.
     }
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
 /// Those that killed processes have left in `dir`.
 fn left_areas(dir: &Path) -> Vec<Area> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let areas =
-        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(AREA)).filter_map(|entry| Area::open(entry.path()));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_name = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        let numbers = name.to_str().and_then(|name| name.strip_prefix(AREA)?.split_once('-'));
+        numbers.is_some_and(|(process, number)| is_number(process) && is_number(number))
+    };
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().filter(is_name).take(MOST_AREAS);
+    let areas = entries.filter_map(|entry| Area::open(entry.path()).ok()).filter(Area::is_ours);
     areas.filter(|area| area.lock().is_ok() && area.is_there()).collect()
 }
 
@@ -251,7 +278,11 @@ mod tests {
     fn what_a_killed_process_has_left_is_found_and_what_is_in_use_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let (used, left) = (new_area(dir.path()).unwrap(), new_area(dir.path()).unwrap().path);
-        std::os::unix::fs::symlink(dir.path(), dir.path().join(".gentoomuch-doctor-link")).unwrap();
+        fs::create_dir(left.join("work")).unwrap();
+        // Neither a link, nor what only has such a name, nor what holds something else.
+        std::os::unix::fs::symlink(&left, dir.path().join(".gentoomuch-doctor-1-1")).unwrap();
+        fs::create_dir(dir.path().join(".gentoomuch-doctor-notes")).unwrap();
+        fs::create_dir_all(dir.path().join(".gentoomuch-doctor-1-2/thesis")).unwrap();
         let found: Vec<PathBuf> = left_areas(dir.path()).into_iter().map(|area| area.path).collect();
         assert_eq!(found, [left]);
         assert!(used.path.exists());

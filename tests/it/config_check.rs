@@ -147,7 +147,7 @@ fn what_cannot_be_asked_is_a_note_and_what_fails_a_warning() {
         ),
         (
             "dmeo",
-            "1: warning: Portage did not check it: profile `dmeo` is not bootstrapped\n  hint: did you mean `demo`? Or make it with `gentoomuch bootstrap dmeo STAGE3`\n",
+            "1: note: Portage did not check it: profile `dmeo` is not bootstrapped\n  hint: did you mean `demo`? Or make it with `gentoomuch bootstrap dmeo STAGE3`, or use one of: demo\n",
         ),
     ] {
         tiny.place.write("config/stage4.defines/hello/profile", profile);

@@ -382,11 +382,12 @@ fn by_make(place: &Place, names: &Names) {
         .run(&["pipeline", "plan", "--format", "make", "--remote", "none", "--offline", "--push", "--data", "data"])
         .ok()
         .text();
-    assert!(told.contains("\nFLAGS ?= --jobs 2 --data data --remote none --push --offline\n"), "{told}");
-    place
-        .run(&["pipeline", "plan", "--format", "make", "--remote", "dir:/a $(b)"])
-        .fails(2)
-        .says("error: `--remote dir:/a $(b)` cannot stand in a plan\nhint: set `GENTOOMUCH_REMOTE` here and where the nodes run\n");
+    assert!(told.contains("\nFLAGS ?= --jobs 2 --data=data --remote=none --push --offline\n"), "{told}");
+    place.run(&["pipeline", "plan", "--format", "make", "--remote", "dir:/a $(b)"]).fails(2).says(
+        "error: a plan cannot hold `--remote dir:/a $(b)`\nhint: set `GENTOOMUCH_REMOTE` instead, here and where the nodes run\n",
+    );
+    // Formats without commands have none of them.
+    place.run(&["pipeline", "plan", "--format", "dot", "--remote", "dir:/a $(b)"]).ok();
 
     let id = format!("artifact/{three}");
     place

@@ -4,7 +4,6 @@ mod cluster;
 mod pipeline_lines;
 mod view;
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -23,7 +22,6 @@ pub(super) use self::pipeline_lines::seconds;
 use self::view::View;
 use super::Outcome as CommandOutcome;
 use super::stage::FormatArg;
-use crate::cli::args;
 use crate::cli::args::Global;
 use crate::cli::invocation::Invocation;
 use crate::cli::limits::LimitArgs;
@@ -181,24 +179,19 @@ enum PlanFormat {
     Snakemake,
 }
 
-/// What each node of a plan is called with: as this command, but for what the environment says, which nodes have themselves.
+/// The options of each node in a plan: those that this command was called with. What the environment says is left out, since nodes read
+/// their own.
 fn flags(global: &Global, jobs: u32, no_sign: bool) -> Result<String, Failure> {
     let mut words = vec![format!("--jobs {jobs}")];
     words.extend(no_sign.then(|| "--no-sign".to_owned()));
-    let places = [("config", &global.config), ("data", &global.data), ("cache", &global.cache)];
-    let places = places.map(|(option, path)| (option, path.as_ref().map(|path| path.to_string_lossy().into_owned())));
-    let rung = global.isolation.map(|rung| rung.to_string());
-    for (option, value) in
-        places.into_iter().chain([("remote", global.remote.as_ref().map(args::Wanted::to_string)), ("isolation", rung)])
-    {
-        let variable = format!("GENTOOMUCH_{}", option.to_uppercase());
-        let Some(value) = value.filter(|value| env::var_os(&variable).is_none_or(|set| set != value.as_str())) else { continue };
-        // Each format has another notation for what shells, make and YAML take for their own.
-        if !value.chars().all(|c| c.is_ascii_alphanumeric() || "/:._-+@,=".contains(c)) {
-            let fact = format!("`--{option} {}` cannot stand in a plan", value.escape_debug());
-            return Err(Failure::message(Kind::Usage, fact).hint(format!("set `{variable}` here and where the nodes run")));
+    for (option, value) in global.given() {
+        // Shells, make and YAML each take other characters for their own.
+        if !value.chars().all(|c| c.is_alphanumeric() || "/:._-+@,=".contains(c)) {
+            let fact = format!("a plan cannot hold `--{option} {}`", value.escape_debug());
+            let hint = format!("set `GENTOOMUCH_{}` instead, here and where the nodes run", option.to_uppercase());
+            return Err(Failure::message(Kind::Usage, fact).hint(hint));
         }
-        words.push(format!("--{option} {value}"));
+        words.push(format!("--{option}={value}"));
     }
     words.extend(global.push.then(|| "--push".to_owned()));
     words.extend(global.offline.then(|| "--offline".to_owned()));
@@ -215,14 +208,14 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> CommandOutcome {
             let cx = opened.context(jobs);
             let pipeline = pipeline::pipeline(&cx, &config, options(names, None, *no_sign))?;
             let drawing = || Drawing::new(pipeline.nodes());
-            let flags = flags(&invocation.global, cx.settings.jobs, *no_sign)?;
+            let flags = || flags(&invocation.global, cx.settings.jobs, *no_sign);
             match format {
                 PlanFormat::Json => print_json(&Planned { nodes: pipeline.nodes().collect() })?,
                 PlanFormat::Dot => print(drawing().dot())?,
-                PlanFormat::Make => print(drawing().make(&flags))?,
-                PlanFormat::Gitlab => print(drawing().gitlab(&flags))?,
+                PlanFormat::Make => print(drawing().make(&flags()?))?,
+                PlanFormat::Gitlab => print(drawing().gitlab(&flags()?))?,
                 PlanFormat::Github => print(drawing().github())?,
-                PlanFormat::Snakemake => print(drawing().snakemake(&flags))?,
+                PlanFormat::Snakemake => print(drawing().snakemake(&flags()?))?,
             }
             Ok(ExitCode::SUCCESS)
         }

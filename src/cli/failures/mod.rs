@@ -132,9 +132,9 @@ fn proposal(error: config::proposal::Error) -> Failure {
     }
 }
 
-/// The name that was probably meant, or else all that there are.
-pub(crate) fn meant_or_all(name: &str, known: &[String]) -> Option<String> {
-    nearest(name, known).map(question).or_else(|| there_are(known))
+/// The name that was probably meant, and all that there are.
+pub(crate) fn meant_and_all(name: &str, known: &[String]) -> impl Iterator<Item = String> {
+    nearest(name, known).map(question).into_iter().chain(there_are(known))
 }
 
 /// What could have been meant.

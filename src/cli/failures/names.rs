@@ -2,7 +2,7 @@
 
 use crate::names;
 
-use super::{meant_or_all, there_are};
+use super::{meant_and_all, there_are};
 use crate::cli::report::{Failure, Kind};
 
 impl From<names::Error> for Failure {
@@ -27,7 +27,7 @@ impl From<names::Error> for Failure {
             E::NoProfile { profile, known, named_in } => {
                 let named = named_in.as_ref().map(|place| format!("`{place}` names it"));
                 let make = "make it with `gentoomuch bootstrap PROFILE STAGE3`".to_owned();
-                named.into_iter().chain(meant_or_all(profile, known)).chain([make]).collect()
+                named.into_iter().chain(meant_and_all(profile, known)).chain([make]).collect()
             }
             E::NoProfileState { kept, profile, .. } => {
                 vec![format!("states that are kept, with the present one: {kept}; `gentoomuch profile show {profile}` lists them")]

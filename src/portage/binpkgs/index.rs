@@ -66,7 +66,7 @@ impl Index {
         Self::parse_those(text, |_| true)
     }
 
-    /// The same, with the packages only whose stanza `wanted` accepts. To hold all of a large pool takes longer than to read them.
+    /// The same, but keeps only packages whose stanza `wanted` accepts. Storing all packages of a large pool takes longer than parsing them.
     pub(crate) fn parse_those(text: &str, mut wanted: impl FnMut(&Stanza) -> bool) -> Self {
         let mut stanzas = Stanzas { lines: text.lines() };
         let mut header = stanzas.next().unwrap_or_default();
@@ -86,6 +86,9 @@ impl Index {
             stanza.insert("PATH".to_owned(), path.clone());
             if wanted(&stanza) {
                 packages.insert(path, stanza);
+            } else {
+                // The last of two with the same path counts.
+                packages.remove(&path);
             }
         }
         header.remove("PACKAGES");

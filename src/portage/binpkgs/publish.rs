@@ -195,7 +195,7 @@ pub(crate) fn index_of(pool: &Path) -> Result<Index> {
     index_of_those(pool, |_| true)
 }
 
-/// As [`index_of`], with the packages only whose stanza `wanted` accepts.
+/// As [`index_of`], but keeps only packages whose stanza `wanted` accepts.
 pub(crate) fn index_of_those(pool: &Path, wanted: impl FnMut(&Stanza) -> bool) -> Result<Index> {
     match untrusted::open_root(pool) {
         Ok(dir) => read_those(dir.as_fd(), pool, wanted),
@@ -208,7 +208,7 @@ pub(super) fn read_index(dir: BorrowedFd<'_>, path: &Path) -> Result<Index> {
     read_those(dir, path, |_| true)
 }
 
-/// As [`read_index`], with the packages only whose stanza `wanted` accepts.
+/// As [`read_index`], but keeps only packages whose stanza `wanted` accepts.
 pub(super) fn read_those(dir: BorrowedFd<'_>, path: &Path, wanted: impl FnMut(&Stanza) -> bool) -> Result<Index> {
     match untrusted::read_in(dir, Path::new(INDEX), MAX_INDEX_BYTES) {
         Ok(bytes) => Ok(Index::parse_those(&String::from_utf8_lossy(&bytes), wanted)),

@@ -280,14 +280,12 @@ impl Said {
         self.push(Severity::Note, place, message, hint);
     }
 
-    /// A profile may be made later, unless its name is a typing error.
+    /// A profile may be made later, however much its name looks like that of another one.
     fn no_profile(&mut self, profile: &Located<String>, known: &[String]) {
         let message = format!("Portage did not check it: profile `{}` is not bootstrapped", profile.value);
-        let make = format!("make it with `gentoomuch bootstrap {} STAGE3`", profile.value);
-        match nearest(&profile.value, known) {
-            Some(near) => self.warning(&profile.place(), message, Some(format!("{} Or {make}", question(near)))),
-            None => self.note(&profile.place(), message, Some(format!("{make}, or use one of: {}", known.join(", ")))),
-        }
+        let make = format!("make it with `gentoomuch bootstrap {} STAGE3`, or use one of: {}", profile.value, known.join(", "));
+        let meant = nearest(&profile.value, known).map(|near| question(near) + " Or ").unwrap_or_default();
+        self.note(&profile.place(), message, Some(meant + &make));
     }
 
     fn left_out(&mut self, name: &str, config: &ConfigDir) {
