@@ -50,7 +50,7 @@ pub(crate) struct Global {
     /// Do not use the network, also not for emerge: a file that is missing is an error
     #[arg(long, global = true)]
     pub(crate) offline: bool,
-    /// See [`Self::given`].
+    /// Options of places, remote and isolation that stand on the command line, with values as they were typed.
     #[arg(skip)]
     given: Vec<(&'static str, String)>,
 }
@@ -63,7 +63,7 @@ impl Global {
         self.given = ["config", "data", "cache", "remote", "isolation"].into_iter().filter(is_given).filter_map(value).collect();
     }
 
-    /// Places, remote and isolation, as far as they stand on the command line: names of options, and values as they were typed.
+    /// Names and values of these options, without those that only the environment sets.
     pub(crate) fn given(&self) -> &[(&'static str, String)] {
         &self.given
     }

@@ -1,6 +1,6 @@
 //! Listens to a run, and writes down what becomes of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,8 @@ pub(crate) struct Recorder {
 #[derive(Debug)]
 struct State {
     run: Run,
+    /// Where each node is in it, by id.
+    places: HashMap<String, usize>,
     dir: Option<LogDir>,
     written: Instant,
     packages: usize,
@@ -58,7 +60,8 @@ impl Recorder {
     /// Of a run whose nodes are known, in memory.
     pub(crate) fn new(run: Run) -> Self {
         let run = Run { version: VERSION, program: env!("CARGO_PKG_VERSION").to_owned(), ..run };
-        let state = State { run, dir: None, written: Instant::now(), packages: 0, message_lines: 0, broken: false };
+        let places = run.nodes.iter().enumerate().map(|(place, node)| (node.id.clone(), place)).collect();
+        let state = State { run, places, dir: None, written: Instant::now(), packages: 0, message_lines: 0, broken: false };
         Self { state: Mutex::new(state) }
     }
 
@@ -137,7 +140,7 @@ impl Recorder {
 
 impl State {
     fn node(&mut self, id: &str) -> Option<&mut NodeRun> {
-        self.run.nodes.iter_mut().find(|node| node.id == id)
+        self.run.nodes.get_mut(*self.places.get(id)?)
     }
 
     fn write(&mut self) {

@@ -179,8 +179,8 @@ enum PlanFormat {
     Snakemake,
 }
 
-/// The options of each node in a plan: those that this command was called with. What the environment says is left out, since nodes read
-/// their own.
+/// The options of each node in a plan: those on the command line of this one. Nodes read the environment themselves, which may be another
+/// one where they run.
 fn flags(global: &Global, jobs: u32, no_sign: bool) -> Result<String, Failure> {
     let mut words = vec![format!("--jobs {jobs}")];
     words.extend(no_sign.then(|| "--no-sign".to_owned()));

@@ -199,6 +199,14 @@ REPO: other
     }
 
     #[test]
+    fn of_two_with_the_same_path_the_last_one_counts_whether_it_is_wanted_or_not() {
+        let text =
+            "VERSION: 0\n\nCPV: a/b-1\nPATH: p\nUSE: wanted\n\nCPV: a/b-1\nPATH: p\nUSE: other\n\nCPV: a/c-1\nUSE: wanted\n\n";
+        let kept = Index::parse_those(text, |stanza| stanza["USE"] == "wanted");
+        assert_eq!(kept.packages.into_keys().collect::<Vec<_>>(), ["a/c-1.tbz2"]);
+    }
+
+    #[test]
     fn odd_input() {
         assert_eq!(Index::parse(""), Index::default());
         assert_eq!(Index::parse("VERSION: 7\n\nCPV: a/b-1\n\n"), Index::default());

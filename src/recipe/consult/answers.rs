@@ -2,7 +2,6 @@
 
 use crate::config::{ConfigDir, Diagnostic, Severity};
 use crate::query::names::{Named, Problem, Unknown};
-use crate::recipe::consult::NO_SET;
 use crate::recipe::consult::questions::Questions;
 
 /// The messages for all answers, at each line that raised the question.
@@ -72,7 +71,7 @@ fn words(question: &Named, answer: &Unknown) -> (String, Option<String>) {
         Problem::NoSet => {
             let near: Vec<String> = answer.near.iter().map(|name| format!("@{name}")).collect();
             let meant = (!near.is_empty()).then(|| format!("did you mean {}?", quoted(&near, " or ")));
-            (format!("{NO_SET} `@{subject}`, neither in `package.sets` nor in Portage"), meant)
+            (format!("there is no set `@{subject}`, neither in `package.sets` nor in Portage"), meant)
         }
         Problem::Refused => (format!("Portage does not accept `{subject}`"), there("its reason")),
     }

@@ -24,14 +24,13 @@ use crate::did_you_mean::{nearest, question};
 use crate::names::profiles;
 use crate::portage::atom::Atom;
 use crate::progress::Event;
+use crate::query::names::Named;
 use crate::recipe::{Error, Result, configured};
 use crate::session::ask::ask;
 use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
 use crate::{config, context, session, trees};
 
-/// So begins what Portage says of a set.
-pub(crate) const NO_SET: &str = "there is no set";
 const AFTER_ERRORS: &str = "Portage checks it once you have corrected its errors";
 /// `profiles/profiles.desc` of the main tree has 50 kilobytes.
 const PROFILES_LIMIT_BYTES: u64 = 16 << 20;
@@ -50,6 +49,14 @@ impl Group {
     }
 }
 
+/// What Portage was asked, and what it said.
+#[derive(Debug, Default)]
+pub(crate) struct Consulted {
+    pub(crate) findings: Vec<Diagnostic>,
+    /// Files and lines that name a set of which Portage has said whether it knows it.
+    pub(crate) sets: BTreeSet<(PathBuf, u32)>,
+}
+
 /// A message for every name in the stages `names` (all stages if empty) that Portage does not know, sorted by file and line. If Portage
 /// could not be asked, a note says why.
 ///
@@ -58,22 +65,22 @@ impl Group {
 /// # Errors
 ///
 /// Errors of store and sandbox, a name that no stage has, and Ctrl-C. If Portage cannot be asked, that is not an error.
-pub(crate) fn consult(cx: &Context<'_>, config: &ConfigDir, names: &[String]) -> Result<Vec<Diagnostic>> {
-    let mut said = Said { root: config.root().to_owned(), findings: Vec::new() };
+pub(crate) fn consult(cx: &Context<'_>, config: &ConfigDir, names: &[String]) -> Result<Consulted> {
+    let mut said = Said::new(config);
     if profiles::profiles(cx)?.is_empty() {
         said.note(
             &Place::whole(Path::new("")),
             "Portage did not check packages, flags and other names: no profile is bootstrapped",
             Some("make one with `gentoomuch bootstrap PROFILE STAGE3`, or use `--no-portage` to skip this check".to_owned()),
         );
-        return Ok(said.findings);
+        return Ok(said.into());
     }
     for ((profile, _), group) in groups(cx, config, names, &mut said)? {
         consult_group(cx, config, &profile, &group, &mut said)?;
     }
     said.findings.sort();
     said.findings.dedup();
-    Ok(said.findings)
+    Ok(said.into())
 }
 
 /// Fails if Portage does not know or not allow something in a stage3 definition, or in the stage4s for which it is built. The questions
@@ -89,7 +96,7 @@ pub(crate) fn assert_known(
     definition: &Stage3Definition,
     stage4s: &[Stage4Definition],
 ) -> Result<()> {
-    let mut said = Said { root: config.root().to_owned(), findings: Vec::new() };
+    let mut said = Said::new(config);
     let stage = Stage { stage4: None, stage3: definition.clone() };
     consult_group(cx, config, profile, &Group { stage4s: stage4s.to_vec(), ..Group::of(stage) }, &mut said)?;
     let is = |severity| move |finding: &&Diagnostic| finding.severity == severity;
@@ -191,7 +198,12 @@ fn consult_group(cx: &Context<'_>, config: &ConfigDir, profile: &str, group: &Gr
     });
     let place = Place::whole(&Path::new("stage3.defines").join(definition));
     match outcome {
-        Ok(answers) => said.findings.extend(answers::findings(config, &questions, &answers)),
+        Ok(answers) => {
+            said.findings.extend(answers::findings(config, &questions, &answers));
+            let of_sets = questions.with_places().filter(|(question, _)| matches!(question, Named::Set { .. }));
+            let places = of_sets.flat_map(|(_, places)| places);
+            said.sets.extend(places.map(|place| (config.root().join(&place.file), place.line)));
+        }
         Err(Error::Session(session::Error::NoAnswer(error))) => said.not_asked(&place, &error, profile),
         Err(Error::Context(context::Error::Sandbox(error))) => said.not_asked(&place, &error, profile),
         // Errors of hooks are found without Portage, too.
@@ -252,9 +264,21 @@ fn no_portage_profile(said: &mut Said, trees: &[PinnedTree], place: &Place, prof
 struct Said {
     root: PathBuf,
     findings: Vec<Diagnostic>,
+    /// As in [`Consulted`].
+    sets: BTreeSet<(PathBuf, u32)>,
+}
+
+impl From<Said> for Consulted {
+    fn from(said: Said) -> Self {
+        Self { findings: said.findings, sets: said.sets }
+    }
 }
 
 impl Said {
+    fn new(config: &ConfigDir) -> Self {
+        Self { root: config.root().to_owned(), findings: Vec::new(), sets: BTreeSet::new() }
+    }
+
     fn push(&mut self, severity: Severity, place: &Place, message: impl Into<String>, hint: Option<String>) {
         let file = if place.file.as_os_str().is_empty() { self.root.clone() } else { self.root.join(&place.file) };
         self.findings.push(Diagnostic { file, line: place.line, severity, message: message.into(), hint });

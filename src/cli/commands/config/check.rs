@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use crate::config::{ConfigDir, Diagnostic, Diagnostics, NO_SET, Severity};
 use crate::recipe::consult;
+use crate::recipe::consult::Consulted;
 use crate::stage3::keys::{GENTOO, KeysError, TrustedKeys};
 use clap::ValueEnum;
 
@@ -70,14 +71,14 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     } else {
         config.check_stages(&args.names, host_arch())?
     };
-    let asked = if args.no_portage { Ok(Vec::new()) } else { ask_portage(args, invocation, &config) };
+    let asked = if args.no_portage { Ok(Consulted::default()) } else { ask_portage(args, invocation, &config) };
     let (mut said, failed) = match asked {
         Ok(said) => (said, None),
         // What was found without Portage is said in any case.
-        Err(failure) => (Vec::new(), Some(failure)),
+        Err(failure) => (Consulted::default(), Some(failure)),
     };
-    once(&mut all, &mut said);
-    all.extend(said);
+    settle(&mut all, &mut said);
+    all.extend(said.findings);
     let all = Diagnostics::from(all);
     let report = Report::new(config.root(), all.as_slice());
     invocation.progress.clear();
@@ -89,15 +90,16 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     Ok(if counts { ExitCode::from(Kind::Config.code()) } else { ExitCode::SUCCESS })
 }
 
-/// What Portage says of a set is certain: what was supposed before goes, and its hint stays.
-fn once(supposed: &mut Vec<Diagnostic>, said: &mut [Diagnostic]) {
-    let place = |finding: &Diagnostic| (finding.file.clone(), finding.line);
+/// Whether a set exists is supposed without Portage. Where Portage has been asked, its answer counts, and only the hint stays.
+fn settle(supposed: &mut Vec<Diagnostic>, said: &mut Consulted) {
     supposed.retain(|guess| {
-        if !guess.message.starts_with(NO_SET) {
-            return true;
+        let place = (guess.file.clone(), guess.line);
+        let is_settled = guess.message.starts_with(NO_SET) && said.sets.contains(&place);
+        let refused = |sure: &&mut Diagnostic| sure.severity == Severity::Error && (sure.file.clone(), sure.line) == place;
+        if is_settled && let Some(sure) = said.findings.iter_mut().find(refused) {
+            sure.hint = sure.hint.take().or_else(|| guess.hint.clone());
         }
-        let certain = said.iter_mut().find(|sure| sure.message.starts_with(consult::NO_SET) && place(sure) == place(guess));
-        certain.map(|sure| sure.hint = sure.hint.take().or_else(|| guess.hint.clone())).is_none()
+        !is_settled
     });
 }
 
@@ -113,10 +115,11 @@ fn print(args: &Args, invocation: &Invocation, report: &Report) -> io::Result<()
 }
 
 /// What Portage has to say, or why it was not asked.
-fn ask_portage(args: &Args, invocation: &Invocation, config: &ConfigDir) -> Result<Vec<Diagnostic>, Failure> {
+fn ask_portage(args: &Args, invocation: &Invocation, config: &ConfigDir) -> Result<Consulted, Failure> {
     let note = |why: String, hint: &str| {
         let (file, message) = (config.root().to_owned(), format!("Portage did not check packages, flags and other names: {why}"));
-        vec![Diagnostic { file, line: 0, severity: Severity::Note, message, hint: Some(hint.to_owned()) }]
+        let finding = Diagnostic { file, line: 0, severity: Severity::Note, message, hint: Some(hint.to_owned()) };
+        Consulted { findings: vec![finding], ..Consulted::default() }
     };
     // A checkout on a machine that builds nothing needs neither a store nor a sandbox.
     if !invocation.places.store().exists() {
