@@ -277,8 +277,8 @@ mod tests {
     #[test]
     fn what_a_killed_process_has_left_is_found_and_what_is_in_use_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        let (used, left) = (new_area(dir.path()).unwrap(), new_area(dir.path()).unwrap().path);
-        fs::create_dir(left.join("work")).unwrap();
+        let (used, left) = (new_area(dir.path()).unwrap(), dir.path().join(".gentoomuch-doctor-1-0"));
+        fs::create_dir_all(left.join("work")).unwrap();
         // Neither a link, nor what only has such a name, nor what holds something else.
         std::os::unix::fs::symlink(&left, dir.path().join(".gentoomuch-doctor-1-1")).unwrap();
         fs::create_dir(dir.path().join(".gentoomuch-doctor-notes")).unwrap();

@@ -169,8 +169,18 @@ impl Lock {
 struct Gate {
     path: PathBuf,
     /// Ours, while we wait.
-    closed: Option<File>,
+    closed: Option<Held>,
     since: Option<Instant>,
+}
+
+/// A gate that we hold. To close the file is not enough: a process that another thread is just starting has it, too, until it becomes its
+/// program.
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 impl Gate {
@@ -185,15 +195,15 @@ impl Gate {
     fn tend(&mut self, command: &str) {
         let past = self.since.map(|since| since.elapsed());
         if self.closed.is_some() && past.is_some_and(|past| past > GATE_CLOSED) {
-            if let Some(mut file) = self.closed.take() {
-                let _ = file.set_len(0).and_then(|()| file.write_all(LEFT_OPEN));
+            if let Some(mut held) = self.closed.take() {
+                let _ = held.0.set_len(0).and_then(|()| held.0.write_all(LEFT_OPEN));
             }
             self.since = Some(Instant::now());
         } else if self.closed.is_none() && past.is_none_or(|past| past > GATE_OPEN) {
             let Ok(mut file) = open(&self.path) else { return };
             if !self.is_left_open() && try_lock(&file, FlockOperation::NonBlockingLockExclusive, &self.path).unwrap_or(false) {
                 record(&mut file, &self.path, LockMode::Exclusive, command);
-                self.closed = Some(file);
+                self.closed = Some(Held(file));
                 self.since = Some(Instant::now());
             }
         }
@@ -206,10 +216,10 @@ impl Gate {
     }
 
     /// Passes the gate, which is held open by the answer; nothing holds it if nobody ever waited.
-    fn pass(&self) -> std::result::Result<Option<File>, Closed> {
+    fn pass(&self) -> std::result::Result<Option<Held>, Closed> {
         let Ok(file) = File::open(&self.path) else { return Ok(None) };
         let free = try_lock(&file, FlockOperation::NonBlockingLockShared, &self.path).unwrap_or(true);
-        if free { Ok(Some(file)) } else { Err(Closed) }
+        if free { Ok(Some(Held(file))) } else { Err(Closed) }
     }
 }
 
@@ -651,14 +661,19 @@ mod tests {
         first.tend("first");
         assert!(first.closed.is_some());
         first.since = Instant::now().checked_sub(GATE_CLOSED + Duration::from_secs(1));
+        // As a process has it that another thread starts just now.
+        let started = first.closed.as_ref().map(|held| held.0.try_clone().unwrap());
         first.tend("first");
         second.tend("second");
         assert!(first.closed.is_none() && second.closed.is_none());
-        assert!(Gate::before(&dir.path().join("lock")).pass().is_ok());
+        let passed = Gate::before(&dir.path().join("lock")).pass().ok().flatten().unwrap();
+        let passing = passed.0.try_clone().unwrap();
+        drop(passed);
         // When the time is over, anybody may.
         let long_ago = std::time::SystemTime::now() - GATE_OPEN - Duration::from_secs(1);
         File::options().write(true).open(&second.path).unwrap().set_modified(long_ago).unwrap();
         second.tend("second");
         assert!(second.closed.is_some());
+        drop((started, passing));
     }
 }
